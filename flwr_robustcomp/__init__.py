@@ -1,0 +1,35 @@
+"""Byzantine-robust, communication-efficient federated learning as a Flower plugin.
+
+Client mods pack updates to bits, a strategy filters them by norm and averages them in the compressed domain, and a Ray-backed simulation
+compares strategies before anyone deploys one. Method: Ghosh, Maity, Kadhe, Mazumdar and Ramchandran, "Communication-Efficient and
+Byzantine-Robust Distributed Learning", 2020.
+"""
+
+from __future__ import annotations
+
+from flwr_robustcomp.clients import CompressionMod, training_labels
+from flwr_robustcomp.compressors import QSGD, Identity, L1Sign, RandomK, Sign, TopK
+from flwr_robustcomp.errors import ConfigurationError, WireError
+from flwr_robustcomp.strategies import Decompressed, NormThreshold, RoundReport, SignMajorityVote
+from flwr_robustcomp.wire import from_arrays, to_arrays
+
+__all__ = [
+    "QSGD",
+    "CompressionMod",
+    "ConfigurationError",
+    "Decompressed",
+    "Identity",
+    "L1Sign",
+    "NormThreshold",
+    "RandomK",
+    "RoundReport",
+    "Sign",
+    "SignMajorityVote",
+    "TopK",
+    "WireError",
+    "from_arrays",
+    "to_arrays",
+    "training_labels",
+]
+
+__version__ = "0.1.0"

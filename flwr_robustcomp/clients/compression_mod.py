@@ -1,0 +1,121 @@
+"""The client mod that packs what a training function replies with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message
+from flwr.clientapp.typing import ClientAppCallable
+
+from flwr_robustcomp import wire
+from flwr_robustcomp.clients.error_feedback import compress_with_feedback, load_residual, store_residual
+from flwr_robustcomp.clients.node import (
+    is_training,
+    only_arrays,
+    partition_of,
+    round_of,
+    seed_of,
+)
+from flwr_robustcomp.clients.update import Reply, check_reply, dense_update
+from flwr_robustcomp.compressors import NORM_ORDERS, Compressor, vector_norm
+from flwr_robustcomp.errors import require
+from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity, Layout, check_granularity
+from flwr_robustcomp.randomness import generator
+from flwr_robustcomp.spans import compress_spans
+
+__all__ = ["CompressionMod"]
+
+
+class CompressionMod:
+    """Compress the update in a training reply; works with anybody's ``@app.train()`` unchanged.
+
+    Parameters
+    ----------
+    compressor : Compressor
+        Q. The server's strategy is configured with an equal one.
+    error_feedback : bool
+        Keep what compression drops in `Context.state` and add it to the next update (Algorithm 3).
+    granularity : {"model", "array"}
+        Compress all floating arrays as one vector, or each on its own.
+    reply : {"weights", "update"}
+        Whether the training function replies with new weights w_local, of which x = w_t - w_local is formed, or with x itself.
+    report_norm : {1, 2, inf}, optional
+        Also send ||p||_q of the vector before compression, which Algorithm 1 sorts by.
+    uncompressed : sequence of str
+        Shell patterns of floating arrays that travel as they are. Integer and boolean arrays always do.
+    seed : int, optional
+        Seed of randomized compressors; by default the run config's ``seed``, else 0.
+
+    Raises
+    ------
+    ConfigurationError
+        At construction for a bad parameter; in a round if the reply does not hold the model's arrays, which Flower reports to
+        the server as an error of this node.
+
+    Notes
+    -----
+    The reply keeps its MetricRecords; its ArrayRecord holds packed Arrays (`wire`). The sign is that of the paper: the server
+    subtracts what it receives. x is formed in working precision (float32 for the half types) and cast to the model's dtype before
+    compression; with error feedback the residual keeps what that cast dropped too.
+
+    Position in the list of mods is the threat model: a mod listed before this one touches the packed reply.
+    """
+
+    def __init__(
+        self,
+        compressor: Compressor,
+        *,
+        error_feedback: bool = False,
+        granularity: Granularity = "model",
+        reply: Reply = "weights",
+        report_norm: float | None = None,
+        uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
+        seed: int | None = None,
+    ) -> None:
+        require(isinstance(compressor, Compressor), "compressor", compressor, "a Compressor instance")
+        check_granularity(granularity)
+        check_reply(reply)
+        require(report_norm is None or report_norm in NORM_ORDERS, "report_norm", report_norm, "one of 1, 2, inf, None")
+        self.compressor = compressor
+        self.error_feedback = error_feedback
+        self.granularity = granularity
+        self.reply = reply
+        self.report_norm = report_norm
+        self.uncompressed = tuple(uncompressed)
+        self.seed = seed
+
+    def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+        """Train, form x, add the residual, compress, keep what was dropped, reply with packed Arrays."""
+        if not is_training(message):
+            return call_next(message, context)
+        _, received = only_arrays(message.content, "the server's message")
+        server_round = round_of(message)
+        answer = call_next(message, context)
+        if answer.has_error():
+            return answer
+
+        model = wire.shared_tensors(received)
+        layout = Layout.of(model, self.uncompressed)
+        key, arrays = only_arrays(answer.content, "the reply")
+        p, aside = dense_update(layout, model, arrays, self.reply)
+        spans = layout.spans(self.granularity)
+        rng = None
+        if self.compressor.randomized:
+            seed, partition = seed_of(context, self.seed), partition_of(context)
+            rng = generator(seed, "compress", round_=server_round, partition=partition)
+        if self.error_feedback:
+            residual = load_residual(context.state, layout.dim, p.dtype)
+            p, payloads, residual = compress_with_feedback(p, residual, spans, self.compressor, rng)
+            store_residual(context.state, residual)
+        else:
+            payloads = compress_spans(p, spans, self.compressor, rng)
+
+        packed = ArrayRecord()
+        for span, payload in zip(spans, payloads, strict=True):
+            packed[span.name or wire.MODEL_ARRAY] = wire.pack(payload, self.compressor)
+        for name, tensor in aside.items():
+            packed[name] = wire.to_array(tensor)
+        answer.content[key] = packed
+        if self.report_norm is not None:
+            answer.content[wire.NORM_RECORD] = ConfigRecord({wire.norm_key(self.report_norm): vector_norm(p, self.report_norm)})
+        return answer

@@ -1,0 +1,68 @@
+"""The vector x = w_t - w_local inside a client's reply: reading it, and writing another in its place."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from flwr.app import ArrayRecord
+from torch import Tensor
+
+from flwr_robustcomp import wire
+from flwr_robustcomp.errors import ConfigurationError, WireError, require
+from flwr_robustcomp.layout import Layout
+
+__all__ = ["Reply", "check_reply", "dense_update", "with_update"]
+
+Reply = Literal["weights", "update"]
+"""What the training function replies with: its new weights w_local, or the update x itself (a gradient, say)."""
+
+
+def check_reply(value: str) -> None:
+    """Raise unless ``value`` is a `Reply`."""
+    require(value in get_args(Reply), "reply", value, f"one of {', '.join(get_args(Reply))}")
+
+
+def dense_update(layout: Layout, model: dict[str, Tensor], arrays: ArrayRecord, reply: Reply) -> tuple[Tensor, dict[str, Tensor]]:
+    """Read x and the uncompressed arrays from a dense reply.
+
+    Parameters
+    ----------
+    layout : Layout
+        Of the model.
+    model : dict of str to Tensor
+        w_t, as it was received.
+    arrays : ArrayRecord
+        The training function's reply.
+    reply : {"weights", "update"}
+        What it holds.
+
+    Returns
+    -------
+    x : Tensor, shape (d,), working precision
+        w_t - w_local, or the update as replied.
+    aside : dict of str to Tensor
+        The arrays that travel uncompressed: the client's new values.
+
+    Raises
+    ------
+    ConfigurationError
+        If names, shapes or dtypes differ from the model's.
+    """
+    if set(arrays) != set(layout.order):
+        raise ConfigurationError(f"the reply must hold the model's arrays {sorted(layout.order)}, got {sorted(arrays)}")
+    try:
+        tensors = {
+            slot.name: wire.read_dense(arrays[slot.name], tuple(slot.shape), slot.dtype)
+            for slot in (*layout.compressed, *layout.uncompressed)
+        }
+    except WireError as error:
+        raise ConfigurationError(f"the reply does not fit the model: {error}") from error
+    flat = layout.flatten(tensors)
+    x = flat if reply == "update" else layout.flatten(model).sub_(flat)
+    return x, {slot.name: tensors[slot.name] for slot in layout.uncompressed}
+
+
+def with_update(layout: Layout, model: dict[str, Tensor], x: Tensor, aside: dict[str, Tensor], reply: Reply) -> ArrayRecord:
+    """Write a dense reply that holds x, the inverse of `dense_update`."""
+    flat = x if reply == "update" else layout.flatten(model).sub_(x)
+    return wire.to_arrays(layout.join(flat, aside))

@@ -1,0 +1,188 @@
+"""The interface of a delta-approximate compressor (Definition 4 of the paper)."""
+
+from __future__ import annotations
+
+import math
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flwr_robustcomp.compressors.payload import DTYPES, Payload, working_dtype
+from flwr_robustcomp.errors import require
+
+__all__ = ["NORM_ORDERS", "Compressor", "Scalars", "vector_norm"]
+
+Scalars = tuple[int | float, ...]
+
+NORM_ORDERS = (1, 2, math.inf)
+"""The orders q of ||.||_q that norm thresholding understands."""
+
+
+def vector_norm(x: Tensor, order: float) -> float:
+    """Return ||x||_q as a Python float, summed in double precision."""
+    return float(torch.linalg.vector_norm(x.reshape(-1), ord=order, dtype=torch.float64))
+
+
+class Compressor(ABC):
+    """A delta-approximate compressor Q with its packed form; immutable, and free of any state.
+
+    A subclass is a frozen dataclass whose fields are its parameters. It says what its parameters guarantee (`delta`), how a
+    vector is packed (`_encode`, `_decode`) and what makes bytes a member of its image (`check`); framing, validation and the
+    dense fall-backs for `norm` and `accumulate` stand here once.
+
+    Attributes
+    ----------
+    name : str
+        The name in the registry, in scenarios and on the wire.
+    version : int
+        Version of the packed form; any change of a byte raises it.
+    header : str
+        `struct` format, little-endian, of `Payload.scalars`.
+    embeds_norm : bool
+        The paper's C_norm (True) or C_normless (False), section 3.
+    randomized : bool
+        Whether `compress` needs a generator.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    header: ClassVar[str] = "<"
+    embeds_norm: ClassVar[bool] = True
+    randomized: ClassVar[bool] = False
+
+    # -- mathematics ------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def delta(self, d: int) -> float | None:
+        """Return the guaranteed delta of Definition 4 for vectors of d coordinates.
+
+        Parameters
+        ----------
+        d : int
+            Number of coordinates, at least 1.
+
+        Returns
+        -------
+        float or None
+            A number in (0, 1], in expectation for randomized compressors; None where no bound holds for every x.
+        """
+
+    def measured_delta(self, x: Tensor, rng: np.random.Generator | None = None) -> float:
+        """Return 1 - ||Q(x) - x||^2 / ||x||^2 for one vector and, if Q is randomized, one draw.
+
+        Returns
+        -------
+        float
+            At most 1; negative where Q made things worse; 1 for the zero vector when Q(0) = 0.
+        """
+        work = working_dtype(x.dtype)
+        dense = x.to(work)
+        error = vector_norm(self.decompress(self.compress(x, rng)).to(work) - dense, 2) ** 2
+        scale = vector_norm(dense, 2) ** 2
+        if scale == 0.0:
+            return 1.0 if error == 0.0 else -math.inf
+        return 1.0 - error / scale
+
+    @classmethod
+    def from_scalars(cls, scalars: Scalars) -> Self:
+        """Return the compressor that wrote these scalars; the header carries every parameter that decoding needs."""
+        return cls()
+
+    # -- packing ----------------------------------------------------------------------------------------------------------
+
+    def compress(self, x: Tensor, rng: np.random.Generator | None = None) -> Payload:
+        """Compress a vector.
+
+        Parameters
+        ----------
+        x : Tensor, any shape, floating
+            The update; at least one entry, all finite.
+        rng : numpy.random.Generator, optional
+            Needed by randomized compressors, ignored by the others.
+
+        Returns
+        -------
+        Payload
+            Of x's shape and dtype.
+
+        Raises
+        ------
+        ValueError
+            If x is empty, not one of float16, bfloat16, float32 and float64, not finite, or too short for the parameters.
+        """
+        require(x.dtype in DTYPES.values(), "dtype of x", x.dtype, f"one of {', '.join(DTYPES)}")
+        require(x.numel() > 0, "number of entries of x", x.numel(), "at least 1")
+        if self.randomized:
+            require(rng is not None, "rng", rng, f"a numpy Generator for the randomized compressor {self.name!r}")
+        self.check_size(x.numel())
+        flat = x.detach().reshape(-1)
+        # NaN and inf survive a sum, and one sum is three times cheaper than an elementwise test; a finite vector whose sum
+        # overflows is rare and gets the careful test.
+        if not math.isfinite(float(flat.sum(dtype=working_dtype(x.dtype)))):
+            require(bool(torch.isfinite(flat).all()), "x", "NaN or inf", "finite")
+        scalars, body = self._encode(flat, rng)
+        return Payload(tuple(x.shape), x.dtype, scalars, body)
+
+    def decompress(self, payload: Payload) -> Tensor:
+        """Return Q(x), of the payload's shape and dtype."""
+        return self._decode(payload).reshape(payload.shape)
+
+    def encoded_size(self, d: int, dtype: torch.dtype) -> int:
+        """Return the exact number of bytes of a payload for d coordinates, header included."""
+        return struct.calcsize(self.header) + self.body_size(d, dtype)
+
+    @abstractmethod
+    def body_size(self, d: int, dtype: torch.dtype) -> int:
+        """Return the exact number of bytes of ``Payload.body``, known before anything is decoded."""
+
+    def check_size(self, d: int) -> None:  # noqa: B027 (most compressors take any size)
+        """Raise ValueError, naming the parameter, if vectors of d coordinates are too short for the parameters."""
+
+    @abstractmethod
+    def check(self, payload: Payload) -> None:
+        """Raise `WireError` unless the payload is the canonical encoding of a member of the image of Q.
+
+        Called on foreign payloads of the right length. What it enforces makes an arbitrary sender (section 5) no stronger than
+        a restricted one (section 4): whatever passes could have come from the honest compressor on some input.
+        """
+
+    @abstractmethod
+    def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        """Pack a finite vector, shape (d,)."""
+
+    @abstractmethod
+    def _decode(self, payload: Payload) -> Tensor:
+        """Unpack to shape (d,), in the payload's dtype."""
+
+    # -- what the server asks of packed vectors ---------------------------------------------------------------------------
+
+    def norm(self, payload: Payload, order: float = 2) -> float:
+        """Return ||Q(x)||_q of a packed vector, q in {1, 2, inf}."""
+        return vector_norm(self.decompress(payload), order)
+
+    def norm_bounds(self, payload: Payload, order: float = 2) -> tuple[float, float]:
+        """Return the smallest and largest ||x||_q that any x with this Q(x) can have.
+
+        A norm that a client reports (Algorithm 1) is believed only inside these bounds.
+        """
+        return 0.0, math.inf
+
+    def accumulate(self, out: Tensor, payloads: Sequence[Payload], weights: Sequence[float]) -> None:
+        """Add sum_i weights[i] * Q_i to ``out`` in place.
+
+        Parameters
+        ----------
+        out : Tensor, shape (d,), float32 or float64, contiguous, on the CPU
+            The accumulator.
+        payloads : sequence of Payload, m of them
+            All of d coordinates.
+        weights : sequence of float, m of them
+            Their weights.
+        """
+        for payload, weight in zip(payloads, weights, strict=True):
+            out.add_(self._decode(payload).to(out.dtype), alpha=weight)

@@ -1,0 +1,141 @@
+"""One bit for each coordinate: plain signs (C_normless) and signs scaled by the mean magnitude (C_norm)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flwr_robustcomp.compressors.base import Compressor, Scalars
+from flwr_robustcomp.compressors.bits import accumulate_signs, pack_bits, packed_size, padding_is_zero, unpack_bits
+from flwr_robustcomp.compressors.payload import Payload, working_dtype
+from flwr_robustcomp.compressors.values import check_scale
+from flwr_robustcomp.errors import WireError
+
+__all__ = ["L1Sign", "Sign"]
+
+
+def _pack(flat: Tensor) -> bytes:
+    # sign(0) = +1: a third symbol would cost log2(3) bits, and neither delta below depends on the choice.
+    return pack_bits((flat >= 0).cpu().numpy())
+
+
+def _signs(payload: Payload) -> Tensor:
+    """Return the signs, shape (d,), as -1 and +1 in the payload's dtype."""
+    bits = torch.from_numpy(unpack_bits(payload.body, payload.size))
+    return bits.to(payload.dtype).mul_(2).sub_(1)
+
+
+def _check_padding(payload: Payload) -> None:
+    if not padding_is_zero(payload.body, payload.size):
+        raise WireError("padding bits must be zero")
+
+
+@dataclass(frozen=True)
+class Sign(Compressor):
+    """Q(x) = sign(x), with sign(0) = +1.
+
+    Notes
+    -----
+    C_normless: the magnitude of x is lost, ||Q(x)||_2 = sqrt(d) for every x, so Algorithm 2 cannot use it. No delta holds for
+    every x (take x small): it is not a contraction on its own. Source: Bernstein et al. 2018. The decoder enforces exact
+    length and zero padding; every bitmap is in the image.
+    """
+
+    name: ClassVar[str] = "sign"
+    embeds_norm: ClassVar[bool] = False
+
+    def delta(self, d: int) -> None:
+        """Return None: ||sign(x) - x|| is bounded by no multiple of ||x||."""
+        return None
+
+    def body_size(self, d: int, dtype: torch.dtype) -> int:
+        """Return ceil(d / 8)."""
+        return packed_size(d)
+
+    def check(self, payload: Payload) -> None:
+        """Ask for zero padding."""
+        _check_padding(payload)
+
+    def norm(self, payload: Payload, order: float = 2) -> float:
+        """Return d**(1/q): every entry is +-1."""
+        return 1.0 if order == math.inf else payload.size ** (1.0 / order)
+
+    def accumulate(self, out: Tensor, payloads: Sequence[Payload], weights: Sequence[float]) -> None:
+        """Add weighted signs straight from the bits; see `bits.accumulate_signs`."""
+        if payloads:
+            accumulate_signs(out.numpy(), [p.body for p in payloads], np.asarray(weights, np.float64))
+
+    def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        return (), _pack(flat)
+
+    def _decode(self, payload: Payload) -> Tensor:
+        return _signs(payload)
+
+
+@dataclass(frozen=True)
+class L1Sign(Compressor):
+    """Q(x) = (||x||_1 / d) sign(x): the paper's own choice, its l1-QSGD (sections 3 and 7).
+
+    Notes
+    -----
+    ||Q(x) - x||^2 = ||x||^2 - ||x||_1^2 / d, so delta(x) = ||x||_1^2 / (d ||x||_2^2) (Karimireddy et al. 2019, Lemma 8), at
+    least 1/d for every x and equal to it for a single spike; about 2/pi = 0.64 for Gaussian x.
+
+    C_norm: the scale s embeds ||x||_1 = s d. The decoder enforces exact length, zero padding, a scale that is finite,
+    non-negative and exact in the dtype, and all bits set when the scale is zero. Any such payload is Q of itself.
+    """
+
+    name: ClassVar[str] = "l1-sign"
+    header: ClassVar[str] = "<d"
+
+    def delta(self, d: int) -> float:
+        """Return 1/d, attained by a vector with a single non-zero entry."""
+        return 1.0 / d
+
+    def body_size(self, d: int, dtype: torch.dtype) -> int:
+        """Return ceil(d / 8)."""
+        return packed_size(d)
+
+    def check(self, payload: Payload) -> None:
+        """Ask for zero padding, an admissible scale, and positive signs where the scale is zero."""
+        _check_padding(payload)
+        (scale,) = payload.scalars
+        check_scale(scale, payload.dtype)
+        if scale == 0 and payload.body != pack_bits(np.ones(payload.size, np.bool_)):
+            raise WireError("a zero scale comes with positive signs only")
+
+    def norm(self, payload: Payload, order: float = 2) -> float:
+        """Return s * d**(1/q)."""
+        (scale,) = payload.scalars
+        return scale if order == math.inf else scale * payload.size ** (1.0 / order)
+
+    def norm_bounds(self, payload: Payload, order: float = 2) -> tuple[float, float]:
+        """Return the norms of the flattest and the most spiked x with ||x||_1 = s d.
+
+        ||x||_1 = s d is known; ||x||_2 lies in [s sqrt(d), s d] and ||x||_inf in [s, s d], the left ends for x = Q(x), the
+        right ends for a single spike.
+        """
+        (scale,) = payload.scalars
+        return self.norm(payload, order), scale * payload.size
+
+    def accumulate(self, out: Tensor, payloads: Sequence[Payload], weights: Sequence[float]) -> None:
+        """Add weighted, scaled signs straight from the bits; see `bits.accumulate_signs`."""
+        if payloads:
+            scaled = np.array([w * p.scalars[0] for w, p in zip(weights, payloads, strict=True)], np.float64)
+            accumulate_signs(out.numpy(), [p.body for p in payloads], scaled)
+
+    def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        work = flat.to(working_dtype(flat.dtype))
+        mean = work.abs().sum(dtype=torch.float64) / flat.numel()
+        scale = float(mean.to(flat.dtype))
+        # A mean magnitude that rounds to zero in the dtype sends nothing; error feedback, where on, keeps it all.
+        return (scale,), _pack(flat if scale > 0 else torch.zeros_like(flat))
+
+    def _decode(self, payload: Payload) -> Tensor:
+        return _signs(payload).mul_(payload.scalars[0])

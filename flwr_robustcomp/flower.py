@@ -1,0 +1,59 @@
+"""Every touch of Flower's internals, in one place, so that a Flower that changes them breaks one file and one test.
+
+Used by our own grids only: under `flwr run` and in a deployment Flower does all of this itself.
+"""
+
+from __future__ import annotations
+
+import copy
+
+from flwr.app import Context, Message, RecordDict
+from flwr.app.metadata import Metadata
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+__all__ = ["SERVER_NODE_ID", "addressed", "assume_identity", "empty_run", "envelope", "private_copy", "server_context"]
+
+SERVER_NODE_ID = 1
+"""The node id that Flower's SuperLink uses for itself."""
+
+
+def assume_identity(run_id: int, node_id: int = SERVER_NODE_ID) -> None:
+    """Give this process the identity that Flower's runners set before an app may construct a `Message`."""
+    TaskIdentity.task_id = 1
+    TaskIdentity.run_id = run_id
+    TaskIdentity.node_id = node_id
+
+
+def empty_run(run_id: int) -> Run:
+    """Make the `Run` that a Grid carries."""
+    return Run.create_empty(run_id)
+
+
+def envelope(message: Message, message_id: str) -> Metadata:
+    """Return a copy of a message's metadata with an id, which the SuperLink would have given."""
+    metadata = copy.copy(message.metadata)
+    metadata.__dict__["_message_id"] = message_id
+    return metadata
+
+
+def addressed(content: RecordDict, metadata: Metadata) -> Message:
+    """Join content and metadata to the message that a node receives."""
+    return Message(content=content, metadata=metadata)
+
+
+def private_copy(content: RecordDict) -> RecordDict:
+    """Copy the containers of a message's content, so that no node sees what another does to its own.
+
+    The Arrays inside are shared: their bytes are immutable, and copying a model for each node is what makes stock simulation
+    slow.
+    """
+    own = content.copy()
+    for key, record in content.items():
+        own[key] = record.copy()
+    return own
+
+
+def server_context(run_id: int, run_config: dict[str, str | int | float | bool]) -> Context:
+    """Make the context that Flower hands to a ServerApp."""
+    return Context(run_id=run_id, node_id=SERVER_NODE_ID, node_config={}, state=RecordDict(), run_config=run_config)

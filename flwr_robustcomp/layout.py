@@ -1,0 +1,138 @@
+"""How the arrays of a model lie in the vectors that are compressed.
+
+Floating arrays are laid end to end in the model's own order and make up the paper's x in R^d. Arrays that must not be
+compressed (integers such as BatchNorm's counters, and those that the user names) stay aside, each as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import reduce
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from flwr_robustcomp.compressors import DTYPES, working_dtype
+from flwr_robustcomp.errors import ConfigurationError, require
+
+__all__ = ["DEFAULT_UNCOMPRESSED", "Granularity", "Layout", "Slot", "Span"]
+
+Granularity = Literal["model", "array"]
+"""Compress all floating arrays as one vector, or each array on its own."""
+
+DEFAULT_UNCOMPRESSED = ("*running_mean", "*running_var")
+"""Batch statistics: a sign step could make a variance negative, so by default they travel as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One array of the model: its name, shape, dtype and, if compressed, its place in the flat vector."""
+
+    name: str
+    shape: torch.Size
+    dtype: torch.dtype
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One vector that is compressed: the whole model (``name`` None) or one array."""
+
+    name: str | None
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The places of a model's arrays.
+
+    Attributes
+    ----------
+    compressed : tuple of Slot
+        Floating arrays, in the model's order; their places tile [0, d).
+    uncompressed : tuple of Slot
+        Arrays that travel as they are; their places are empty.
+    order : tuple of str
+        All names in the model's order.
+    """
+
+    compressed: tuple[Slot, ...]
+    uncompressed: tuple[Slot, ...]
+    order: tuple[str, ...]
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Tensor], uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED) -> Layout:
+        """Lay out a model.
+
+        Parameters
+        ----------
+        arrays : mapping of str to Tensor
+            The model, w_t.
+        uncompressed : sequence of str
+            Shell patterns (`fnmatch`) of floating arrays that travel as they are.
+
+        Raises
+        ------
+        ConfigurationError
+            If nothing is left to compress, or a dtype is complex or otherwise unknown.
+        """
+        packed: list[Slot] = []
+        aside: list[Slot] = []
+        stop = 0
+        for name, tensor in arrays.items():
+            require(not tensor.is_complex(), f"dtype of array {name!r}", tensor.dtype, "real")
+            named = any(fnmatchcase(name, pattern) for pattern in uncompressed)
+            if tensor.is_floating_point() and tensor.numel() and not named:
+                require(tensor.dtype in DTYPES.values(), f"dtype of array {name!r}", tensor.dtype, f"one of {', '.join(DTYPES)}")
+                packed.append(Slot(name, tensor.shape, tensor.dtype, stop, stop + tensor.numel()))
+                stop += tensor.numel()
+            else:
+                aside.append(Slot(name, tensor.shape, tensor.dtype, stop, stop))
+        if not packed:
+            raise ConfigurationError(f"the model has no floating array to compress among {sorted(arrays)}")
+        return cls(tuple(packed), tuple(aside), tuple(arrays))
+
+    @property
+    def dim(self) -> int:
+        """Number of compressed coordinates, the paper's d."""
+        return self.compressed[-1].stop
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the whole vector: the narrowest that holds every array's entries."""
+        return reduce(torch.promote_types, (slot.dtype for slot in self.compressed))
+
+    def spans(self, granularity: Granularity) -> tuple[Span, ...]:
+        """Return the vectors that are compressed, in order; they tile [0, d)."""
+        if granularity == "model":
+            return (Span(None, (self.dim,), self.dtype, 0, self.dim),)
+        return tuple(Span(s.name, tuple(s.shape), s.dtype, s.start, s.stop) for s in self.compressed)
+
+    def flatten(self, arrays: Mapping[str, Tensor]) -> Tensor:
+        """Return the compressed arrays as one new vector, shape (d,), in working precision."""
+        work = working_dtype(self.dtype)
+        if len(self.compressed) == 1:
+            return arrays[self.compressed[0].name].detach().reshape(-1).to(work, copy=True)
+        return torch.cat([arrays[slot.name].detach().reshape(-1).to(work) for slot in self.compressed])  # (d,)
+
+    def split(self, flat: Tensor) -> dict[str, Tensor]:
+        """Return the compressed arrays, each of its shape and dtype, from a vector, shape (d,)."""
+        return {s.name: flat[s.start : s.stop].reshape(s.shape).to(s.dtype) for s in self.compressed}
+
+    def join(self, flat: Tensor, aside: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the whole model in its own order from the vector and the arrays that stood aside."""
+        parts = {**self.split(flat), **aside}
+        return {name: parts[name] for name in self.order}
+
+
+def check_granularity(value: str) -> None:
+    """Raise unless ``value`` is a `Granularity`."""
+    allowed = get_args(Granularity)
+    require(value in allowed, "granularity", value, f"one of {', '.join(allowed)}")

@@ -1,0 +1,61 @@
+"""All nodes in this process, one after the other: no start-up, nothing to stop, easy to debug."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from flwr.app import Message
+from flwr.clientapp import ClientApp
+
+from flwr_robustcomp.flower import addressed, envelope, private_copy
+from flwr_robustcomp.simulations.grid import LocalGrid
+from flwr_robustcomp.simulations.scenario import RunConfig
+from flwr_robustcomp.simulations.shard import NodeShard
+
+__all__ = ["InProcessGrid"]
+
+
+class InProcessGrid(LocalGrid):
+    """A Flower Grid that calls the ClientApp directly.
+
+    Parameters
+    ----------
+    client_app : ClientApp or str
+        Unchanged, or ``"package.module:attribute"``.
+    num_nodes : int
+        m.
+    run_config : dict, optional
+        What every app sees as its run config.
+
+    Notes
+    -----
+    Messages are handled when they are pushed, so ``timeout`` has no effect. Every node gets its own copy of a message's
+    containers; the immutable bytes of the model are shared.
+    """
+
+    def __init__(self, client_app: ClientApp | str, num_nodes: int, *, run_config: RunConfig | None = None) -> None:
+        super().__init__(num_nodes, run_config)
+        self._shard = NodeShard(client_app, range(num_nodes), num_nodes, self.run.run_id, self.run_config)
+        self._replies: dict[str, Message] = {}
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Run the nodes on their messages; return the messages' ids."""
+        ids = []
+        for message in messages:
+            message_id = self._next_message_id()
+            delivered = addressed(private_copy(message.content), envelope(message, message_id))
+            self._replies[message_id] = self._shard.handle(delivered)
+            ids.append(message_id)
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return the replies to these messages, each once."""
+        return [self._replies.pop(message_id) for message_id in message_ids if message_id in self._replies]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Push, then pull."""
+        return self.pull_messages(self.push_messages(messages))
+
+    def close(self) -> None:
+        """Forget replies that nobody pulled."""
+        self._replies.clear()

@@ -1,0 +1,15 @@
+"""The learning problems that scenarios can name; `PROBLEMS` is their closed registry."""
+
+from __future__ import annotations
+
+from flwr_robustcomp.simulations.problems.base import Problem, Relabel
+from flwr_robustcomp.simulations.problems.digits import Digits
+from flwr_robustcomp.simulations.problems.least_squares import LeastSquares
+
+__all__ = ["PROBLEMS", "Digits", "LeastSquares", "Problem", "Relabel"]
+
+PROBLEMS: dict[str, type[LeastSquares] | type[Digits]] = {
+    "digits": Digits,
+    "least-squares": LeastSquares,
+}
+"""Every problem by the name that scenarios use."""

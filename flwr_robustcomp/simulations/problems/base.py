@@ -1,0 +1,40 @@
+"""What a simulated learning problem must offer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from torch import Tensor
+
+__all__ = ["Problem", "Relabel"]
+
+Relabel = Callable[[Tensor, int], Tensor]
+"""(labels, number of classes) -> the labels to train on."""
+
+
+class Problem(Protocol):
+    """Data for every node, a model, its gradients and its error; deterministic in the seed, partition by partition.
+
+    Attributes
+    ----------
+    metric : str
+        The key of `evaluate` that curves and tables show.
+    better : {"lower", "higher"}
+        Which end of that metric is good.
+    """
+
+    metric: str
+    better: str
+
+    def initial(self) -> dict[str, Tensor]:
+        """Return w_0."""
+
+    def gradient(self, partition: int, model: dict[str, Tensor], relabel: Relabel) -> dict[str, Tensor]:
+        """Return the full-batch gradient of a node's local loss F_i at ``model``, array by array."""
+
+    def num_examples(self, partition: int) -> int:
+        """Return the number n of a node's data points."""
+
+    def evaluate(self, model: dict[str, Tensor]) -> dict[str, float]:
+        """Return the metrics of a model, computed centrally."""

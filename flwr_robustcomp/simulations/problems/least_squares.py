@@ -1,0 +1,74 @@
+"""The paper's regression problem (section 7): w* = argmin ||Aw - b||_2 with b = A w*."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flwr_robustcomp.errors import require
+from flwr_robustcomp.randomness import generator
+from flwr_robustcomp.simulations.problems.base import Relabel
+
+__all__ = ["LeastSquares"]
+
+
+class LeastSquares:
+    """Rows of a Gaussian matrix, shared out equally; every node minimises (1/2n) ||A_i w - b_i||^2 in double precision.
+
+    Parameters
+    ----------
+    nodes : int
+        m.
+    seed : int
+        Of A and w*; each node's rows are drawn from the partition's own generator, so a worker makes only what it needs.
+    samples : int
+        N, a multiple of m.
+    dimension : int
+        d.
+
+    Notes
+    -----
+    The metric is ``error`` = ||w_t - w*||_2; w_0 = 0.
+    """
+
+    metric = "error"
+    better = "lower"
+
+    def __init__(self, nodes: int, seed: int, *, samples: int = 4000, dimension: int = 1000) -> None:
+        require(dimension >= 1, "problem.dimension", dimension, "at least 1")
+        require(
+            samples >= nodes and samples % nodes == 0, "problem.samples", samples, f"a positive multiple of nodes ({nodes})"
+        )
+        self.rows = samples // nodes
+        self.dimension = dimension
+        self._seed = seed
+        self._solution = generator(seed, "least-squares solution").standard_normal(dimension)
+        self._share = functools.lru_cache(maxsize=None)(self._draw)
+
+    def initial(self) -> dict[str, Tensor]:
+        """Return zero."""
+        return {"w": torch.zeros(self.dimension, dtype=torch.float64)}
+
+    def gradient(self, partition: int, model: dict[str, Tensor], relabel: Relabel) -> dict[str, Tensor]:
+        """Return (1/n) A_i^T (A_i w - b_i)."""
+        a, b = self._share(partition)  # (n, d), (n,)
+        residual = a @ model["w"].numpy()
+        residual -= b
+        residual /= self.rows
+        return {"w": torch.from_numpy(residual @ a)}
+
+    def num_examples(self, partition: int) -> int:
+        """Return n = N / m."""
+        return self.rows
+
+    def evaluate(self, model: dict[str, Tensor]) -> dict[str, float]:
+        """Return ||w - w*||_2."""
+        return {"error": float(np.linalg.norm(model["w"].numpy() - self._solution))}
+
+    def _draw(self, partition: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = generator(self._seed, "least-squares rows", partition=partition)
+        a = rng.standard_normal((self.rows, self.dimension))
+        return a, a @ self._solution

@@ -1,0 +1,153 @@
+"""Nodes on Ray actors: each actor keeps a shard of the nodes, with their state and data, for the whole run."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+from flwr.app import Error, Message, RecordDict
+from flwr.app.metadata import Metadata
+from flwr.clientapp import ClientApp
+
+from flwr_robustcomp.errors import require
+from flwr_robustcomp.flower import addressed, envelope, private_copy
+from flwr_robustcomp.simulations.grid import LocalGrid
+from flwr_robustcomp.simulations.ray_session import ray_session
+from flwr_robustcomp.simulations.scenario import RunConfig
+from flwr_robustcomp.simulations.shard import NodeShard
+
+__all__ = ["RayGrid"]
+
+_WORKER_LOST = 0  # Flower's ErrorCode.UNKNOWN
+
+
+class _ShardActor:
+    """Runs on a Ray worker; handles a batch of messages that share one content."""
+
+    def __init__(self, *shard: Any) -> None:
+        import torch  # noqa: PLC0415 (in the worker)
+
+        # One core an actor: threads of several actors would fight over the same cores.
+        torch.set_num_threads(1)
+        self._shard = NodeShard(*shard)
+
+    def ready(self) -> None:
+        """Return once the actor has been constructed."""
+
+    def handle(self, content: RecordDict, batch: list[Metadata]) -> list[Message]:
+        return [self._shard.handle(addressed(private_copy(content), metadata)) for metadata in batch]
+
+
+class RayGrid(LocalGrid):
+    """A Flower Grid on Ray actors, on this machine or on an existing cluster.
+
+    Parameters
+    ----------
+    client_app : ClientApp or str
+        Unchanged, or ``"package.module:attribute"``, which each worker imports for itself.
+    num_nodes : int
+        m.
+    num_workers : int, optional
+        How many actors share the nodes; by default one for each of Ray's cores. Results do not depend on it.
+    ray_address : str, optional
+        Of an existing cluster; by default Ray is started here and stopped by `close`.
+    run_config : dict, optional
+        What every app sees as its run config.
+
+    Raises
+    ------
+    ConfigurationError
+        If nothing answers at ``ray_address``, or the ClientApp cannot be imported.
+
+    Notes
+    -----
+    A content that several messages share, such as the round's model, goes into the object store once and reaches each actor once. An
+    actor that dies turns its nodes' messages into error replies; the run goes on without them.
+    """
+
+    def __init__(
+        self,
+        client_app: ClientApp | str,
+        num_nodes: int,
+        *,
+        num_workers: int | None = None,
+        ray_address: str | None = None,
+        run_config: RunConfig | None = None,
+    ) -> None:
+        super().__init__(num_nodes, run_config)
+        require(num_workers is None or num_workers >= 1, "num_workers", num_workers, "at least 1")
+        self._stack = contextlib.ExitStack()
+        self._ray = self._stack.enter_context(ray_session(ray_address))
+        try:
+            workers = num_workers or int(self._ray.cluster_resources().get("CPU", 1))
+            workers = max(1, min(workers, num_nodes))
+            actor = self._ray.remote(num_cpus=0)(_ShardActor)
+            config = self._ray.put(self.run_config)
+            self._actors = [
+                actor.remote(client_app, range(i, num_nodes, workers), num_nodes, self.run.run_id, config)
+                for i in range(workers)
+            ]
+            self._ray.get([a.ready.remote() for a in self._actors])
+        except BaseException:
+            self._stack.close()
+            raise
+        self._pending: dict[Any, list[Metadata]] = {}
+        self._replies: dict[str, Message] = {}
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Send messages to the actors of their nodes; return the messages' ids at once."""
+        ids: list[str] = []
+        contents: dict[int, RecordDict] = {}
+        batches: dict[int, dict[int, list[Metadata]]] = {}
+        for message in messages:
+            metadata = envelope(message, self._next_message_id())
+            ids.append(metadata.message_id)
+            contents[id(message.content)] = message.content
+            worker = self.partition_of[metadata.dst_node_id] % len(self._actors)
+            batches.setdefault(id(message.content), {}).setdefault(worker, []).append(metadata)
+        for key, by_worker in batches.items():
+            content = self._ray.put(contents[key])
+            for worker, batch in by_worker.items():
+                self._pending[self._actors[worker].handle.remote(content, batch)] = batch
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return those replies to these messages that have come, each once."""
+        self._collect(timeout=0)
+        return [self._replies.pop(message_id) for message_id in message_ids if message_id in self._replies]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Push, wait until all replies or the timeout have come, pull."""
+        ids = self.push_messages(messages)
+        self._collect(timeout=timeout)
+        return self.pull_messages(ids)
+
+    def close(self) -> None:
+        """Stop the actors, and Ray if it was started here."""
+        for actor in self._actors:
+            with contextlib.suppress(Exception):  # an actor that is gone already needs no stopping
+                self._ray.kill(actor)
+        self._actors = []
+        self._stack.close()
+
+    def _collect(self, timeout: float | None) -> None:
+        """Move finished batches to the replies; None waits for all."""
+        if not self._pending:
+            return
+        done, _ = self._ray.wait(list(self._pending), num_returns=len(self._pending), timeout=timeout)
+        for reference in done:
+            batch = self._pending.pop(reference)
+            try:
+                replies = self._ray.get(reference)
+            except self._ray.exceptions.RayError as error:
+                replies = [_lost(metadata, error) for metadata in batch]
+            self._replies.update({reply.metadata.reply_to_message_id: reply for reply in replies})
+
+
+def _lost(metadata: Metadata, error: Exception) -> Message:
+    """Return the error reply of a node whose worker is gone."""
+    request = addressed(RecordDict(), copy.copy(metadata))
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return Message(Error(code=_WORKER_LOST, reason=f"the node's Ray worker failed: {reason}"), reply_to=request)

@@ -1,0 +1,148 @@
+"""A simulated run as data: who learns what, with which compressor and strategy, and who lies."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from flwr_robustcomp.errors import ConfigurationError
+from flwr_robustcomp.layout import Granularity
+from flwr_robustcomp.simulations.component import Component
+
+__all__ = ["RunConfig", "Scenario", "load_toml", "one_line"]
+
+RunConfig = dict[str, str | int | float | bool]
+"""Flower's run config: flat, with dots for nesting."""
+
+
+class Scenario(BaseModel):
+    """One run, complete: two equal scenarios give the same curve on every engine.
+
+    Attributes
+    ----------
+    problem : Component
+        One of `PROBLEMS`.
+    nodes : int
+        m.
+    byzantine : int
+        How many of them lie; which ones follows from the seed.
+    attack : Component
+        One of `ATTACKS`.
+    adversary : {"restricted", "arbitrary"}
+        Whether attacks on the update come before the compressor (section 4) or after it (section 5).
+    compressor : Component
+        One of `COMPRESSORS`.
+    error_feedback : bool
+        Whether clients keep and add what compression dropped.
+    granularity : {"model", "array"}
+        Whole-model or per-array compression.
+    strategy : Component
+        One of `SCENARIO_STRATEGIES`; ``trim`` may also read ``"byzantine+2"``.
+    rounds : int
+        T.
+    seed : int
+        Of everything random.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    problem: Component = Component(name="least-squares")
+    nodes: int = Field(default=200, ge=1)
+    byzantine: int = Field(default=0, ge=0)
+    attack: Component = Component(name="gaussian-noise")
+    adversary: Literal["restricted", "arbitrary"] = "restricted"
+    compressor: Component = Component(name="l1-sign")
+    error_feedback: bool = False
+    granularity: Granularity = "model"
+    strategy: Component = Component(name="norm-threshold")
+    rounds: int = Field(default=200, ge=1)
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.byzantine > self.nodes:
+            raise ConfigurationError(f"byzantine must be in [0, nodes = {self.nodes}], got {self.byzantine}")
+        from flwr_robustcomp.simulations.setup import check_components  # noqa: PLC0415 (setup builds on scenarios)
+
+        check_components(self)
+        return self
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Validate a mapping; like the constructor, with errors in one line.
+
+        Raises
+        ------
+        ConfigurationError
+            Naming every bad field, its value and what is allowed.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise ConfigurationError(one_line(error)) from error
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Self:
+        """Read a scenario file."""
+        return cls.parse(load_toml(path))
+
+    @classmethod
+    def from_run_config(cls, config: RunConfig) -> Self:
+        """Read a scenario from Flower's run config, whose nested keys are joined by dots; other keys are ignored."""
+        nested: dict[str, Any] = {}
+        for key, value in config.items():
+            head, _, tail = key.partition(".")
+            if head in cls.model_fields:
+                if tail:
+                    nested.setdefault(head, {})[tail] = value
+                else:
+                    nested[head] = value
+        return cls.parse(nested)
+
+    def to_run_config(self) -> RunConfig:
+        """Return the scenario as Flower's run config."""
+        flat: RunConfig = {}
+        for key, value in self.model_dump().items():
+            if isinstance(value, dict):
+                flat.update({f"{key}.{name}": inner for name, inner in value.items()})
+            else:
+                flat[key] = value
+        return flat
+
+    @property
+    def key(self) -> str:
+        """Hash of the whole configuration, 16 hexadecimal digits; equal for equal scenarios in every process."""
+        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def varied(self, **changes: Any) -> Self:
+        """Return a scenario with some fields replaced, validated anew."""
+        return self.parse({**self.model_dump(), **changes})
+
+
+def load_toml(path: str | Path) -> dict[str, Any]:
+    """Read a TOML file; a missing or broken one is a `ConfigurationError` of one line."""
+    path = Path(path)
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"file must be readable, got {str(path)!r}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"file must be TOML, got {str(path)!r}: {error}") from error
+
+
+def one_line(error: ValidationError) -> str:
+    """Return pydantic's findings in one line: field, what is allowed, value."""
+    parts = []
+    for item in error.errors():
+        field = ".".join(map(str, item["loc"]))
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "value_error":
+            parts.append(f"{field}: {message}" if field else message)
+        else:
+            parts.append(f"{field}: {message[0].lower()}{message[1:]}, got {item['input']!r}")
+    return "; ".join(parts)

@@ -1,0 +1,158 @@
+"""From a scenario to the objects it names: problem, compressor, mods and strategy."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from flwr.clientapp.typing import Mod
+from flwr.serverapp.strategy import Strategy
+
+from flwr_robustcomp.clients import ATTACKS, CompressionMod, LabelAttack, UpdateAttack
+from flwr_robustcomp.compressors import COMPRESSORS, Compressor
+from flwr_robustcomp.errors import ConfigurationError
+from flwr_robustcomp.randomness import generator
+from flwr_robustcomp.simulations.component import Component, construct
+from flwr_robustcomp.simulations.problems import PROBLEMS, Problem
+from flwr_robustcomp.simulations.scenario import RunConfig, Scenario
+from flwr_robustcomp.strategies import Decompressed, NormThreshold, SignMajorityVote
+from flwr_robustcomp.strategies.flower_builtin import FLOWER_STRATEGIES
+from flwr_robustcomp.strategies.norm_filter import trim_count
+
+__all__ = [
+    "SCENARIO_STRATEGIES",
+    "byzantine_partitions",
+    "check_components",
+    "client_mods",
+    "make_compressor",
+    "make_problem",
+    "make_strategy",
+    "setup_of",
+]
+
+
+SCENARIO_STRATEGIES: tuple[str, ...] = tuple(sorted(["norm-threshold", "majority-vote", *FLOWER_STRATEGIES]))
+"""Every strategy by the name that scenarios use; Flower's own run behind `Decompressed`."""
+
+_SAMPLING = {"fraction_train": 1.0, "fraction_evaluate": 0.0}
+
+
+def make_compressor(scenario: Scenario) -> Compressor:
+    """Build the scenario's compressor."""
+    return construct("compressor", COMPRESSORS, scenario.compressor)
+
+
+def make_problem(scenario: Scenario) -> Problem:
+    """Build the scenario's problem; equal ones of the same process are made once."""
+    return _problem(json.dumps(scenario.problem.model_dump(), sort_keys=True), scenario.nodes, scenario.seed)
+
+
+@functools.lru_cache(maxsize=2)
+def _problem(problem: str, nodes: int, seed: int) -> Problem:
+    # Two: the cells of a comparison alternate between few problems, and a least-squares problem holds 32 MB.
+    component = Component(**json.loads(problem))
+    return construct("problem", PROBLEMS, component, reserved=("nodes", "seed"), nodes=nodes, seed=seed)
+
+
+def make_strategy(scenario: Scenario) -> Strategy:
+    """Build the scenario's strategy for its nodes."""
+    common: dict[str, Any] = {"compressor": make_compressor(scenario), "granularity": scenario.granularity}
+    sampling = {
+        **_SAMPLING,
+        "min_train_nodes": scenario.nodes,
+        "min_available_nodes": scenario.nodes,
+    }
+    component = _with_trim(scenario)
+    if component.name in FLOWER_STRATEGIES:
+        params = component.params
+        step_size = params.pop("step_size", 1.0)
+        inner = construct("strategy", FLOWER_STRATEGIES, Component(name=component.name, **params), **sampling)
+        return Decompressed(inner, step_size=step_size, **common)
+    ours = {"norm-threshold": NormThreshold, "majority-vote": SignMajorityVote}
+    if component.name not in ours:
+        raise ConfigurationError(f"strategy must be one of {', '.join(SCENARIO_STRATEGIES)}, got {component.name!r}")
+    return construct("strategy", ours, component, reserved=("on_round", "uncompressed", *sampling), **common, **sampling)
+
+
+def _with_trim(scenario: Scenario) -> Component:
+    """Return the strategy with ``trim`` as a number: ``"byzantine+2"`` becomes the scenario's count plus two."""
+    params = scenario.strategy.params
+    trim = params.get("trim")
+    if isinstance(trim, str):
+        match = re.fullmatch(r"byzantine\s*(?:\+\s*(\d+))?", trim.strip())
+        if match is None:
+            raise ConfigurationError(f'strategy.trim must be a count, a fraction in [0, 0.5) or "byzantine+K", got {trim!r}')
+        trim = params["trim"] = scenario.byzantine + int(match[1] or 0)
+    if isinstance(trim, int | float) and 0 <= trim and 2 * trim_count(trim, scenario.nodes) >= scenario.nodes:
+        raise ConfigurationError(f"strategy.trim must be below half of the {scenario.nodes} nodes, got {trim!r}")
+    return Component(name=scenario.strategy.name, **params)
+
+
+def byzantine_partitions(scenario: Scenario) -> frozenset[int]:
+    """Return the partition ids of the Byzantine nodes, chosen by the seed."""
+    order = generator(scenario.seed, "byzantine").permutation(scenario.nodes)
+    return frozenset(order[: scenario.byzantine].tolist())
+
+
+def client_mods(scenario: Scenario) -> list[Mod]:
+    """Return the mods of every node, outermost first; the order is the threat model."""
+    compression = CompressionMod(
+        make_compressor(scenario),
+        error_feedback=scenario.error_feedback,
+        granularity=scenario.granularity,
+        reply="update",
+        report_norm=_reported(scenario),
+    )
+    attack_type = ATTACKS.get(scenario.attack.name)
+    given: dict[str, Any] = {"partitions": byzantine_partitions(scenario)}
+    if attack_type is not None and issubclass(attack_type, UpdateAttack):
+        given["reply"] = "update"
+    attack: UpdateAttack | LabelAttack = construct(
+        "attack", ATTACKS, scenario.attack, reserved=("seed", "reply", "uncompressed"), **given
+    )
+    if scenario.byzantine == 0:
+        return [compression]
+    return [attack, compression] if scenario.adversary == "arbitrary" else [compression, attack]
+
+
+def _reported(scenario: Scenario) -> float | None:
+    """Return the norm order that Algorithm 1 asks clients to report, None for the others."""
+    params = scenario.strategy.params
+    return params.get("norm_order", 2) if params.get("norm") == "reported" else None
+
+
+def check_components(scenario: Scenario) -> None:
+    """Raise `ConfigurationError` unless everything that the scenario names can be built and fits together."""
+    make_problem(scenario)
+    make_compressor(scenario)
+    client_mods(scenario)
+    make_strategy(scenario)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the apps need in every message, built once for each run and process."""
+
+    scenario: Scenario
+    problem: Problem
+    mods: tuple[Mod, ...]
+
+
+@functools.lru_cache(maxsize=4)
+def _setup(config: str) -> Setup:
+    scenario = Scenario.from_run_config(json.loads(config))
+    return Setup(scenario, make_problem(scenario), tuple(client_mods(scenario)))
+
+
+_last: tuple[RunConfig, Setup] | None = None
+
+
+def setup_of(config: RunConfig) -> Setup:
+    """Return the setup of a run config; the same dict object, which our grids pass every time, is not even hashed."""
+    global _last  # noqa: PLW0603
+    if _last is None or _last[0] is not config:
+        _last = (config, _setup(json.dumps(config, sort_keys=True)))
+    return _last[1]

@@ -1,0 +1,80 @@
+"""A share of a simulation's nodes: their contexts stay here, messages come in, replies go out."""
+
+from __future__ import annotations
+
+import importlib
+import traceback
+from collections.abc import Iterable
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from flwr_robustcomp.errors import ConfigurationError
+from flwr_robustcomp.flower import assume_identity
+from flwr_robustcomp.simulations.scenario import RunConfig
+
+__all__ = ["NodeShard", "load_client_app", "node_id_of"]
+
+_FIRST_NODE_ID = 1000
+_APP_RAISED = 0  # Flower's ErrorCode.UNKNOWN
+
+
+def node_id_of(partition: int) -> int:
+    """Return the node id of a partition: fixed, so that replies sort alike on every one of our engines."""
+    return _FIRST_NODE_ID + partition
+
+
+def load_client_app(app: ClientApp | str) -> ClientApp:
+    """Return a ClientApp, imported if it is named as ``"package.module:attribute"``."""
+    if isinstance(app, ClientApp):
+        return app
+    module, _, attribute = app.partition(":")
+    try:
+        loaded = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(f'client_app must be importable as "package.module:attribute", got {app!r}: {error}') from error
+    if not isinstance(loaded, ClientApp):
+        raise ConfigurationError(f"client_app must be a ClientApp, got {app!r}, a {type(loaded).__name__}")
+    return loaded
+
+
+class NodeShard:
+    """Nodes that live in this process.
+
+    Parameters
+    ----------
+    client_app : ClientApp or str
+        What each node runs, unchanged; or where to import it from.
+    partitions : iterable of int
+        The nodes of this shard, by partition id.
+    num_partitions : int
+        The number of all nodes.
+    run_id : int
+        Of the run.
+    run_config : dict
+        Shared by all nodes, as Flower's run config is.
+    """
+
+    def __init__(
+        self, client_app: ClientApp | str, partitions: Iterable[int], num_partitions: int, run_id: int, run_config: RunConfig
+    ) -> None:
+        assume_identity(run_id)
+        self._app = load_client_app(client_app)
+        self._contexts = {
+            node_id_of(partition): Context(
+                run_id=run_id,
+                node_id=node_id_of(partition),
+                node_config={"partition-id": partition, "num-partitions": num_partitions},
+                state=RecordDict(),
+                run_config=run_config,
+            )
+            for partition in partitions
+        }
+
+    def handle(self, message: Message) -> Message:
+        """Run the app on one message; an app that raises becomes an error reply, as in a deployment."""
+        try:
+            return self._app(message, self._contexts[message.metadata.dst_node_id])
+        except Exception:  # noqa: BLE001 (a client's fault must not end the run, whatever it is)
+            last = traceback.format_exc(limit=-1).strip().splitlines()[-1]
+            return Message(Error(code=_APP_RAISED, reason=f"the ClientApp raised {last}"), reply_to=message)

@@ -1,0 +1,48 @@
+"""Sums over accepted updates, and the projection of the paper's line 6; pure functions of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from flwr_robustcomp.compressors import Compressor, working_dtype
+from flwr_robustcomp.layout import Layout, Span
+from flwr_robustcomp.strategies.screening import Update
+
+__all__ = ["median_aside", "project", "weighted_sum"]
+
+
+def weighted_sum(
+    updates: Sequence[Update], weights: Sequence[float], layout: Layout, spans: Sequence[Span], compressor: Compressor
+) -> Tensor:
+    """Return sum_i weights[i] * Q(x_i), shape (d,), straight from the packed payloads."""
+    total = torch.zeros(layout.dim, dtype=working_dtype(layout.dtype))
+    for index, span in enumerate(spans):
+        compressor.accumulate(total[span.start : span.stop], [u.payloads[index] for u in updates], weights)
+    return total
+
+
+def median_aside(updates: Sequence[Update], layout: Layout) -> dict[str, Tensor]:
+    """Return the elementwise lower median of the arrays that travelled uncompressed.
+
+    A median keeps the dtype, is a value that some node sent, and lies within the range of the honest nodes' values while
+    they are the majority; a mean of counters is none of these.
+    """
+    return {
+        slot.name: torch.stack([u.aside[slot.name] for u in updates]).to(_sortable(slot.dtype)).median(dim=0).values.to(slot.dtype)
+        for slot in layout.uncompressed
+    }
+
+
+def _sortable(dtype: torch.dtype) -> torch.dtype:
+    return torch.uint8 if dtype == torch.bool else dtype
+
+
+def project(w: Tensor, radius: float | None) -> Tensor:
+    """Return the point of the l2 ball of this radius about the origin that is nearest to w, shape (d,)."""
+    if radius is None:
+        return w
+    norm = float(torch.linalg.vector_norm(w, dtype=torch.float64))
+    return w if norm <= radius else w * (radius / norm)

@@ -1,0 +1,121 @@
+"""What the strategies over packed updates share: asking, screening, and giving account of a round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg
+from flwr.supercore import log
+from torch import Tensor
+
+from flwr_robustcomp import wire
+from flwr_robustcomp.compressors import Compressor
+from flwr_robustcomp.layout import Granularity
+from flwr_robustcomp.strategies.metrics import alike_contents
+from flwr_robustcomp.strategies.receiver import UpdateReceiver
+from flwr_robustcomp.strategies.report import RoundReport
+from flwr_robustcomp.strategies.screening import Screened, Update, screen_metrics
+
+__all__ = ["CompressedStrategy"]
+
+_WARNING = 30
+
+
+class CompressedStrategy(FedAvg):
+    """Base of the strategies that aggregate packed updates; sampling, evaluation and callbacks are `FedAvg`'s.
+
+    Parameters
+    ----------
+    compressor : Compressor
+        Equal to the clients'.
+    granularity : {"model", "array"}
+        Equal to the clients'.
+    uncompressed : sequence of str
+        Equal to the clients'.
+    on_round : callable, optional
+        Called with the `RoundReport` of every training round as it ends.
+    norm_order : float, optional
+        The order of the norm that clients must report.
+    weight_required : bool
+        Whether a reply must count its examples.
+    **fedavg_options
+        Passed to `FedAvg` untouched.
+
+    Attributes
+    ----------
+    reports : list of RoundReport
+        One for each round so far.
+    """
+
+    def __init__(
+        self,
+        *,
+        compressor: Compressor,
+        granularity: Granularity,
+        uncompressed: Sequence[str],
+        on_round: Callable[[RoundReport], None] | None,
+        norm_order: float | None = None,
+        weight_required: bool = False,
+        **fedavg_options: Any,
+    ) -> None:
+        super().__init__(**fedavg_options)
+        self.receiver = UpdateReceiver(
+            compressor,
+            granularity,
+            uncompressed,
+            norm_order=norm_order,
+            weight_key=self.weighted_by_key,
+            weight_required=weight_required,
+        )
+        self.on_round = on_round
+        self.reports: list[RoundReport] = []
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Sample as `FedAvg` does; remember w_t and who was asked."""
+        return self.receiver.ask(arrays, super().configure_train(server_round, arrays, config, grid))
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """Aggregate the evaluation metrics of the replies that pass screening, as `FedAvg` does."""
+        accepted, rejected = screen_metrics(replies, self.weighted_by_key)
+        for rejection in rejected:
+            log(_WARNING, "aggregate_evaluate: rejected node %d (%s): %s", *_fields(rejection))
+        metrics = [one for _, one in accepted]
+        weights = [_number(one[self.weighted_by_key]) for one in metrics]
+        contents = alike_contents(metrics, weights, self.weighted_by_key)
+        return self.evaluate_metrics_aggr_fn(contents, self.weighted_by_key) if contents else None
+
+    def conclude(
+        self, report: RoundReport, screened: Screened, model: dict[str, Tensor], kept: Sequence[Update], weights: Sequence[float]
+    ) -> tuple[ArrayRecord, MetricRecord]:
+        """Publish the report of a round that changed the model; return what `aggregate_train` returns."""
+        metrics = self._publish(report, screened)
+        contents = alike_contents([u.metrics for u in kept], weights, self.weighted_by_key)
+        if contents:
+            metrics.update(self.train_metrics_aggr_fn(contents, self.weighted_by_key))
+        return wire.to_arrays(model), metrics
+
+    def skip(self, report: RoundReport, screened: Screened, why: str) -> tuple[None, MetricRecord]:
+        """Publish the report of a round that leaves the model as it is; return what `aggregate_train` returns."""
+        return None, self._publish(replace(report, skipped=why), screened)
+
+    def _publish(self, report: RoundReport, screened: Screened) -> MetricRecord:
+        report = replace(report, rejected=tuple(screened.rejected), bytes_received=screened.bytes_received)
+        report.log()
+        self.reports.append(report)
+        if self.on_round is not None:
+            self.on_round(report)
+        return report.metrics()
+
+
+def _fields(rejection: Any) -> tuple[int, str, str]:
+    return rejection.node_id, rejection.reason, rejection.detail
+
+
+def _number(value: Any) -> float:
+    return float(value)

@@ -1,0 +1,161 @@
+"""Any Flower strategy over compressed updates."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg, Strategy
+from flwr.supercore import log
+from torch import Tensor
+
+from flwr_robustcomp import wire
+from flwr_robustcomp.compressors import Compressor
+from flwr_robustcomp.errors import require
+from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
+from flwr_robustcomp.spans import decompress_spans
+from flwr_robustcomp.strategies.metrics import alike_contents
+from flwr_robustcomp.strategies.receiver import UpdateReceiver
+from flwr_robustcomp.strategies.report import RoundReport
+from flwr_robustcomp.strategies.screening import Update, screen_metrics
+
+__all__ = ["Decompressed"]
+
+_INFO, _WARNING = 20, 30
+
+
+class Decompressed(Strategy):
+    """Put screening and decompression before any of Flower's strategies.
+
+    The inner strategy sees ordinary dense replies, w_t - gamma Q(x) for each client, and only those that passed screening.
+
+    Parameters
+    ----------
+    strategy : FedAvg
+        FedAvg or one of its descendants (FedMedian, FedTrimmedAvg, Krum, MultiKrum, Bulyan, FedAdam, ...).
+    compressor : Compressor
+        Equal to the clients'.
+    step_size : float
+        gamma; 1 where clients reply with weights.
+    granularity : {"model", "array"}
+        Equal to the clients'.
+    uncompressed : sequence of str
+        Equal to the clients'.
+    on_round : callable, optional
+        Called with the `RoundReport` of every round as it ends. ``kept`` are the replies handed to the inner strategy.
+
+    Notes
+    -----
+    Memory is the inner strategy's: the dense replies of all clients at once. The inner strategy weights clients as it always does, by
+    the number of examples that they claim.
+    """
+
+    def __init__(
+        self,
+        strategy: FedAvg,
+        *,
+        compressor: Compressor,
+        step_size: float = 1.0,
+        granularity: Granularity = "model",
+        uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
+        on_round: Callable[[RoundReport], None] | None = None,
+    ) -> None:
+        require(isinstance(strategy, FedAvg), "strategy", strategy, "a FedAvg or a descendant of it")
+        require(step_size > 0 and math.isfinite(step_size), "step_size", step_size, "positive and finite")
+        self.strategy = strategy
+        self.step_size = step_size
+        self.receiver = UpdateReceiver(
+            compressor, granularity, uncompressed, weight_key=strategy.weighted_by_key, weight_required=True
+        )
+        self.on_round = on_round
+        self.reports: list[RoundReport] = []
+
+    def summary(self) -> None:
+        """Log the configuration, the inner strategy's included."""
+        log(_INFO, "\t├──> Decompressed %s:", type(self.strategy).__name__)
+        log(_INFO, "\t│\t├── Compressor: %s (per %s)", self.receiver.compressor, self.receiver.granularity)
+        log(_INFO, "\t│\t└── Step size: %g", self.step_size)
+        self.strategy.summary()
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Ask as the inner strategy does; remember w_t and who was asked."""
+        return self.receiver.ask(arrays, self.strategy.configure_train(server_round, arrays, config, grid))
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Screen, decompress, and let the inner strategy aggregate."""
+        screened = self.receiver.screen(replies)
+        updates = screened.accepted
+        report = RoundReport(
+            server_round,
+            kept=tuple(u.node_id for u in updates),
+            rejected=tuple(screened.rejected),
+            bytes_received=screened.bytes_received,
+        )
+        if not updates:
+            report = replace(report, skipped="no reply was accepted")
+        report.log()
+        self.reports.append(report)
+        if self.on_round is not None:
+            self.on_round(report)
+        if not updates:
+            return None, report.metrics()
+
+        arrays, metrics = self.strategy.aggregate_train(server_round, self._dense(updates))
+        if arrays is not None:
+            arrays = self._in_model_dtypes(arrays)
+        merged = report.metrics()
+        merged.update(metrics or {})
+        return arrays, merged
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Ask as the inner strategy does."""
+        return self.strategy.configure_evaluate(server_round, arrays, config, grid)
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """Let the inner strategy aggregate the replies that pass screening."""
+        replies = list(replies)
+        accepted, rejected = screen_metrics(replies, self.strategy.weighted_by_key)
+        for r in rejected:
+            log(_WARNING, "aggregate_evaluate: rejected node %d (%s): %s", r.node_id, r.reason, r.detail)
+        nodes = {node_id for node_id, _ in accepted}
+        passed = [message for message in replies if message.metadata.src_node_id in nodes]
+        return self.strategy.aggregate_evaluate(server_round, passed)
+
+    def _dense(self, updates: Sequence[Update]) -> list[Message]:
+        """Return ordinary replies of w_t - gamma Q(x), with the metrics that most clients share."""
+        layout, key = self.receiver.layout, self.strategy.weighted_by_key
+        w = layout.flatten(self.receiver.model)
+        weights = [float(str(update.metrics[key])) for update in updates]
+        # Clients without the agreed metrics still take part; Flower's check only wants all records alike.
+        shared = alike_contents([u.metrics for u in updates], weights, key)
+        alike = shared if len(shared) == len(updates) else [RecordDict({"metrics": MetricRecord({key: n})}) for n in weights]
+        dense = []
+        for update, content in zip(updates, alike, strict=True):
+            step = decompress_spans(update.payloads, self.receiver.compressor, w.dtype).mul_(self.step_size)
+            content[self.strategy.arrayrecord_key] = wire.to_arrays(_for_numpy(layout.join(w - step, update.aside)))
+            message = copy.copy(update.message)
+            message.content = content
+            dense.append(message)
+        return dense
+
+    def _in_model_dtypes(self, arrays: ArrayRecord) -> ArrayRecord:
+        """Return the aggregate in the model's dtypes: Flower's means of float16 and of integers come back wider."""
+        model = self.receiver.model
+        tensors = wire.from_arrays(arrays)
+        return wire.to_arrays({name: tensors[name].to(model[name].dtype) for name in model})
+
+
+def _for_numpy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors that Flower's strategies, which compute in numpy, can read: bfloat16 becomes float32."""
+    return {name: t.float() if t.dtype == torch.bfloat16 else t for name, t in tensors.items()}

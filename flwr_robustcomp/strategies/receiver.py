@@ -1,0 +1,94 @@
+"""The memory between `configure_train` and `aggregate_train`: w_t and who was asked, which Flower does not hand over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from flwr.app import ArrayRecord, Message
+from torch import Tensor
+
+from flwr_robustcomp import wire
+from flwr_robustcomp.compressors import Compressor
+from flwr_robustcomp.errors import ConfigurationError, require
+from flwr_robustcomp.layout import Granularity, Layout, Span, check_granularity
+from flwr_robustcomp.strategies.screening import Expected, Screened, screen
+
+__all__ = ["UpdateReceiver"]
+
+
+class UpdateReceiver:
+    """Remembers what a round asked for, and screens what comes back against it.
+
+    Parameters
+    ----------
+    compressor : Compressor
+        Equal to the clients'.
+    granularity : {"model", "array"}
+        Equal to the clients'.
+    uncompressed : sequence of str
+        Equal to the clients'.
+    norm_order : float, optional
+        The order of the norm that clients must report.
+    weight_key : str
+        The metric that counts examples.
+    weight_required : bool
+        Whether a reply without that metric is rejected.
+    """
+
+    def __init__(
+        self,
+        compressor: Compressor,
+        granularity: Granularity,
+        uncompressed: Sequence[str],
+        *,
+        norm_order: float | None = None,
+        weight_key: str = "num-examples",
+        weight_required: bool = False,
+    ) -> None:
+        require(isinstance(compressor, Compressor), "compressor", compressor, "a Compressor instance")
+        check_granularity(granularity)
+        self.compressor = compressor
+        self.granularity: Granularity = granularity
+        self.uncompressed = tuple(uncompressed)
+        self.norm_order = norm_order
+        self.weight_key = weight_key
+        self.weight_required = weight_required
+        self.model: dict[str, Tensor] = {}
+        self._expected: Expected | None = None
+
+    def ask(self, arrays: ArrayRecord, messages: Iterable[Message]) -> list[Message]:
+        """Remember w_t and the nodes that the messages go to; return the messages."""
+        sent = list(messages)
+        self.model = wire.shared_tensors(arrays)
+        layout = Layout.of(self.model, self.uncompressed)
+        self._expected = Expected(
+            layout,
+            layout.spans(self.granularity),
+            self.compressor,
+            frozenset(message.metadata.dst_node_id for message in sent),
+            self.norm_order,
+            self.weight_key,
+            self.weight_required,
+        )
+        return sent
+
+    @property
+    def expected(self) -> Expected:
+        """What the current round asked for."""
+        if self._expected is None:
+            raise ConfigurationError("aggregate_train needs the round's model: call configure_train first")
+        return self._expected
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of w_t."""
+        return self.expected.layout
+
+    @property
+    def spans(self) -> Sequence[Span]:
+        """The vectors that are compressed."""
+        return self.expected.spans
+
+    def screen(self, replies: Iterable[Message]) -> Screened:
+        """Screen a round's replies."""
+        return screen(replies, self.expected)

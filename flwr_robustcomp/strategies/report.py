@@ -1,0 +1,100 @@
+"""What a strategy says about a round: who was kept, trimmed and rejected, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from flwr.app import MetricRecord
+from flwr.supercore import log
+
+__all__ = ["Reason", "Rejection", "RoundReport"]
+
+_INFO, _WARNING = 20, 30
+
+
+class Reason(StrEnum):
+    """Why a reply was rejected; a closed list."""
+
+    ERROR_REPLY = "error-reply"
+    NOT_ASKED = "not-asked"
+    DUPLICATE = "duplicate"
+    RECORDS = "records"
+    ARRAYS = "arrays"
+    WIRE = "wire"
+    NORM = "norm"
+    METRICS = "metrics"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """One reply that was dropped before anything else looked at it."""
+
+    node_id: int
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoundReport:
+    """The account of one training round.
+
+    Attributes
+    ----------
+    round_ : int
+        The server round, from 1.
+    kept : tuple of int
+        Node ids whose updates went into the model.
+    trimmed : dict of int to float
+        Node ids that the filter dropped, with the norm that each was dropped for.
+    rejected : tuple of Rejection
+        Replies that failed screening.
+    threshold : float or None
+        The largest kept norm; None where no norm was computed.
+    bytes_received : int
+        Bytes of Array data in all replies, the rejected ones included.
+    skipped : str or None
+        Why the model was left as it is, if it was.
+    """
+
+    round_: int
+    kept: tuple[int, ...] = ()
+    trimmed: dict[int, float] = field(default_factory=dict)
+    rejected: tuple[Rejection, ...] = ()
+    threshold: float | None = None
+    bytes_received: int = 0
+    skipped: str | None = None
+
+    def metrics(self) -> MetricRecord:
+        """Return the report as metrics of the round, under names that start with ``robustcomp.``."""
+        record = MetricRecord()
+        record["robustcomp.kept"] = len(self.kept)
+        record["robustcomp.trimmed"] = len(self.trimmed)
+        record["robustcomp.rejected"] = len(self.rejected)
+        record["robustcomp.bytes-received"] = self.bytes_received
+        if self.threshold is not None:
+            record["robustcomp.norm-threshold"] = self.threshold
+        if self.trimmed:
+            record["robustcomp.trimmed-nodes"] = list(self.trimmed)
+        if self.rejected:
+            record["robustcomp.rejected-nodes"] = [r.node_id for r in self.rejected]
+        return record
+
+    def log(self) -> None:
+        """Write the report to Flower's log: one line, one for each rejection, one if the round was skipped."""
+        threshold = "" if self.threshold is None else f" (norm threshold {self.threshold:.4g})"
+        log(
+            _INFO,
+            "aggregate_train: kept %d, trimmed %d%s, rejected %d replies; %d bytes received",
+            len(self.kept),
+            len(self.trimmed),
+            threshold,
+            len(self.rejected),
+            self.bytes_received,
+        )
+        if self.trimmed:
+            log(_INFO, "\t> trimmed for their norm: %s", ", ".join(f"{n} ({x:.4g})" for n, x in self.trimmed.items()))
+        for rejection in self.rejected:
+            log(_WARNING, "\t> rejected node %d (%s): %s", rejection.node_id, rejection.reason, rejection.detail)
+        if self.skipped is not None:
+            log(_WARNING, "\t> round %d leaves the model as it is: %s", self.round_, self.skipped)

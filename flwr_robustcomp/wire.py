@@ -1,0 +1,243 @@
+"""Payloads and tensors as Flower Arrays: the one module that reads foreign bytes.
+
+A packed Array has ``stype = "robustcomp/<codec>/<version>"``, the dtype and shape of the dense tensor, and ``data`` = the codec's
+scalars (little-endian, in the order of `Compressor.header`) followed by its body. A dense Array is Flower's own ``numpy.ndarray``,
+or, for bfloat16, which numpy lacks, the identity codec. Reading checks everything a sender could have chosen (stype, dtype,
+shape, the exact length) against what the server expects before it looks at, or allocates for, the content.
+"""
+
+from __future__ import annotations
+
+import ast
+import struct
+from collections.abc import Mapping
+from functools import lru_cache
+from io import BytesIO
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord
+from torch import Tensor
+
+from flwr_robustcomp.compressors import COMPRESSORS, Compressor, Identity, Payload, dtype_name
+from flwr_robustcomp.errors import ConfigurationError, WireError
+
+__all__ = [
+    "MODEL_ARRAY",
+    "NORM_RECORD",
+    "from_arrays",
+    "norm_key",
+    "pack",
+    "read_dense",
+    "read_packed",
+    "shared_tensors",
+    "stype_of",
+    "to_array",
+    "to_arrays",
+    "unpack_trusted",
+]
+
+MODEL_ARRAY = "robustcomp.model"
+"""Name of the one packed Array that stands for all compressed arrays of a model."""
+
+NORM_RECORD = "robustcomp"
+"""Name of the ConfigRecord in a reply that carries the norm of the uncompressed vector (Algorithm 1)."""
+
+_NUMPY = "numpy.ndarray"
+_IDENTITY = Identity()
+
+
+def norm_key(order: float) -> str:
+    """Return the key of the reported ||x||_q, for example ``"norm-2"`` or ``"norm-inf"``."""
+    return f"norm-{order:g}"
+
+
+def stype_of(compressor: Compressor) -> str:
+    """Return the stype under which a compressor's payloads travel."""
+    return f"robustcomp/{compressor.name}/{compressor.version}"
+
+
+# -- packed ---------------------------------------------------------------------------------------------------------------
+
+
+def pack(payload: Payload, compressor: Compressor) -> Array:
+    """Write a payload as a Flower Array."""
+    data = struct.pack(compressor.header, *payload.scalars) + payload.body
+    return Array(dtype_name(payload.dtype), payload.shape, stype_of(compressor), data)
+
+
+def read_packed(array: Array, compressor: Compressor, shape: tuple[int, ...], dtype: torch.dtype) -> Payload:
+    """Read a payload that a peer claims to be ``compressor``'s output for a tensor of this shape and dtype.
+
+    Parameters
+    ----------
+    array : Array
+        Foreign.
+    compressor : Compressor
+        The one that the server is configured with.
+    shape : tuple of int
+        The server's own shape.
+    dtype : torch.dtype
+        The server's own dtype.
+
+    Returns
+    -------
+    Payload
+        The canonical encoding of a member of the image of the compressor.
+
+    Raises
+    ------
+    WireError
+        In every other case; nothing larger than the announced length was allocated.
+    """
+    if array.stype != stype_of(compressor):
+        raise WireError(f"stype must be {stype_of(compressor)!r}, got {array.stype[:64]!r}")
+    if array.dtype != dtype_name(dtype):
+        raise WireError(f"dtype must be {dtype_name(dtype)}, got {array.dtype[:32]!r}")
+    if tuple(array.shape) != shape:
+        raise WireError(f"shape must be {shape}, got {tuple(array.shape)[:8]}")
+    payload_size, header_size = torch.Size(shape).numel(), struct.calcsize(compressor.header)
+    expected = header_size + compressor.body_size(payload_size, dtype)
+    if len(array.data) != expected:
+        raise WireError(f"data must be {expected} bytes, got {len(array.data)}")
+    scalars = struct.unpack_from(compressor.header, array.data)
+    if struct.pack(compressor.header, *scalars) != array.data[:header_size]:
+        raise WireError("the header is not canonical")  # for example a boolean that is neither 0 nor 1
+    payload = Payload(shape, dtype, scalars, array.data[header_size:])
+    compressor.check(payload)
+    return payload
+
+
+def unpack_trusted(array: Array) -> tuple[Compressor, Payload]:
+    """Read a payload of this process's own making, the compressor included; for mods that rewrite a packed reply.
+
+    Raises
+    ------
+    WireError
+        If the Array is not packed, or by a codec or version that is not known here.
+    """
+    parts = array.stype.split("/")
+    known = COMPRESSORS.get(parts[1]) if len(parts) == 3 and parts[0] == "robustcomp" else None
+    if known is None or parts[2] != str(known.version):
+        raise WireError(f"not a packed array of this version: stype {array.stype[:64]!r}")
+    scalars = struct.unpack_from(known.header, array.data)
+    compressor = known.from_scalars(scalars)
+    shape, dtype = tuple(array.shape), getattr(torch, array.dtype)
+    return compressor, read_packed(array, compressor, shape, dtype)
+
+
+# -- dense ----------------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1024)
+def _npy_header(descr: str, shape: tuple[int, ...]) -> bytes:
+    """Return the header that numpy writes before an array's bytes; making it costs more than copying a small array."""
+    buffer = BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": descr, "fortran_order": False, "shape": shape})
+    return buffer.getvalue()
+
+
+@lru_cache(maxsize=1024)
+def _parse_npy_header(header: bytes) -> tuple[np.dtype[np.generic], bool, tuple[int, ...]]:
+    """Read dtype, order and shape of an npy header, without the allocation that `numpy.load` does on its word."""
+    try:
+        fields = ast.literal_eval(header.decode("latin1"))
+        dtype, fortran, shape = np.dtype(fields["descr"]), fields["fortran_order"], fields["shape"]
+    except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as error:
+        raise WireError("unreadable npy header") from error
+    if dtype.hasobject or not isinstance(fortran, bool) or not isinstance(shape, tuple):
+        raise WireError("npy header must announce plain numbers")
+    return dtype, fortran, shape
+
+
+def to_array(tensor: Tensor) -> Array:
+    """Write a dense tensor as an Array that `Array.numpy` reads; bfloat16, which numpy lacks, goes by the identity codec."""
+    tensor = tensor.detach().cpu().contiguous()
+    if tensor.dtype == torch.bfloat16:
+        return pack(_IDENTITY.compress(tensor), _IDENTITY)
+    ndarray = tensor.numpy()
+    return Array(str(ndarray.dtype), ndarray.shape, _NUMPY, _npy_header(ndarray.dtype.str, ndarray.shape) + ndarray.tobytes())
+
+
+def read_dense(array: Array, shape: tuple[int, ...] | None = None, dtype: torch.dtype | None = None) -> Tensor:
+    """Read a dense Array; where shape and dtype are given they are enforced.
+
+    Returns
+    -------
+    Tensor
+        A writable copy.
+
+    Raises
+    ------
+    WireError
+        If the Array is not dense, not of this shape and dtype, or does not have exactly the bytes that its header announces.
+    """
+    if array.stype == stype_of(_IDENTITY) and array.dtype == "bfloat16" and dtype in (None, torch.bfloat16):
+        own_shape = tuple(array.shape) if shape is None else shape
+        return _IDENTITY.decompress(read_packed(array, _IDENTITY, own_shape, torch.bfloat16))
+    if array.stype != _NUMPY:
+        raise WireError(f"stype must be {_NUMPY!r}, got {array.stype[:64]!r}")
+    data = array.data
+    if data[:6] != b"\x93NUMPY" or data[6:8] not in (b"\x01\x00", b"\x02\x00"):
+        raise WireError("not an npy array of version 1 or 2")
+    start, length = (10, "<H") if data[6] == 1 else (12, "<I")
+    if len(data) < start or (header_size := struct.unpack_from(length, data, 8)[0]) > min(65536, len(data) - start):
+        raise WireError("truncated npy header")
+    np_dtype, fortran, np_shape = _parse_npy_header(data[start : start + header_size])
+    if shape is not None and np_shape != shape:
+        raise WireError(f"shape must be {shape}, got {np_shape[:8]}")
+    body = memoryview(data)[start + header_size :]
+    if not all(isinstance(n, int) and n >= 0 for n in np_shape) or len(body) != torch.Size(np_shape).numel() * np_dtype.itemsize:
+        raise WireError("length does not match the npy header")
+    ndarray = np.frombuffer(body, np_dtype).reshape(np_shape, order="F" if fortran else "C")
+    try:
+        tensor = torch.from_numpy(ndarray.astype(np_dtype.newbyteorder("="), order="C", copy=True))
+    except TypeError as error:
+        raise WireError(f"unsupported dtype {np_dtype}") from error
+    if dtype is not None and tensor.dtype != dtype:
+        raise WireError(f"dtype must be {dtype}, got {tensor.dtype}")
+    return tensor
+
+
+def to_arrays(tensors: Mapping[str, Tensor]) -> ArrayRecord:
+    """Write tensors (a ``state_dict``) as an ArrayRecord, bfloat16 included.
+
+    For models without bfloat16 the result reads like ``ArrayRecord(state_dict)``.
+    """
+    record = ArrayRecord()
+    for name, tensor in tensors.items():
+        record[name] = to_array(tensor)
+    return record
+
+
+def from_arrays(record: ArrayRecord) -> dict[str, Tensor]:
+    """Read an ArrayRecord into tensors, the inverse of `to_arrays`; also reads ``ArrayRecord(state_dict)``."""
+    return {name: read_dense(array) for name, array in record.items()}
+
+
+_last: tuple[tuple[bytes, ...], dict[str, Tensor]] = ((), {})
+
+
+def shared_tensors(record: ArrayRecord) -> dict[str, Tensor]:
+    """Read the model that many nodes of one process received, once for all of them.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Shared between callers: not to be written to.
+
+    Notes
+    -----
+    The key is the identity of the immutable ``data`` bytes, so a different model is never mistaken for the last one. One slot
+    is enough: the nodes of a process all work on the round's model.
+    """
+    global _last  # noqa: PLW0603
+    key = tuple(array.data for array in record.values())
+    known, tensors = _last
+    if len(key) != len(known) or any(a is not b for a, b in zip(key, known, strict=True)) or list(tensors) != list(record):
+        try:
+            tensors = from_arrays(record)
+        except WireError as error:
+            raise ConfigurationError(f"the model cannot be read: {error}") from error
+        _last = (key, tensors)
+    return tensors
