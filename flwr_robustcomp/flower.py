@@ -49,8 +49,8 @@ def private_copy(content: RecordDict) -> RecordDict:
     slow.
     """
     own = content.copy()
-    for key, record in content.items():
-        own[key] = record.copy()
+    # Past the type checks of __setitem__: what is copied was checked when it was set.
+    own.__dict__["_data"] = {key: record.copy() for key, record in content.items()}
     return own
 
 

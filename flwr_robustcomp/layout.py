@@ -6,10 +6,10 @@ compressed (integers such as BatchNorm's counters, and those that the user names
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import reduce
 from typing import Literal, get_args
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 from flwr_robustcomp.compressors import DTYPES, working_dtype
 from flwr_robustcomp.errors import ConfigurationError, require
 
-__all__ = ["DEFAULT_UNCOMPRESSED", "Granularity", "Layout", "Slot", "Span"]
+__all__ = ["DEFAULT_UNCOMPRESSED", "Granularity", "Layout", "Slot", "Span", "check_granularity", "shared_layout"]
 
 Granularity = Literal["model", "array"]
 """Compress all floating arrays as one vector, or each array on its own."""
@@ -99,20 +99,31 @@ class Layout:
             raise ConfigurationError(f"the model has no floating array to compress among {sorted(arrays)}")
         return cls(tuple(packed), tuple(aside), tuple(arrays))
 
-    @property
+    @functools.cached_property
+    def names(self) -> frozenset[str]:
+        """All names."""
+        return frozenset(self.order)
+
+    @functools.cached_property
     def dim(self) -> int:
         """Number of compressed coordinates, the paper's d."""
         return self.compressed[-1].stop
 
-    @property
+    @functools.cached_property
     def dtype(self) -> torch.dtype:
         """Dtype of the whole vector: the narrowest that holds every array's entries."""
-        return reduce(torch.promote_types, (slot.dtype for slot in self.compressed))
+        return functools.reduce(torch.promote_types, (slot.dtype for slot in self.compressed))
 
     def spans(self, granularity: Granularity) -> tuple[Span, ...]:
         """Return the vectors that are compressed, in order; they tile [0, d)."""
-        if granularity == "model":
-            return (Span(None, (self.dim,), self.dtype, 0, self.dim),)
+        return self._whole if granularity == "model" else self._each
+
+    @functools.cached_property
+    def _whole(self) -> tuple[Span, ...]:
+        return (Span(None, (self.dim,), self.dtype, 0, self.dim),)
+
+    @functools.cached_property
+    def _each(self) -> tuple[Span, ...]:
         return tuple(Span(s.name, tuple(s.shape), s.dtype, s.start, s.stop) for s in self.compressed)
 
     def flatten(self, arrays: Mapping[str, Tensor]) -> Tensor:
@@ -130,6 +141,17 @@ class Layout:
         """Return the whole model in its own order from the vector and the arrays that stood aside."""
         parts = {**self.split(flat), **aside}
         return {name: parts[name] for name in self.order}
+
+
+_last: tuple[Mapping[str, Tensor], tuple[str, ...], Layout] | None = None
+
+
+def shared_layout(arrays: Mapping[str, Tensor], uncompressed: tuple[str, ...]) -> Layout:
+    """Return `Layout.of`, made once for all callers in a row that pass the same mapping object, as a round's nodes do."""
+    global _last  # noqa: PLW0603
+    if _last is None or _last[0] is not arrays or _last[1] != uncompressed:
+        _last = (arrays, uncompressed, Layout.of(arrays, uncompressed))
+    return _last[2]
 
 
 def check_granularity(value: str) -> None:

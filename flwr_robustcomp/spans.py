@@ -11,7 +11,7 @@ from torch import Tensor
 from flwr_robustcomp.compressors import Compressor, Payload
 from flwr_robustcomp.layout import Span
 
-__all__ = ["compress_spans", "decompress_spans"]
+__all__ = ["compress_rows", "compress_spans", "decompress_rows", "decompress_spans"]
 
 
 def compress_spans(
@@ -25,3 +25,21 @@ def decompress_spans(payloads: Sequence[Payload], compressor: Compressor, dtype:
     """Return Q(x), shape (d,), from the payloads of all spans."""
     parts = [compressor.decompress(p).reshape(-1).to(dtype) for p in payloads]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def compress_rows(
+    rows: Tensor, spans: Sequence[Span], compressor: Compressor, rngs: Sequence[np.random.Generator | None]
+) -> list[tuple[Payload, ...]]:
+    """Compress k vectors at once, shape (k, d); the same payloads as k calls of `compress_spans`."""
+    columns = [
+        compressor.compress_rows(rows[:, s.start : s.stop].to(s.dtype).reshape(len(rows), *s.shape), rngs) for s in spans
+    ]
+    return list(zip(*columns, strict=True))
+
+
+def decompress_rows(
+    payloads: Sequence[Sequence[Payload]], spans: Sequence[Span], compressor: Compressor, dtype: torch.dtype
+) -> Tensor:
+    """Return Q(x) of k vectors, shape (k, d)."""
+    parts = [compressor.decompress_rows([p[i] for p in payloads]).to(dtype) for i in range(len(spans))]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)

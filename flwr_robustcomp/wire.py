@@ -9,10 +9,12 @@ shape, the exact length) against what the server expects before it looks at, or 
 from __future__ import annotations
 
 import ast
+import math
 import struct
 from collections.abc import Mapping
 from functools import lru_cache
 from io import BytesIO
+from typing import Literal
 
 import numpy as np
 import torch
@@ -129,6 +131,9 @@ def unpack_trusted(array: Array) -> tuple[Compressor, Payload]:
 # -- dense ----------------------------------------------------------------------------------------------------------------
 
 
+_dtype_str = lru_cache(maxsize=64)(str)  # numpy builds a dtype's name anew each time, slower than packing a small array
+
+
 @lru_cache(maxsize=1024)
 def _npy_header(descr: str, shape: tuple[int, ...]) -> bytes:
     """Return the header that numpy writes before an array's bytes; making it costs more than copying a small array."""
@@ -138,8 +143,8 @@ def _npy_header(descr: str, shape: tuple[int, ...]) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _parse_npy_header(header: bytes) -> tuple[np.dtype[np.generic], bool, tuple[int, ...]]:
-    """Read dtype, order and shape of an npy header, without the allocation that `numpy.load` does on its word."""
+def _parse_npy_header(header: bytes) -> tuple[np.dtype[np.generic], Literal["C", "F"], tuple[int, ...], int]:
+    """Read dtype, order, shape and length of an npy header, without the allocation that `numpy.load` does on its word."""
     try:
         fields = ast.literal_eval(header.decode("latin1"))
         dtype, fortran, shape = np.dtype(fields["descr"]), fields["fortran_order"], fields["shape"]
@@ -147,7 +152,9 @@ def _parse_npy_header(header: bytes) -> tuple[np.dtype[np.generic], bool, tuple[
         raise WireError("unreadable npy header") from error
     if dtype.hasobject or not isinstance(fortran, bool) or not isinstance(shape, tuple):
         raise WireError("npy header must announce plain numbers")
-    return dtype, fortran, shape
+    if not all(isinstance(n, int) and n >= 0 for n in shape):
+        raise WireError("npy header must announce a shape")
+    return dtype, "F" if fortran else "C", shape, math.prod(shape) * dtype.itemsize
 
 
 def to_array(tensor: Tensor) -> Array:
@@ -156,7 +163,7 @@ def to_array(tensor: Tensor) -> Array:
     if tensor.dtype == torch.bfloat16:
         return pack(_IDENTITY.compress(tensor), _IDENTITY)
     ndarray = tensor.numpy()
-    return Array(str(ndarray.dtype), ndarray.shape, _NUMPY, _npy_header(ndarray.dtype.str, ndarray.shape) + ndarray.tobytes())
+    return Array(_dtype_str(ndarray.dtype), ndarray.shape, _NUMPY, _npy_header(ndarray.dtype.str, ndarray.shape) + ndarray.tobytes())
 
 
 def read_dense(array: Array, shape: tuple[int, ...] | None = None, dtype: torch.dtype | None = None) -> Tensor:
@@ -183,15 +190,15 @@ def read_dense(array: Array, shape: tuple[int, ...] | None = None, dtype: torch.
     start, length = (10, "<H") if data[6] == 1 else (12, "<I")
     if len(data) < start or (header_size := struct.unpack_from(length, data, 8)[0]) > min(65536, len(data) - start):
         raise WireError("truncated npy header")
-    np_dtype, fortran, np_shape = _parse_npy_header(data[start : start + header_size])
+    np_dtype, order, np_shape, size = _parse_npy_header(data[start : start + header_size])
     if shape is not None and np_shape != shape:
         raise WireError(f"shape must be {shape}, got {np_shape[:8]}")
-    body = memoryview(data)[start + header_size :]
-    if not all(isinstance(n, int) and n >= 0 for n in np_shape) or len(body) != torch.Size(np_shape).numel() * np_dtype.itemsize:
+    if len(data) - start - header_size != size:
         raise WireError("length does not match the npy header")
-    ndarray = np.frombuffer(body, np_dtype).reshape(np_shape, order="F" if fortran else "C")
+    ndarray = np.frombuffer(data, np_dtype, offset=start + header_size) if size else np.empty(0, np_dtype)
+    native = np_dtype if np_dtype.isnative else np_dtype.newbyteorder("=")
     try:
-        tensor = torch.from_numpy(ndarray.astype(np_dtype.newbyteorder("="), order="C", copy=True))
+        tensor = torch.from_numpy(ndarray.reshape(np_shape, order=order).astype(native, order="C", copy=True))
     except TypeError as error:
         raise WireError(f"unsupported dtype {np_dtype}") from error
     if dtype is not None and tensor.dtype != dtype:

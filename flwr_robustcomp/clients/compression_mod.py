@@ -19,7 +19,7 @@ from flwr_robustcomp.clients.node import (
 from flwr_robustcomp.clients.update import Reply, check_reply, dense_update
 from flwr_robustcomp.compressors import NORM_ORDERS, Compressor, vector_norm
 from flwr_robustcomp.errors import require
-from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity, Layout, check_granularity
+from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity, check_granularity, shared_layout
 from flwr_robustcomp.randomness import generator
 from flwr_robustcomp.spans import compress_spans
 
@@ -95,7 +95,7 @@ class CompressionMod:
             return answer
 
         model = wire.shared_tensors(received)
-        layout = Layout.of(model, self.uncompressed)
+        layout = shared_layout(model, self.uncompressed)
         key, arrays = only_arrays(answer.content, "the reply")
         p, aside = dense_update(layout, model, arrays, self.reply)
         spans = layout.spans(self.granularity)

@@ -48,7 +48,7 @@ def dense_update(layout: Layout, model: dict[str, Tensor], arrays: ArrayRecord, 
     ConfigurationError
         If names, shapes or dtypes differ from the model's.
     """
-    if set(arrays) != set(layout.order):
+    if arrays.keys() != layout.names:
         raise ConfigurationError(f"the reply must hold the model's arrays {sorted(layout.order)}, got {sorted(arrays)}")
     try:
         tensors = {

@@ -16,7 +16,7 @@ from flwr_robustcomp import wire
 from flwr_robustcomp.clients.node import is_training, only_arrays, partition_of, round_of, seed_of
 from flwr_robustcomp.clients.update import Reply, check_reply, dense_update, with_update
 from flwr_robustcomp.compressors import vector_norm, working_dtype
-from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Layout
+from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, shared_layout
 from flwr_robustcomp.randomness import generator
 
 __all__ = ["UpdateAttack"]
@@ -83,7 +83,7 @@ class UpdateAttack(ABC):
                     norms[name] = vector_norm(x, float(name.removeprefix("norm-")))
         else:
             model = wire.shared_tensors(received)
-            layout = Layout.of(model, self.uncompressed)
+            layout = shared_layout(model, self.uncompressed)
             x, aside = dense_update(layout, model, arrays, self.reply)
             answer.content[key] = with_update(layout, model, self.transform(x, rng), aside, self.reply)
         return answer

@@ -13,11 +13,15 @@ import torch
 from torch import Tensor
 
 from flwr_robustcomp.compressors.payload import DTYPES, Payload, working_dtype
+from flwr_robustcomp.compressors.values import is_finite
 from flwr_robustcomp.errors import require
 
 __all__ = ["NORM_ORDERS", "Compressor", "Scalars", "vector_norm"]
 
 Scalars = tuple[int | float, ...]
+
+_FLOATING = frozenset(DTYPES.values())
+_FLOATING_NAMES = f"one of {', '.join(DTYPES)}"
 
 NORM_ORDERS = (1, 2, math.inf)
 """The orders q of ||.||_q that norm thresholding understands."""
@@ -115,22 +119,26 @@ class Compressor(ABC):
         ValueError
             If x is empty, not one of float16, bfloat16, float32 and float64, not finite, or too short for the parameters.
         """
-        require(x.dtype in DTYPES.values(), "dtype of x", x.dtype, f"one of {', '.join(DTYPES)}")
+        require(x.dtype in _FLOATING, "dtype of x", x.dtype, _FLOATING_NAMES)
         require(x.numel() > 0, "number of entries of x", x.numel(), "at least 1")
-        if self.randomized:
-            require(rng is not None, "rng", rng, f"a numpy Generator for the randomized compressor {self.name!r}")
+        require(rng is not None or not self.randomized, "rng", rng, "a numpy Generator for a randomized compressor")
         self.check_size(x.numel())
-        flat = x.detach().reshape(-1)
-        # NaN and inf survive a sum, and one sum is three times cheaper than an elementwise test; a finite vector whose sum
-        # overflows is rare and gets the careful test.
-        if not math.isfinite(float(flat.sum(dtype=working_dtype(x.dtype)))):
-            require(bool(torch.isfinite(flat).all()), "x", "NaN or inf", "finite")
+        flat = x.detach().reshape(-1).cpu()
+        require(is_finite(flat), "x", "NaN or inf", "finite")
         scalars, body = self._encode(flat, rng)
         return Payload(tuple(x.shape), x.dtype, scalars, body)
 
     def decompress(self, payload: Payload) -> Tensor:
         """Return Q(x), of the payload's shape and dtype."""
         return self._decode(payload).reshape(payload.shape)
+
+    def compress_rows(self, x: Tensor, rngs: Sequence[np.random.Generator | None]) -> list[Payload]:
+        """Compress k tensors, stacked along a new first dimension, shape (k, ...); the payloads of k calls of `compress`."""
+        return [self.compress(row, rng) for row, rng in zip(x, rngs, strict=True)]
+
+    def decompress_rows(self, payloads: Sequence[Payload]) -> Tensor:
+        """Return k decompressed tensors of one size as rows, shape (k, d)."""
+        return torch.stack([self._decode(payload) for payload in payloads])
 
     def encoded_size(self, d: int, dtype: torch.dtype) -> int:
         """Return the exact number of bytes of a payload for d coordinates, header included."""
@@ -153,7 +161,7 @@ class Compressor(ABC):
 
     @abstractmethod
     def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
-        """Pack a finite vector, shape (d,)."""
+        """Pack a finite vector on the CPU, shape (d,)."""
 
     @abstractmethod
     def _decode(self, payload: Payload) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from flwr_robustcomp.compressors.base import Compressor, Scalars
 from flwr_robustcomp.compressors.bits import pack_uints, packed_size, padding_is_zero, unpack_uints
 from flwr_robustcomp.compressors.payload import Payload, working_dtype
+from flwr_robustcomp.compressors.values import as_numpy
 from flwr_robustcomp.errors import WireError, require
 
 __all__ = ["QSGD"]
@@ -109,7 +110,7 @@ class QSGD(Compressor):
         return {1: (norm, norm * root), 2: (norm, norm), math.inf: (norm / root, norm)}[order]
 
     def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
-        x = flat.to(working_dtype(flat.dtype)).cpu().numpy()
+        x = as_numpy(flat)
         norm = float(np.linalg.norm(x.astype(np.float64, copy=False)))
         if norm == 0.0:
             levels = np.zeros(x.size, np.int32)

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from flwr_robustcomp.compressors.base import Compressor, Scalars
 from flwr_robustcomp.compressors.bits import accumulate_signs, pack_bits, packed_size, padding_is_zero, unpack_bits
-from flwr_robustcomp.compressors.payload import Payload, working_dtype
-from flwr_robustcomp.compressors.values import check_scale
+from flwr_robustcomp.compressors.payload import Payload
+from flwr_robustcomp.compressors.values import as_numpy, check_scale, is_finite, round_to
 from flwr_robustcomp.errors import WireError
 
 __all__ = ["L1Sign", "Sign"]
@@ -22,7 +23,7 @@ __all__ = ["L1Sign", "Sign"]
 
 def _pack(flat: Tensor) -> bytes:
     # sign(0) = +1: a third symbol would cost log2(3) bits, and neither delta below depends on the choice.
-    return pack_bits((flat >= 0).cpu().numpy())
+    return pack_bits(as_numpy(flat) >= 0)
 
 
 def _signs(payload: Payload) -> Tensor:
@@ -34,6 +35,17 @@ def _signs(payload: Payload) -> Tensor:
 def _check_padding(payload: Payload) -> None:
     if not padding_is_zero(payload.body, payload.size):
         raise WireError("padding bits must be zero")
+
+
+def _pack_rows(rows: npt.NDArray[np.floating]) -> list[bytes]:
+    return [row.tobytes() for row in np.packbits(rows >= 0, axis=1, bitorder="little")]
+
+
+def _sign_rows(payloads: Sequence[Payload]) -> Tensor:
+    """Return the signs of k payloads, shape (k, d), as -1 and +1 in their dtype."""
+    bitmaps = np.frombuffer(b"".join([p.body for p in payloads]), np.uint8).reshape(len(payloads), -1)  # (k, ceil(d / 8))
+    bits = np.unpackbits(bitmaps, axis=1, count=payloads[0].size, bitorder="little")  # (k, d)
+    return torch.from_numpy(bits).to(payloads[0].dtype).mul_(2).sub_(1)
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,18 @@ class Sign(Compressor):
         """Add weighted signs straight from the bits; see `bits.accumulate_signs`."""
         if payloads:
             accumulate_signs(out.numpy(), [p.body for p in payloads], np.asarray(weights, np.float64))
+
+    def compress_rows(self, x: Tensor, rngs: Sequence[np.random.Generator | None]) -> list[Payload]:
+        """Compress k tensors with one pass over the matrix."""
+        rows = x.reshape(len(x), -1)
+        if not is_finite(rows.reshape(-1)):
+            return super().compress_rows(x, rngs)  # which names the fault
+        shape = tuple(x.shape[1:])
+        return [Payload(shape, x.dtype, (), body) for body in _pack_rows(as_numpy(rows))]
+
+    def decompress_rows(self, payloads: Sequence[Payload]) -> Tensor:
+        """Decompress k payloads with one pass over the matrix."""
+        return _sign_rows(payloads)
 
     def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
         return (), _pack(flat)
@@ -130,10 +154,25 @@ class L1Sign(Compressor):
             scaled = np.array([w * p.scalars[0] for w, p in zip(weights, payloads, strict=True)], np.float64)
             accumulate_signs(out.numpy(), [p.body for p in payloads], scaled)
 
+    def compress_rows(self, x: Tensor, rngs: Sequence[np.random.Generator | None]) -> list[Payload]:
+        """Compress k tensors with one pass over the matrix."""
+        rows = x.reshape(len(x), -1)
+        if not is_finite(rows.reshape(-1)):
+            return super().compress_rows(x, rngs)  # which names the fault
+        dense = as_numpy(rows)
+        scales = [round_to(float(mean), x.dtype) for mean in np.abs(dense).mean(axis=1, dtype=np.float64)]
+        if min(scales) == 0:
+            return super().compress_rows(x, rngs)
+        shape = tuple(x.shape[1:])
+        return [Payload(shape, x.dtype, (s,), body) for s, body in zip(scales, _pack_rows(dense), strict=True)]
+
+    def decompress_rows(self, payloads: Sequence[Payload]) -> Tensor:
+        """Decompress k payloads with one pass over the matrix."""
+        scales = torch.tensor([p.scalars[0] for p in payloads], dtype=torch.float64).to(payloads[0].dtype)
+        return _sign_rows(payloads).mul_(scales[:, None])
+
     def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
-        work = flat.to(working_dtype(flat.dtype))
-        mean = work.abs().sum(dtype=torch.float64) / flat.numel()
-        scale = float(mean.to(flat.dtype))
+        scale = round_to(float(np.abs(as_numpy(flat)).mean(dtype=np.float64)), flat.dtype)
         # A mean magnitude that rounds to zero in the dtype sends nothing; error feedback, where on, keeps it all.
         return (scale,), _pack(flat if scale > 0 else torch.zeros_like(flat))
 

@@ -113,7 +113,7 @@ class TopK(Compressor):
     def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
         d, k = flat.numel(), self.kept(flat.numel())
         positions = torch.topk(flat.abs(), k, sorted=False).indices.sort().values
-        index = positions.cpu().numpy()
+        index = positions.numpy()
         if self._bitmap(d):
             mask = np.zeros(d, np.bool_)
             mask[index] = True

@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from flwr_robustcomp.compressors.payload import working_dtype
 from flwr_robustcomp.errors import WireError
 
-__all__ = ["check_finite", "check_scale", "values_from_bytes", "values_to_bytes"]
+__all__ = ["as_numpy", "check_finite", "check_scale", "is_finite", "round_to", "values_from_bytes", "values_to_bytes"]
+
+
+def as_numpy(flat: Tensor) -> npt.NDArray[np.floating]:
+    """Return a vector on the CPU as numpy, in working precision: half types widen to float32, the others share memory."""
+    return flat.to(working_dtype(flat.dtype)).numpy()
+
+
+def is_finite(flat: Tensor) -> bool:
+    """Whether a vector on the CPU has neither NaN nor infinity.
+
+    Both survive a sum, and one sum is several times cheaper than an elementwise test; a finite vector whose sum overflows
+    is rare and gets the careful test.
+    """
+    x = as_numpy(flat)
+    return math.isfinite(x.sum()) or bool(np.isfinite(x).all())
+
+
+def round_to(value: float, dtype: torch.dtype) -> float:
+    """Return the number of a dtype that is nearest to ``value``."""
+    if dtype == torch.float64:
+        return value
+    return float(torch.tensor(value, dtype=torch.float64).to(dtype))
 
 
 def values_to_bytes(flat: Tensor) -> bytes:
     """Return the entries of a vector, shape (n,), as n * itemsize little-endian bytes."""
-    return flat.contiguous().view(torch.uint8).cpu().numpy().tobytes()
+    return flat.contiguous().view(torch.uint8).numpy().tobytes()
 
 
 def values_from_bytes(body: bytes, dtype: torch.dtype) -> Tensor:
@@ -32,6 +59,5 @@ def check_scale(scale: float, dtype: torch.dtype) -> None:
     A scale that is exact in the dtype makes the server's sum (in working precision) and the client's Q(x) (in the model's
     dtype) the same number, so that what the residual counts as sent is what arrives.
     """
-    rounded = float(torch.tensor(scale, dtype=torch.float64).to(dtype))
-    if rounded != scale or scale < 0 or scale == float("inf") or str(scale) == "-0.0":
+    if not math.isfinite(scale) or math.copysign(1.0, scale) < 0 or round_to(scale, dtype) != scale:
         raise WireError(f"the scale must be finite, non-negative and exact in {dtype}, got {scale!r}")

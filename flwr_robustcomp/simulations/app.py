@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
-from flwr.clientapp import ClientApp
-from flwr.clientapp.typing import ClientAppCallable
+from flwr.clientapp.typing import ClientAppCallable, Mod
 from flwr.serverapp import Grid, ServerApp
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.clients import training_labels
+from flwr_robustcomp.simulations.batch import BatchClientApp, train_batch
 from flwr_robustcomp.simulations.record import Recorder, RoundRecord
 from flwr_robustcomp.simulations.setup import make_strategy, setup_of
 
@@ -23,16 +24,16 @@ CLIENT_APP = "flwr_robustcomp.simulations.app:client_app"
 def _scenario_mods(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
     """Run the mods that the run config's scenario asks for, the first outermost, as Flower would a list of mods."""
 
-    def chain(index: int) -> ClientAppCallable:
-        mods = setup_of(context.run_config).mods
-        if index == len(mods):
-            return call_next
-        return lambda msg, ctx: mods[index](msg, ctx, chain(index + 1))
-
-    return chain(0)(message, context)
+    for mod in reversed(setup_of(context.run_config).mods):
+        call_next = functools.partial(_call_mod, mod, call_next)
+    return call_next(message, context)
 
 
-client_app = ClientApp()
+def _call_mod(mod: Mod, call_next: ClientAppCallable, message: Message, context: Context) -> Message:
+    return mod(message, context, call_next)
+
+
+client_app = BatchClientApp(train_batch)
 server_app = ServerApp()
 
 

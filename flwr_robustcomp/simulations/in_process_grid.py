@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from flwr.app import Message
 from flwr.clientapp import ClientApp
 
-from flwr_robustcomp.flower import addressed, envelope, private_copy
+from flwr_robustcomp.flower import addressed, envelope
 from flwr_robustcomp.simulations.grid import LocalGrid
 from flwr_robustcomp.simulations.scenario import RunConfig
 from flwr_robustcomp.simulations.shard import NodeShard
@@ -40,13 +40,10 @@ class InProcessGrid(LocalGrid):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Run the nodes on their messages; return the messages' ids."""
-        ids = []
-        for message in messages:
-            message_id = self._next_message_id()
-            delivered = addressed(private_copy(message.content), envelope(message, message_id))
-            self._replies[message_id] = self._shard.handle(delivered)
-            ids.append(message_id)
-        return ids
+        delivered = [addressed(m.content, envelope(m, self._next_message_id())) for m in messages]
+        if delivered:
+            self._replies.update({r.metadata.reply_to_message_id: r for r in self._shard.handle_all(delivered)})
+        return [message.metadata.message_id for message in delivered]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return the replies to these messages, each once."""

@@ -12,7 +12,7 @@ from flwr.app.metadata import Metadata
 from flwr.clientapp import ClientApp
 
 from flwr_robustcomp.errors import require
-from flwr_robustcomp.flower import addressed, envelope, private_copy
+from flwr_robustcomp.flower import addressed, envelope
 from flwr_robustcomp.simulations.grid import LocalGrid
 from flwr_robustcomp.simulations.ray_session import ray_session
 from flwr_robustcomp.simulations.scenario import RunConfig
@@ -37,7 +37,7 @@ class _ShardActor:
         """Return once the actor has been constructed."""
 
     def handle(self, content: RecordDict, batch: list[Metadata]) -> list[Message]:
-        return [self._shard.handle(addressed(private_copy(content), metadata)) for metadata in batch]
+        return self._shard.handle_all([addressed(content, metadata) for metadata in batch])
 
 
 class RayGrid(LocalGrid):

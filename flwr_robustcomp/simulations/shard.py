@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from flwr_robustcomp.errors import ConfigurationError
-from flwr_robustcomp.flower import assume_identity
+from flwr_robustcomp.flower import addressed, assume_identity, private_copy
+from flwr_robustcomp.simulations.batch import BatchClientApp
 from flwr_robustcomp.simulations.scenario import RunConfig
 
 __all__ = ["NodeShard", "load_client_app", "node_id_of"]
@@ -71,10 +72,21 @@ class NodeShard:
             for partition in partitions
         }
 
-    def handle(self, message: Message) -> Message:
-        """Run the app on one message; an app that raises becomes an error reply, as in a deployment."""
+    def handle_all(self, messages: Sequence[Message]) -> list[Message]:
+        """Run the app on messages to different nodes; an app that raises becomes an error reply, as in a deployment.
+
+        A `BatchClientApp` is first asked for all replies at once, if the messages share one content.
+        """
+        if isinstance(self._app, BatchClientApp) and all(m.content is messages[0].content for m in messages):
+            replies = self._app.batch(messages, [self._contexts[m.metadata.dst_node_id] for m in messages])
+            if replies is not None:
+                return replies
+        return [self._handle(message) for message in messages]
+
+    def _handle(self, message: Message) -> Message:
+        own = addressed(private_copy(message.content), message.metadata)
         try:
-            return self._app(message, self._contexts[message.metadata.dst_node_id])
+            return self._app(own, self._contexts[message.metadata.dst_node_id])
         except Exception:  # noqa: BLE001 (a client's fault must not end the run, whatever it is)
             last = traceback.format_exc(limit=-1).strip().splitlines()[-1]
             return Message(Error(code=_APP_RAISED, reason=f"the ClientApp raised {last}"), reply_to=message)

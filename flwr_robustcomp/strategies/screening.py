@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -26,7 +28,7 @@ _MAX_WEIGHT = 2**53
 """Counts above this are not exact as floats, and no client has as many examples."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Expected:
     """What the server asked for; everything that a reply is held against.
 
@@ -55,6 +57,12 @@ class Expected:
     norm_order: float | None = None
     weight_key: str = "num-examples"
     weight_required: bool = False
+
+    @functools.cached_property
+    def names(self) -> frozenset[str]:
+        """The names of the Arrays in a reply."""
+        packed = {span.name or wire.MODEL_ARRAY for span in self.spans}
+        return frozenset(packed | {slot.name for slot in self.layout.uncompressed})
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +149,9 @@ def _read(message: Message, expected: Expected) -> Update:
     if node_id not in expected.nodes:
         raise _Rejected(Reason.NOT_ASKED, "the node was not sampled in this round")
     arrays, metrics, norms = _records(message.content)
-    wanted = {span.name or wire.MODEL_ARRAY for span in expected.spans} | {s.name for s in expected.layout.uncompressed}
-    if set(arrays) != wanted:
+    if arrays.keys() != expected.names:
         found = sorted(name[:64] for name in arrays)[:8]
-        raise _Rejected(Reason.ARRAYS, f"arrays must be {sorted(wanted)[:8]}, got {found} ({len(arrays)})")
+        raise _Rejected(Reason.ARRAYS, f"arrays must be {sorted(expected.names)[:8]}, got {found} ({len(arrays)})")
     try:
         payloads = tuple(_payload(arrays, span, expected.compressor) for span in expected.spans)
         aside = {s.name: _aside(arrays[s.name], s.shape, s.dtype) for s in expected.layout.uncompressed}
@@ -161,17 +168,22 @@ def _size(message: Message) -> int:
     return sum(len(array.data) for record in records for array in record.values())
 
 
-def _records(content: RecordDict) -> tuple[ArrayRecord, MetricRecord, ConfigRecord]:
-    """Return the one ArrayRecord, the one MetricRecord or an empty one, and the record of the norm or an empty one."""
-    arrays = [r for r in content.values() if isinstance(r, ArrayRecord)]
-    metrics = [r for r in content.values() if isinstance(r, MetricRecord)]
+def _records(content: RecordDict) -> tuple[ArrayRecord, Mapping[str, Any], Mapping[str, Any]]:
+    """Return the one ArrayRecord, the metrics, if any, and the reported norms, if any."""
+    arrays: list[ArrayRecord] = []
+    metrics: list[MetricRecord] = []
+    for record in content.values():
+        if isinstance(record, ArrayRecord):
+            arrays.append(record)
+        elif isinstance(record, MetricRecord):
+            metrics.append(record)
     if len(arrays) != 1 or len(metrics) > 1:
         raise _Rejected(
             Reason.RECORDS,
             f"a reply holds one ArrayRecord and at most one MetricRecord, got {len(arrays)} and {len(metrics)}",
         )
     norms = content.get(wire.NORM_RECORD)
-    return arrays[0], metrics[0] if metrics else MetricRecord(), norms if isinstance(norms, ConfigRecord) else ConfigRecord()
+    return arrays[0], metrics[0] if metrics else {}, norms if isinstance(norms, ConfigRecord) else {}
 
 
 def _payload(arrays: Mapping[str, Array], span: Span, compressor: Compressor) -> Payload:
@@ -185,7 +197,7 @@ def _aside(array: Array, shape: torch.Size, dtype: torch.dtype) -> Tensor:
     return tensor
 
 
-def _reported_norm(norms: ConfigRecord, payloads: Sequence[Payload], compressor: Compressor, order: float) -> float:
+def _reported_norm(norms: Mapping[str, Any], payloads: Sequence[Payload], compressor: Compressor, order: float) -> float:
     """Return the reported norm if some x with these payloads has it."""
     value = norms.get(wire.norm_key(order))
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
@@ -201,7 +213,7 @@ def _reported_norm(norms: ConfigRecord, payloads: Sequence[Payload], compressor:
     return float(value)
 
 
-def _metrics(record: MetricRecord, weight_key: str, weight_required: bool) -> Metrics:
+def _metrics(record: Mapping[str, Any], weight_key: str, weight_required: bool) -> Metrics:
     metrics: Metrics = dict(record)
     for key, value in metrics.items():
         numbers = value if isinstance(value, list) else [value]
