@@ -304,9 +304,7 @@ def flwr_run(
 ) -> CompletedRun:
     """One run in a Flower of its own; see `LocalFlower.run`."""
     with LocalFlower(home=home) as flower:
-        return flower.run(
-            app_dir, num_supernodes=num_supernodes, run_config=run_config, timeout=timeout, backend=backend
-        )
+        return flower.run(app_dir, num_supernodes=num_supernodes, run_config=run_config, timeout=timeout, backend=backend)
 
 
 class _Process(NamedTuple):

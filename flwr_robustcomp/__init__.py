@@ -1,8 +1,8 @@
 """Byzantine-robust, communication-efficient federated learning as a Flower plugin.
 
-Client mods pack updates to bits, a strategy filters them by norm and averages them in the compressed domain, and a Ray-backed simulation
-compares strategies before anyone deploys one. Method: Ghosh, Maity, Kadhe, Mazumdar and Ramchandran, "Communication-Efficient and
-Byzantine-Robust Distributed Learning", 2020.
+Client mods pack updates to bits, a strategy filters them by norm and averages them in the compressed domain, and a
+Ray-backed simulation compares strategies before anyone deploys one. Method: Ghosh, Maity, Kadhe, Mazumdar and
+Ramchandran, "Communication-Efficient and Byzantine-Robust Distributed Learning", 2020.
 """
 
 from __future__ import annotations

@@ -6,13 +6,27 @@ Used by our own grids only: under `flwr run` and in a deployment Flower does all
 from __future__ import annotations
 
 import copy
+import logging
 
 from flwr.app import Context, Message, RecordDict
 from flwr.app.metadata import Metadata
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-__all__ = ["SERVER_NODE_ID", "addressed", "assume_identity", "empty_run", "envelope", "private_copy", "server_context"]
+__all__ = [
+    "LOG",
+    "SERVER_NODE_ID",
+    "Run",
+    "addressed",
+    "assume_identity",
+    "empty_run",
+    "envelope",
+    "private_copy",
+    "server_context",
+]
+
+LOG = logging.getLogger("flwr")
+"""Flower's own log, so that our lines stand among its."""
 
 SERVER_NODE_ID = 1
 """The node id that Flower's SuperLink uses for itself."""
@@ -39,7 +53,7 @@ def envelope(message: Message, message_id: str) -> Metadata:
 
 def addressed(content: RecordDict, metadata: Metadata) -> Message:
     """Join content and metadata to the message that a node receives."""
-    return Message(content=content, metadata=metadata)
+    return Message(content=content, metadata=metadata)  # type: ignore[call-overload, no-any-return]  # internal signature
 
 
 def private_copy(content: RecordDict) -> RecordDict:

@@ -90,7 +90,9 @@ class Layout:
             require(not tensor.is_complex(), f"dtype of array {name!r}", tensor.dtype, "real")
             named = any(fnmatchcase(name, pattern) for pattern in uncompressed)
             if tensor.is_floating_point() and tensor.numel() and not named:
-                require(tensor.dtype in DTYPES.values(), f"dtype of array {name!r}", tensor.dtype, f"one of {', '.join(DTYPES)}")
+                require(
+                    tensor.dtype in DTYPES.values(), f"dtype of array {name!r}", tensor.dtype, f"one of {', '.join(DTYPES)}"
+                )
                 packed.append(Slot(name, tensor.shape, tensor.dtype, stop, stop + tensor.numel()))
                 stop += tensor.numel()
             else:

@@ -14,9 +14,7 @@ from flwr_robustcomp.layout import Span
 __all__ = ["compress_rows", "compress_spans", "decompress_rows", "decompress_spans"]
 
 
-def compress_spans(
-    x: Tensor, spans: Sequence[Span], compressor: Compressor, rng: np.random.Generator | None
-) -> list[Payload]:
+def compress_spans(x: Tensor, spans: Sequence[Span], compressor: Compressor, rng: np.random.Generator | None) -> list[Payload]:
     """Compress the parts of a vector, shape (d,), that the spans name."""
     return [compressor.compress(x[s.start : s.stop].to(s.dtype).reshape(s.shape), rng) for s in spans]
 

@@ -1,9 +1,10 @@
 """Payloads and tensors as Flower Arrays: the one module that reads foreign bytes.
 
-A packed Array has ``stype = "robustcomp/<codec>/<version>"``, the dtype and shape of the dense tensor, and ``data`` = the codec's
-scalars (little-endian, in the order of `Compressor.header`) followed by its body. A dense Array is Flower's own ``numpy.ndarray``,
-or, for bfloat16, which numpy lacks, the identity codec. Reading checks everything a sender could have chosen (stype, dtype,
-shape, the exact length) against what the server expects before it looks at, or allocates for, the content.
+A packed Array has ``stype = "robustcomp/<codec>/<version>"``, the dtype and shape of the dense tensor, and ``data`` = the
+codec's scalars (little-endian, in the order of `Compressor.header`) followed by its body. A dense Array is Flower's own
+``numpy.ndarray``, or, for bfloat16, which numpy lacks, the identity codec. Reading checks everything a sender could have
+chosen (stype, dtype, shape, the exact length) against what the server expects before it looks at, or allocates for, the
+content.
 """
 
 from __future__ import annotations
@@ -163,7 +164,9 @@ def to_array(tensor: Tensor) -> Array:
     if tensor.dtype == torch.bfloat16:
         return pack(_IDENTITY.compress(tensor), _IDENTITY)
     ndarray = tensor.numpy()
-    return Array(_dtype_str(ndarray.dtype), ndarray.shape, _NUMPY, _npy_header(ndarray.dtype.str, ndarray.shape) + ndarray.tobytes())
+    return Array(
+        _dtype_str(ndarray.dtype), ndarray.shape, _NUMPY, _npy_header(ndarray.dtype.str, ndarray.shape) + ndarray.tobytes()
+    )
 
 
 def read_dense(array: Array, shape: tuple[int, ...] | None = None, dtype: torch.dtype | None = None) -> Tensor:

@@ -55,8 +55,8 @@ class CompressionMod:
     Notes
     -----
     The reply keeps its MetricRecords; its ArrayRecord holds packed Arrays (`wire`). The sign is that of the paper: the server
-    subtracts what it receives. x is formed in working precision (float32 for the half types) and cast to the model's dtype before
-    compression; with error feedback the residual keeps what that cast dropped too.
+    subtracts what it receives. x is formed in working precision (float32 for the half types) and cast to the model's
+    dtype before compression; with error feedback the residual keeps what that cast dropped too.
 
     Position in the list of mods is the threat model: a mod listed before this one touches the packed reply.
     """

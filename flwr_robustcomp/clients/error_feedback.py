@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from flwr.app import ArrayRecord, RecordDict
-from flwr.supercore import log
 from torch import Tensor
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import Compressor, Payload
+from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.layout import Span
 from flwr_robustcomp.spans import compress_spans, decompress_spans
 
@@ -63,7 +63,9 @@ def load_residual(state: RecordDict, size: int, dtype: torch.dtype) -> Tensor | 
         return None
     residual = wire.read_dense(record["e"])
     if residual.shape != (size,) or residual.dtype != dtype:
-        log(30, "Residual of shape %s and dtype %s dropped: the model has d = %d", tuple(residual.shape), residual.dtype, size)
+        LOG.warning(
+            "Residual of shape %s and dtype %s dropped: the model has d = %d", tuple(residual.shape), residual.dtype, size
+        )
         return None
     return residual
 

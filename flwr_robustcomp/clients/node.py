@@ -8,6 +8,7 @@ from flwr_robustcomp.errors import ConfigurationError
 
 __all__ = ["is_training", "only_arrays", "partition_of", "round_of", "seed_of"]
 
+
 def is_training(message: Message) -> bool:
     """Whether a message asks for training; mods that are registered for a whole app see evaluation pass by too."""
     return message.metadata.message_type.split(".")[0] == "train"

@@ -22,7 +22,9 @@ def check_reply(value: str) -> None:
     require(value in get_args(Reply), "reply", value, f"one of {', '.join(get_args(Reply))}")
 
 
-def dense_update(layout: Layout, model: dict[str, Tensor], arrays: ArrayRecord, reply: Reply) -> tuple[Tensor, dict[str, Tensor]]:
+def dense_update(
+    layout: Layout, model: dict[str, Tensor], arrays: ArrayRecord, reply: Reply
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Read x and the uncompressed arrays from a dense reply.
 
     Parameters

@@ -39,9 +39,10 @@ class UpdateAttack(ABC):
     Notes
     -----
     Mod order is the threat model. After the compression mod in the list, ``[compression, attack]``, the attack feeds arbitrary
-    values to an honest compressor: the restricted adversary of section 4. Before it, ``[attack, compression]``, the attack has the
-    last word on the packed bits: the arbitrary adversary of section 5. There it reads the payload, transforms Q(p), and sends the
-    nearest vector that the codec can express, since the server's decoder lets nothing else in.
+    values to an honest compressor: the restricted adversary of section 4. Before it, ``[attack, compression]``, the
+    attack has the last word on the packed bits: the arbitrary adversary of section 5. There it reads the payload,
+    transforms Q(p), and sends the nearest vector that the codec can express, since the server's decoder lets nothing else
+    in.
     """
 
     name: ClassVar[str]
@@ -93,7 +94,7 @@ class UpdateAttack(ABC):
         packed = {n: wire.unpack_trusted(a) for n, a in arrays.items() if a.stype.startswith("robustcomp/")}
         parts = [c.decompress(p).reshape(-1).to(working_dtype(p.dtype)) for c, p in packed.values()]
         x = self.transform(torch.cat(parts), rng)
-        pieces = x.split([part.numel() for part in parts])
+        pieces = torch.split(x, [part.numel() for part in parts])
         for (name, (compressor, payload)), piece in zip(packed.items(), pieces, strict=True):
             arrays[name] = wire.pack(compressor.compress(piece.to(payload.dtype).reshape(payload.shape), rng), compressor)
         return x

@@ -54,9 +54,7 @@ def unpack_uints(body: bytes, count: int, width: int) -> npt.NDArray[np.uint32]:
     return padded.view("<u4").ravel()
 
 
-def accumulate_signs(
-    out: npt.NDArray[np.floating], bitmaps: Sequence[bytes], weights: npt.NDArray[np.floating]
-) -> None:
+def accumulate_signs(out: npt.NDArray[np.floating], bitmaps: Sequence[bytes], weights: npt.NDArray[np.floating]) -> None:
     """Add the weighted sum of packed sign vectors to ``out`` in place.
 
     Parameters

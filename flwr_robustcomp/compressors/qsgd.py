@@ -34,15 +34,16 @@ class QSGD(Compressor):
 
     Notes
     -----
-    E[Q(x)] = x and E||Q(x) - x||^2 <= omega ||x||^2 for the unbiased form (Alistarh et al. 2017, Lemma 3.1), so delta = 1 - omega
-    in expectation, of use only where omega < 1 (the paper's section 3 states it without that condition). Any unbiased Q with
-    variance factor omega becomes a contraction with delta = 1 / (1 + omega) when divided by 1 + omega: E||Q/(1+omega) - x||^2 <=
-    (1 - 2/(1+omega) + 1/(1+omega)) ||x||^2 = (1 - 1/(1+omega)) ||x||^2.
+    E[Q(x)] = x and E||Q(x) - x||^2 <= omega ||x||^2 for the unbiased form (Alistarh et al. 2017, Lemma 3.1), so delta = 1
+    - omega in expectation, of use only where omega < 1 (the paper's section 3 states it without that condition). Any
+    unbiased Q with variance factor omega becomes a contraction with delta = 1 / (1 + omega) when divided by 1 + omega:
+    E||Q/(1+omega) - x||^2 <= (1 - 2/(1+omega) + 1/(1+omega)) ||x||^2 = (1 - 1/(1+omega)) ||x||^2.
 
-    Wire: s and the form in one word, ||x||_2 in double precision, then ceil(log2(2s + 1)) bits a coordinate for level + s. The decoder
-    enforces the configured s and form, levels within [-s, s], a finite non-negative norm, zero levels for a zero norm, and
-    levels that some x of that norm rounds to: sum_i max(|l_i| - 1, 0)^2 < s^2 <= sum_i min(|l_i| + 1, s)^2. Without that last
-    test a client could announce a small norm and send d levels of s, a vector sqrt(d) times as long.
+    Wire: s and the form in one word, ||x||_2 in double precision, then ceil(log2(2s + 1)) bits a coordinate for level +
+    s. The decoder enforces the configured s and form, levels within [-s, s], a finite non-negative norm, zero levels for
+    a zero norm, and levels that some x of that norm rounds to: sum_i max(|l_i| - 1, 0)^2 < s^2 <= sum_i min(|l_i| + 1,
+    s)^2. Without that last test a client could announce a small norm and send d levels of s, a vector sqrt(d) times as
+    long.
     """
 
     levels: int = 16

@@ -38,8 +38,8 @@ class RandomK(Compressor):
     delta = k/d in expectation (Stich et al. 2018, Lemma A.1). With ``unbiased``, E||Q(x) - x||^2 = (d/k - 1) ||x||^2, hence
     delta = 2 - d/k where that is positive. E||Q(x)||^2 is proportional to ||x||^2, which is why it counts as C_norm.
 
-    Wire: k, the form, a 64-bit seed (`randomness.distinct_positions`), and the k entries of x by ascending position, unscaled. The decoder
-    enforces the configured k and finite values; any seed and values are in the image.
+    Wire: k, the form, a 64-bit seed (`randomness.distinct_positions`), and the k entries of x by ascending position,
+    unscaled. The decoder enforces the configured k and finite values; any seed and values are in the image.
     """
 
     k: int | None = None

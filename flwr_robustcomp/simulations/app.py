@@ -23,7 +23,6 @@ CLIENT_APP = "flwr_robustcomp.simulations.app:client_app"
 
 def _scenario_mods(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
     """Run the mods that the run config's scenario asks for, the first outermost, as Flower would a list of mods."""
-
     for mod in reversed(setup_of(context.run_config).mods):
         call_next = functools.partial(_call_mod, mod, call_next)
     return call_next(message, context)
@@ -44,9 +43,7 @@ def train(message: Message, context: Context) -> Message:
     partition = int(context.node_config["partition-id"])
     record = message.content["arrays"]
     model = wire.shared_tensors(record) if isinstance(record, ArrayRecord) else {}
-    gradient = problem.gradient(
-        partition, model, lambda labels, classes: training_labels(labels, classes, message, context)
-    )
+    gradient = problem.gradient(partition, model, lambda labels, classes: training_labels(labels, classes, message, context))
     metrics = MetricRecord({"num-examples": problem.num_examples(partition)})
     return Message(RecordDict({"arrays": wire.to_arrays(gradient), "metrics": metrics}), reply_to=message)
 

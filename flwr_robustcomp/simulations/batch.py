@@ -1,8 +1,8 @@
 """All nodes of a shard in one call: the numbers of the one-by-one path, without its overhead for each message.
 
-A node's gradient takes microseconds, and passing one message through a ClientApp and its mods ten times as long. Nodes that live in
-one process and received the same model can share that work: `train_batch` computes the same replies, byte for byte (a
-test holds them equal), with the compressor applied to the rows of one matrix.
+A node's gradient takes microseconds, and passing one message through a ClientApp and its mods ten times as long. Nodes
+that live in one process and received the same model can share that work: `train_batch` computes the same replies, byte
+for byte (a test holds them equal), with the compressor applied to the rows of one matrix.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from flwr_robustcomp.simulations.problems import Relabel
 from flwr_robustcomp.simulations.setup import Setup, setup_of
 from flwr_robustcomp.spans import compress_rows, decompress_rows
 
-__all__ = ["BatchClientApp", "Batch", "train_batch"]
+__all__ = ["Batch", "BatchClientApp", "train_batch"]
 
 Batch = Callable[[Sequence[Message], Sequence[Context]], list[Message] | None]
 
@@ -66,9 +66,12 @@ def train_batch(messages: Sequence[Message], contexts: Sequence[Context]) -> lis
     seed, server_round = setup.scenario.seed, round_of(messages[0])
     partitions = [int(context.node_config["partition-id"]) for context in contexts]
 
-    rows = torch.stack([
-        layout.flatten(setup.problem.gradient(partition, model, _relabel(attack, seed, partition))) for partition in partitions
-    ])  # (k, d)
+    rows = torch.stack(
+        [
+            layout.flatten(setup.problem.gradient(partition, model, _relabel(attack, seed, partition)))
+            for partition in partitions
+        ]
+    )  # (k, d)
     if isinstance(attack, UpdateAttack):
         for row, partition in zip(rows, partitions, strict=True):
             if attack.partitions is None or partition in attack.partitions:

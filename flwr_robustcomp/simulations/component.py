@@ -80,7 +80,9 @@ def construct(
     except ConfigurationError as error:
         raise ConfigurationError(f"{field} {component.name!r}: {error}") from error
     except TypeError as error:
-        raise ConfigurationError(f"{field} {component.name!r}: a parameter has the wrong type or is missing: {error}") from error
+        raise ConfigurationError(
+            f"{field} {component.name!r}: a parameter has the wrong type or is missing: {error}"
+        ) from error
 
 
 def _parameters(factory: Callable[..., Any]) -> set[str]:

@@ -10,10 +10,9 @@ from typing import Self
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
-from flwr.supercore.run import Run
 
 from flwr_robustcomp.errors import require
-from flwr_robustcomp.flower import assume_identity, empty_run, server_context
+from flwr_robustcomp.flower import Run, assume_identity, empty_run, server_context
 from flwr_robustcomp.simulations.scenario import RunConfig
 from flwr_robustcomp.simulations.shard import node_id_of
 

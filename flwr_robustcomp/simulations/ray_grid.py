@@ -63,8 +63,8 @@ class RayGrid(LocalGrid):
 
     Notes
     -----
-    A content that several messages share, such as the round's model, goes into the object store once and reaches each actor once. An
-    actor that dies turns its nodes' messages into error replies; the run goes on without them.
+    A content that several messages share, such as the round's model, goes into the object store once and reaches each
+    actor once. An actor that dies turns its nodes' messages into error replies; the run goes on without them.
     """
 
     def __init__(

@@ -23,8 +23,8 @@ def ray_session(address: str | None = None, *, num_cpus: int | None = None) -> I
     Parameters
     ----------
     address : str, optional
-        ``"HOST:PORT"`` or ``"ray://HOST:PORT"`` of an existing cluster, or ``"auto"``. By default Ray is started on this machine, unless the
-        caller has initialised it already.
+        ``"HOST:PORT"`` or ``"ray://HOST:PORT"`` of an existing cluster, or ``"auto"``. By default Ray is started on this
+        machine, unless the caller has initialised it already.
     num_cpus : int, optional
         Cores of a Ray that is started here; by default all.
 

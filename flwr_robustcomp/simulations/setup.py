@@ -5,20 +5,20 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from flwr.clientapp.typing import Mod
-from flwr.serverapp.strategy import Strategy
 
-from flwr_robustcomp.clients import ATTACKS, CompressionMod, LabelAttack, UpdateAttack
+from flwr_robustcomp.clients import ATTACKS, CompressionMod, UpdateAttack
 from flwr_robustcomp.compressors import COMPRESSORS, Compressor
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.randomness import generator
 from flwr_robustcomp.simulations.component import Component, construct
 from flwr_robustcomp.simulations.problems import PROBLEMS, Problem
 from flwr_robustcomp.simulations.scenario import RunConfig, Scenario
-from flwr_robustcomp.strategies import Decompressed, NormThreshold, SignMajorityVote
+from flwr_robustcomp.strategies import CompressedStrategy, Decompressed, NormThreshold, SignMajorityVote
 from flwr_robustcomp.strategies.flower_builtin import FLOWER_STRATEGIES
 from flwr_robustcomp.strategies.norm_filter import trim_count
 
@@ -57,10 +57,10 @@ def _problem(problem: str, nodes: int, seed: int) -> Problem:
     return construct("problem", PROBLEMS, component, reserved=("nodes", "seed"), nodes=nodes, seed=seed)
 
 
-def make_strategy(scenario: Scenario) -> Strategy:
+def make_strategy(scenario: Scenario) -> CompressedStrategy | Decompressed:
     """Build the scenario's strategy for its nodes."""
     common: dict[str, Any] = {"compressor": make_compressor(scenario), "granularity": scenario.granularity}
-    sampling = {
+    sampling: dict[str, Any] = {
         **_SAMPLING,
         "min_train_nodes": scenario.nodes,
         "min_available_nodes": scenario.nodes,
@@ -71,7 +71,7 @@ def make_strategy(scenario: Scenario) -> Strategy:
         step_size = params.pop("step_size", 1.0)
         inner = construct("strategy", FLOWER_STRATEGIES, Component(name=component.name, **params), **sampling)
         return Decompressed(inner, step_size=step_size, **common)
-    ours = {"norm-threshold": NormThreshold, "majority-vote": SignMajorityVote}
+    ours: dict[str, type[CompressedStrategy]] = {"norm-threshold": NormThreshold, "majority-vote": SignMajorityVote}
     if component.name not in ours:
         raise ConfigurationError(f"strategy must be one of {', '.join(SCENARIO_STRATEGIES)}, got {component.name!r}")
     return construct("strategy", ours, component, reserved=("on_round", "uncompressed", *sampling), **common, **sampling)
@@ -110,9 +110,8 @@ def client_mods(scenario: Scenario) -> list[Mod]:
     given: dict[str, Any] = {"partitions": byzantine_partitions(scenario)}
     if attack_type is not None and issubclass(attack_type, UpdateAttack):
         given["reply"] = "update"
-    attack: UpdateAttack | LabelAttack = construct(
-        "attack", ATTACKS, scenario.attack, reserved=("seed", "reply", "uncompressed"), **given
-    )
+    attacks: Mapping[str, Callable[..., Mod]] = ATTACKS
+    attack = construct("attack", attacks, scenario.attack, reserved=("seed", "reply", "uncompressed"), **given)
     if scenario.byzantine == 0:
         return [compression]
     return [attack, compression] if scenario.adversary == "arbitrary" else [compression, attack]

@@ -33,7 +33,9 @@ def load_client_app(app: ClientApp | str) -> ClientApp:
     try:
         loaded = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigurationError(f'client_app must be importable as "package.module:attribute", got {app!r}: {error}') from error
+        raise ConfigurationError(
+            f'client_app must be importable as "package.module:attribute", got {app!r}: {error}'
+        ) from error
     if not isinstance(loaded, ClientApp):
         raise ConfigurationError(f"client_app must be a ClientApp, got {app!r}, a {type(loaded).__name__}")
     return loaded

@@ -31,7 +31,10 @@ def median_aside(updates: Sequence[Update], layout: Layout) -> dict[str, Tensor]
     they are the majority; a mean of counters is none of these.
     """
     return {
-        slot.name: torch.stack([u.aside[slot.name] for u in updates]).to(_sortable(slot.dtype)).median(dim=0).values.to(slot.dtype)
+        slot.name: torch.stack([u.aside[slot.name] for u in updates])
+        .to(_sortable(slot.dtype))
+        .median(dim=0)
+        .values.to(slot.dtype)
         for slot in layout.uncompressed
     }
 

@@ -9,11 +9,11 @@ from typing import Any
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
-from flwr.supercore import log
 from torch import Tensor
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import Compressor
+from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.layout import Granularity
 from flwr_robustcomp.strategies.metrics import alike_contents
 from flwr_robustcomp.strategies.receiver import UpdateReceiver
@@ -21,8 +21,6 @@ from flwr_robustcomp.strategies.report import RoundReport
 from flwr_robustcomp.strategies.screening import Screened, Update, screen_metrics
 
 __all__ = ["CompressedStrategy"]
-
-_WARNING = 30
 
 
 class CompressedStrategy(FedAvg):
@@ -74,9 +72,7 @@ class CompressedStrategy(FedAvg):
         self.on_round = on_round
         self.reports: list[RoundReport] = []
 
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
+    def configure_train(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
         """Sample as `FedAvg` does; remember w_t and who was asked."""
         return self.receiver.ask(arrays, super().configure_train(server_round, arrays, config, grid))
 
@@ -84,14 +80,19 @@ class CompressedStrategy(FedAvg):
         """Aggregate the evaluation metrics of the replies that pass screening, as `FedAvg` does."""
         accepted, rejected = screen_metrics(replies, self.weighted_by_key)
         for rejection in rejected:
-            log(_WARNING, "aggregate_evaluate: rejected node %d (%s): %s", *_fields(rejection))
+            LOG.warning("aggregate_evaluate: rejected node %d (%s): %s", *_fields(rejection))
         metrics = [one for _, one in accepted]
         weights = [_number(one[self.weighted_by_key]) for one in metrics]
         contents = alike_contents(metrics, weights, self.weighted_by_key)
         return self.evaluate_metrics_aggr_fn(contents, self.weighted_by_key) if contents else None
 
     def conclude(
-        self, report: RoundReport, screened: Screened, model: dict[str, Tensor], kept: Sequence[Update], weights: Sequence[float]
+        self,
+        report: RoundReport,
+        screened: Screened,
+        model: dict[str, Tensor],
+        kept: Sequence[Update],
+        weights: Sequence[float],
     ) -> tuple[ArrayRecord, MetricRecord]:
         """Publish the report of a round that changed the model; return what `aggregate_train` returns."""
         metrics = self._publish(report, screened)

@@ -11,12 +11,12 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Strategy
-from flwr.supercore import log
 from torch import Tensor
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.errors import require
+from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
 from flwr_robustcomp.spans import decompress_spans
 from flwr_robustcomp.strategies.metrics import alike_contents
@@ -25,8 +25,6 @@ from flwr_robustcomp.strategies.report import RoundReport
 from flwr_robustcomp.strategies.screening import Update, screen_metrics
 
 __all__ = ["Decompressed"]
-
-_INFO, _WARNING = 20, 30
 
 
 class Decompressed(Strategy):
@@ -51,8 +49,8 @@ class Decompressed(Strategy):
 
     Notes
     -----
-    Memory is the inner strategy's: the dense replies of all clients at once. The inner strategy weights clients as it always does, by
-    the number of examples that they claim.
+    Memory is the inner strategy's: the dense replies of all clients at once. The inner strategy weights clients as it
+    always does, by the number of examples that they claim.
     """
 
     def __init__(
@@ -77,20 +75,16 @@ class Decompressed(Strategy):
 
     def summary(self) -> None:
         """Log the configuration, the inner strategy's included."""
-        log(_INFO, "\t├──> Decompressed %s:", type(self.strategy).__name__)
-        log(_INFO, "\t│\t├── Compressor: %s (per %s)", self.receiver.compressor, self.receiver.granularity)
-        log(_INFO, "\t│\t└── Step size: %g", self.step_size)
+        LOG.info("\t├──> Decompressed %s:", type(self.strategy).__name__)
+        LOG.info("\t│\t├── Compressor: %s (per %s)", self.receiver.compressor, self.receiver.granularity)
+        LOG.info("\t│\t└── Step size: %g", self.step_size)
         self.strategy.summary()
 
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
+    def configure_train(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
         """Ask as the inner strategy does; remember w_t and who was asked."""
         return self.receiver.ask(arrays, self.strategy.configure_train(server_round, arrays, config, grid))
 
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Screen, decompress, and let the inner strategy aggregate."""
         screened = self.receiver.screen(replies)
         updates = screened.accepted
@@ -116,9 +110,7 @@ class Decompressed(Strategy):
         merged.update(metrics or {})
         return arrays, merged
 
-    def configure_evaluate(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
+    def configure_evaluate(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
         """Ask as the inner strategy does."""
         return self.strategy.configure_evaluate(server_round, arrays, config, grid)
 
@@ -127,7 +119,7 @@ class Decompressed(Strategy):
         replies = list(replies)
         accepted, rejected = screen_metrics(replies, self.strategy.weighted_by_key)
         for r in rejected:
-            log(_WARNING, "aggregate_evaluate: rejected node %d (%s): %s", r.node_id, r.reason, r.detail)
+            LOG.warning("aggregate_evaluate: rejected node %d (%s): %s", r.node_id, r.reason, r.detail)
         nodes = {node_id for node_id, _ in accepted}
         passed = [message for message in replies if message.metadata.src_node_id in nodes]
         return self.strategy.aggregate_evaluate(server_round, passed)

@@ -7,18 +7,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from flwr.app import ArrayRecord, Message, MetricRecord
-from flwr.supercore import log
 
 from flwr_robustcomp.compressors import Compressor, Sign
 from flwr_robustcomp.errors import require
+from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
 from flwr_robustcomp.strategies.aggregation import median_aside, weighted_sum
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
 from flwr_robustcomp.strategies.report import RoundReport
 
 __all__ = ["SignMajorityVote"]
-
-_INFO = 20
 
 
 class SignMajorityVote(CompressedStrategy):
@@ -68,13 +66,11 @@ class SignMajorityVote(CompressedStrategy):
 
     def summary(self) -> None:
         """Log the configuration."""
-        log(_INFO, "\t├──> SignMajorityVote settings:")
-        log(_INFO, "\t│\t└── Step size: %g", self.step_size)
+        LOG.info("\t├──> SignMajorityVote settings:")
+        LOG.info("\t│\t└── Step size: %g", self.step_size)
         super().summary()
 
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Screen, count votes, step by the majority's sign."""
         screened = self.receiver.screen(replies)
         updates, layout = screened.accepted, self.receiver.layout

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, get_args
 
 from flwr.app import ArrayRecord, Message, MetricRecord
-from flwr.supercore import log
 
 from flwr_robustcomp.compressors import NORM_ORDERS, Compressor
 from flwr_robustcomp.errors import require
+from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
 from flwr_robustcomp.strategies.aggregation import median_aside, project, weighted_sum
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
@@ -20,7 +20,6 @@ from flwr_robustcomp.strategies.screening import Update
 
 __all__ = ["Norm", "NormThreshold", "Weighting"]
 
-_INFO = 20
 
 Norm = Literal["compressed", "reported"]
 """Sort by ||Q(x)||_q, which the server computes (Algorithm 2), or by the reported ||x||_q (Algorithm 1)."""
@@ -32,8 +31,8 @@ Weighting = Literal["equal", "examples"]
 class NormThreshold(CompressedStrategy):
     """Drop the updates of largest norm and average the rest in the compressed domain.
 
-    With ``trim=0`` it is vanilla compressed gradient descent; with error feedback on the clients and ``trim=0`` it is Algorithm 3;
-    with both it is the thresholded error feedback of the paper's experiments.
+    With ``trim=0`` it is vanilla compressed gradient descent; with error feedback on the clients and ``trim=0`` it is
+    Algorithm 3; with both it is the thresholded error feedback of the paper's experiments.
 
     Parameters
     ----------
@@ -42,7 +41,8 @@ class NormThreshold(CompressedStrategy):
     trim : int or float
         beta m as a count, or beta as a fraction in [0, 0.5) of the accepted replies, rounded up.
     norm : {"compressed", "reported"}
-        The norm to sort by. "compressed" needs a compressor of C_norm; "reported" needs ``CompressionMod(report_norm=norm_order)``.
+        The norm to sort by. "compressed" needs a compressor of C_norm; "reported" needs
+        ``CompressionMod(report_norm=norm_order)``.
     norm_order : {1, 2, inf}
         q.
     step_size : float
@@ -116,16 +116,14 @@ class NormThreshold(CompressedStrategy):
 
     def summary(self) -> None:
         """Log the configuration."""
-        log(_INFO, "\t├──> NormThreshold settings:")
-        log(_INFO, "\t│\t├── Compressor: %s (per %s)", self.receiver.compressor, self.receiver.granularity)
-        log(_INFO, "\t│\t├── Trim: %s, by the %s l%g norm", self.trim, self.norm, self.norm_order)
-        log(_INFO, "\t│\t└── Step size: %g | radius: %s | weighting: %s", self.step_size, self.radius, self.weighting)
+        LOG.info("\t├──> NormThreshold settings:")
+        LOG.info("\t│\t├── Compressor: %s (per %s)", self.receiver.compressor, self.receiver.granularity)
+        LOG.info("\t│\t├── Trim: %s, by the %s l%g norm", self.trim, self.norm, self.norm_order)
+        LOG.info("\t│\t└── Step size: %g | radius: %s | weighting: %s", self.step_size, self.radius, self.weighting)
         super().summary()
 
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Screen, sort by norm, keep the smallest, average straight from the bits, step, project (Algorithms 1 and 2, line 6)."""
+    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Screen, sort by norm, keep the smallest, average straight from the bits, step, project (line 6)."""
         screened = self.receiver.screen(replies)
         updates, layout = screened.accepted, self.receiver.layout
         trim = trim_count(self.trim, len(updates))

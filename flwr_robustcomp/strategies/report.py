@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from flwr.app import MetricRecord
-from flwr.supercore import log
+
+from flwr_robustcomp.flower import LOG
 
 __all__ = ["Reason", "Rejection", "RoundReport"]
-
-_INFO, _WARNING = 20, 30
 
 
 class Reason(StrEnum):
@@ -83,8 +82,7 @@ class RoundReport:
     def log(self) -> None:
         """Write the report to Flower's log: one line, one for each rejection, one if the round was skipped."""
         threshold = "" if self.threshold is None else f" (norm threshold {self.threshold:.4g})"
-        log(
-            _INFO,
+        LOG.info(
             "aggregate_train: kept %d, trimmed %d%s, rejected %d replies; %d bytes received",
             len(self.kept),
             len(self.trimmed),
@@ -93,8 +91,8 @@ class RoundReport:
             self.bytes_received,
         )
         if self.trimmed:
-            log(_INFO, "\t> trimmed for their norm: %s", ", ".join(f"{n} ({x:.4g})" for n, x in self.trimmed.items()))
+            LOG.info("\t> trimmed for their norm: %s", ", ".join(f"{n} ({x:.4g})" for n, x in self.trimmed.items()))
         for rejection in self.rejected:
-            log(_WARNING, "\t> rejected node %d (%s): %s", rejection.node_id, rejection.reason, rejection.detail)
+            LOG.warning("\t> rejected node %d (%s): %s", rejection.node_id, rejection.reason, rejection.detail)
         if self.skipped is not None:
-            log(_WARNING, "\t> round %d leaves the model as it is: %s", self.round_, self.skipped)
+            LOG.warning("\t> round %d leaves the model as it is: %s", self.round_, self.skipped)

@@ -145,7 +145,7 @@ def screen(replies: Iterable[Message], expected: Expected) -> Screened:
 def _read(message: Message, expected: Expected) -> Update:
     node_id = message.metadata.src_node_id
     if message.has_error():
-        raise _Rejected(Reason.ERROR_REPLY, message.error.reason[:500] or f"code {message.error.code}")
+        raise _Rejected(Reason.ERROR_REPLY, _error_of(message))
     if node_id not in expected.nodes:
         raise _Rejected(Reason.NOT_ASKED, "the node was not sampled in this round")
     arrays, metrics, norms = _records(message.content)
@@ -159,6 +159,10 @@ def _read(message: Message, expected: Expected) -> Update:
         raise _Rejected(Reason.WIRE, str(error)) from error
     norm = None if expected.norm_order is None else _reported_norm(norms, payloads, expected.compressor, expected.norm_order)
     return Update(message, node_id, payloads, aside, norm, _metrics(metrics, expected.weight_key, expected.weight_required))
+
+
+def _error_of(message: Message) -> str:
+    return (message.error.reason or f"code {message.error.code}")[:500]
 
 
 def _size(message: Message) -> int:
@@ -209,7 +213,9 @@ def _reported_norm(norms: Mapping[str, Any], payloads: Sequence[Payload], compre
     info = torch.finfo(payloads[0].dtype)
     slack = 8 * info.eps * value + info.tiny * sum(p.size for p in payloads)
     if not low - slack <= value <= high + slack:
-        raise _Rejected(Reason.NORM, f"{wire.norm_key(order)} must be in [{low:.6g}, {high:.6g}] for this payload, got {value:.6g}")
+        raise _Rejected(
+            Reason.NORM, f"{wire.norm_key(order)} must be in [{low:.6g}, {high:.6g}] for this payload, got {value:.6g}"
+        )
     return float(value)
 
 
@@ -243,7 +249,7 @@ def screen_metrics(replies: Iterable[Message], weight_key: str) -> tuple[list[tu
         node_id = message.metadata.src_node_id
         try:
             if message.has_error():
-                raise _Rejected(Reason.ERROR_REPLY, message.error.reason[:500] or f"code {message.error.code}")
+                raise _Rejected(Reason.ERROR_REPLY, _error_of(message))
             records = [r for r in message.content.values() if isinstance(r, MetricRecord)]
             if len(records) != 1:
                 raise _Rejected(Reason.RECORDS, f"an evaluation reply holds one MetricRecord, got {len(records)}")

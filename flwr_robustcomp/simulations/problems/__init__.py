@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from flwr_robustcomp.simulations.problems.base import Problem, Relabel
 from flwr_robustcomp.simulations.problems.digits import Digits
 from flwr_robustcomp.simulations.problems.least_squares import LeastSquares
 
 __all__ = ["PROBLEMS", "Digits", "LeastSquares", "Problem", "Relabel"]
 
-PROBLEMS: dict[str, type[LeastSquares] | type[Digits]] = {
+PROBLEMS: dict[str, Callable[..., Problem]] = {
     "digits": Digits,
     "least-squares": LeastSquares,
 }

@@ -1,0 +1,218 @@
+"""`robustcomp`: argument parsing, progress and error lines; the work is done in `simulations`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from flwr_robustcomp.errors import ConfigurationError, require
+from flwr_robustcomp.simulations.compare import Finding, compare
+from flwr_robustcomp.simulations.figures import reproduce
+from flwr_robustcomp.simulations.record import Recorder, RoundRecord
+from flwr_robustcomp.simulations.run import quiet_flower, run_scenario
+from flwr_robustcomp.simulations.scenario import Scenario
+from flwr_robustcomp.simulations.setup import make_problem
+from flwr_robustcomp.simulations.suite import Suite
+from flwr_robustcomp.simulations.summary import format_metric
+from flwr_robustcomp.simulations.sweep import CELLS_FILE, ROUNDS_FILE, SweepError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Byzantine-robust, communication-efficient federated learning: simulate, compare, reproduce.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_out = Console()
+_err = Console(stderr=True)
+
+_CONFIGURATION, _FAILED, _INTERRUPTED = 2, 1, 130
+
+
+def main() -> None:
+    """Run the command line; a configuration's fault is one line and exit status 2."""
+    try:
+        with quiet_flower():
+            app(standalone_mode=True)
+    except ConfigurationError as error:
+        _fail(f"error: {error}", _CONFIGURATION)
+    except SweepError as error:
+        _fail(f"error: {error}", _FAILED)
+
+
+def _fail(line: str, status: int) -> None:
+    # Not through rich, which would wrap the line and colour its quotes.
+    print(f"robustcomp: {line}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _interruptible(out: Path) -> Iterator[None]:
+    """Turn Ctrl-C into one line that says where the rounds recorded so far are."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _fail(f"interrupted; the rounds so far are in {out / ROUNDS_FILE}", _INTERRUPTED)
+
+
+@contextmanager
+def _progress(text: str, total: int) -> Iterator[tuple[Progress, object]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_err) as progress:
+        yield progress, progress.add_task(text, total=total)
+
+
+@app.command()
+def run(
+    scenario: Annotated[Path, typer.Argument(help="A scenario as TOML.")],
+    engine: Annotated[str, typer.Option(help="inprocess or ray.")] = "inprocess",
+    out: Annotated[Path | None, typer.Option(help="Folder of the record; by default out/NAME.")] = None,
+    ray_address: Annotated[str | None, typer.Option(help="HOST:PORT of an existing Ray cluster, or auto.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Ray actors; by default one for each core.")] = None,
+) -> None:
+    """Run one scenario."""
+    require(ray_address is None or engine == "ray", "ray-address", ray_address, "given with --engine ray only")
+    config = Scenario.from_toml(scenario)
+    metric = make_problem(config).metric
+    out = out or Path("out") / scenario.stem
+    with (
+        _interruptible(out),
+        Recorder(out / CELLS_FILE) as index,
+        Recorder(out / ROUNDS_FILE) as recorder,
+        _progress(scenario.stem, config.rounds) as (progress, task),
+    ):
+        index({"cell": config.key, "scenario": config.model_dump()})
+
+        def observe(record: RoundRecord) -> None:
+            recorder({"cell": config.key, **record})
+            value = format_metric(metric, _number(record.get(metric)))
+            progress.update(task, completed=record["round"], description=f"{scenario.stem}: {metric} {value}")  # type: ignore[arg-type]
+
+        records = run_scenario(
+            config,
+            engine=engine,  # type: ignore[arg-type]  # checked by run_scenario
+            observe=observe,
+            num_workers=workers,
+            ray_address=ray_address,
+        )
+    last = records[-1]
+    _out.print(_rounds_table(metric, records))
+    _out.print(
+        f"{scenario.stem}: {metric} {format_metric(metric, _number(last.get(metric)))} after {config.rounds} rounds "
+        f"with {config.byzantine} of {config.nodes} nodes Byzantine; record in {out / ROUNDS_FILE}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command(name="compare")
+def compare_command(
+    suites: Annotated[list[Path], typer.Argument(help="Suites as TOML, run together.")],
+    out: Annotated[Path, typer.Option(help="Folder for tables, pictures and the record.")] = Path("out/compare"),
+    jobs: Annotated[int | None, typer.Option(help="Runs at a time; by default one for each core.")] = None,
+    ray_address: Annotated[str | None, typer.Option(help="HOST:PORT of an existing Ray cluster, or auto.")] = None,
+) -> None:
+    """Compare strategies x compressors x attacks x Byzantine counts x seeds."""
+    loaded = {path.stem: Suite.from_toml(path) for path in suites}
+    require(len(loaded) == len(suites), "suites", [p.stem for p in suites], "files of different names")
+    total = sum(cell.scenario.rounds for suite in loaded.values() for cell in suite.cells())
+    with _interruptible(out), _progress("comparing", total) as (progress, task):
+        findings = compare(
+            loaded,
+            out,
+            jobs=jobs or _cores(),
+            ray_address=ray_address,
+            advance=lambda rounds: progress.advance(task, rounds),  # type: ignore[arg-type]
+        )
+    for finding in findings:
+        for table in _suite_tables(finding):
+            _out.print()
+            _out.print(table)
+    for finding in findings:
+        _out.print()
+        _out.print(finding.sentence, highlight=False, soft_wrap=True)
+        _out.print(f"  picture: {finding.picture}", highlight=False, soft_wrap=True)
+    _out.print(f"\nEvery round of every run: {out / ROUNDS_FILE}", highlight=False, soft_wrap=True)
+
+
+@app.command(name="reproduce")
+def reproduce_command(
+    figure: Annotated[str, typer.Argument(help="figure1, figure2 or figure3.")],
+    runs: Annotated[int, typer.Option(help="Runs that a curve is the mean of.")] = 20,
+    rounds: Annotated[int, typer.Option(help="Rounds of each run.")] = 200,
+    seed: Annotated[int, typer.Option(help="Seed of the first run.")] = 0,
+    jobs: Annotated[int | None, typer.Option(help="Runs at a time; by default one for each core.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for FIGURE.png, FIGURE.json and the record.")] = Path("out/figures"),
+) -> None:
+    """Reproduce one of the paper's figures."""
+    with _interruptible(out), _progress(figure, runs * rounds) as (progress, task):
+
+        def advance(done: int, total: int) -> None:
+            progress.update(task, total=total, advance=done)  # type: ignore[arg-type]
+
+        verdict = reproduce(figure, out, runs=runs, rounds=rounds, seed=seed, jobs=jobs or _cores(), advance=advance)
+    _out.print(verdict, highlight=False, soft_wrap=True)
+    _out.print(f"  {out / figure}.png, {out / figure}.json", highlight=False, soft_wrap=True)
+
+
+def _rounds_table(metric: str, records: list[RoundRecord]) -> Table:
+    """Return about ten rounds of a run as a table."""
+    table = Table("round", metric, "kept", "trimmed", "rejected", "threshold", "bytes received")
+    step = max(1, (len(records) - 1) // 10)
+    for record in records[::step]:
+        threshold = record.get("threshold")
+        table.add_row(
+            str(record["round"]),
+            format_metric(metric, _number(record.get(metric))),
+            str(record.get("kept", "")),
+            str(len(record.get("trimmed", ()))) if record["round"] else "",
+            str(len(record.get("rejected", ()))) if record["round"] else "",
+            "" if threshold is None else f"{threshold:.3g}",
+            f"{record.get('bytes', 0):,}" if record["round"] else "",
+        )
+    return table
+
+
+def _suite_tables(finding: Finding) -> Iterator[Table]:
+    """Yield a comparison as one table for each setting that the strategies faced."""
+    nodes = finding.nodes
+    settings = sorted({(row.group.byzantine, row.group.attack) for row in finding.rows})
+    for byzantine, attack in settings:
+        where = f"{byzantine} of {nodes} nodes Byzantine: {attack}" if byzantine else f"{nodes} honest nodes"
+        metric = finding.rows[0].metric
+        table = Table(title=f"{finding.suite.title}, {where}", title_justify="left", title_style="bold")
+        table.add_column("strategy")
+        table.add_column("compressor")
+        for name in (f"final {metric}", "Byzantine trimmed", "bytes/update"):
+            table.add_column(name, justify="right")
+        for row in finding.rows:
+            if (row.group.byzantine, row.group.attack) == (byzantine, attack):
+                value = format_metric(metric, row.final)
+                if len(finding.suite.seeds) > 1:
+                    value += f" ±{format_metric(metric, row.spread / 2)}"
+                found = "-" if row.found is None else f"{row.found:.0%}"
+                table.add_row(row.group.strategy, row.group.compressor, value, found, f"{row.bytes_per_update:,.0f}")
+        yield table
+
+
+def _number(value: float | None) -> float:
+    return float("inf") if value is None else float(value)
+
+
+if __name__ == "__main__":
+    main()

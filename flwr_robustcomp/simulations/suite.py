@@ -1,0 +1,128 @@
+"""A comparison as data: strategies x compressors x attacks x Byzantine counts x seeds over one base scenario."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from flwr_robustcomp.errors import ConfigurationError
+from flwr_robustcomp.simulations.component import Component
+from flwr_robustcomp.simulations.scenario import Scenario, load_toml, one_line
+
+__all__ = ["Group", "Suite", "SuiteCell", "SuiteStrategy"]
+
+NO_ATTACK = "none"
+
+
+@dataclass(frozen=True, order=True)
+class Group:
+    """What a row of the table stands for: all seeds of one combination."""
+
+    byzantine: int
+    attack: str
+    compressor: str
+    strategy: str
+
+
+@dataclass(frozen=True)
+class SuiteCell:
+    """One run of a comparison."""
+
+    group: Group
+    scenario: Scenario
+
+
+class SuiteStrategy(Component):
+    """A strategy in a comparison.
+
+    Attributes
+    ----------
+    label : str, optional
+        Its name in tables and pictures; by default the strategy's own.
+    compressor : Component, optional
+        The one compressor that it runs with; by default each of the suite's.
+    error_feedback : bool, optional
+        By default the base scenario's.
+    """
+
+    label: str | None = None
+    compressor: Component | None = None
+    error_feedback: bool | None = None
+
+
+class Suite(BaseModel):
+    """A comparison.
+
+    Attributes
+    ----------
+    title : str
+        Heads the table and the picture.
+    base : dict
+        Fields of `Scenario` that all cells share.
+    strategies : list of SuiteStrategy
+        At least one.
+    compressors : list of Component
+        For the strategies that name none of their own.
+    attacks : list of Component
+        Each is run with every positive Byzantine count.
+    byzantine : list of int
+        Counts; 0 is run once, without attack.
+    seeds : list of int
+        Each gives one run of every combination.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str
+    base: dict[str, Any] = Field(default_factory=dict)
+    strategies: list[SuiteStrategy] = Field(min_length=1)
+    compressors: list[Component] = Field(default=[Component(name="l1-sign")], min_length=1)
+    attacks: list[Component] = Field(default=[Component(name="gaussian-noise")], min_length=1)
+    byzantine: list[int] = Field(default=[0], min_length=1)
+    seeds: list[int] = Field(default=[0], min_length=1)
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Self:
+        """Read a suite file.
+
+        Raises
+        ------
+        ConfigurationError
+            Naming the file, every bad field, its value and what is allowed.
+        """
+        data = load_toml(path)
+        try:
+            suite = cls.model_validate(data)
+            suite.cells()
+        except ValidationError as error:
+            raise ConfigurationError(f"{path}: {one_line(error)}") from error
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{path}: {error}") from error
+        return suite
+
+    def cells(self) -> list[SuiteCell]:
+        """Return every run, in the order of the file."""
+        cells: list[SuiteCell] = []
+        for strategy in self.strategies:
+            for compressor in [strategy.compressor] if strategy.compressor else self.compressors:
+                for byzantine in self.byzantine:
+                    for attack in self.attacks if byzantine else self.attacks[:1]:
+                        cells += [self._cell(strategy, compressor, byzantine, attack, seed) for seed in self.seeds]
+        return cells
+
+    def _cell(self, strategy: SuiteStrategy, compressor: Component, byzantine: int, attack: Component, seed: int) -> SuiteCell:
+        fields: dict[str, Any] = {
+            **self.base,
+            "strategy": {"name": strategy.name, **strategy.params},
+            "compressor": compressor.model_dump(),
+            "byzantine": byzantine,
+            "attack": attack.model_dump(),
+            "seed": seed,
+        }
+        if strategy.error_feedback is not None:
+            fields["error_feedback"] = strategy.error_feedback
+        group = Group(byzantine, attack.name if byzantine else NO_ATTACK, compressor.name, strategy.label or strategy.name)
+        return SuiteCell(group, Scenario.parse(fields))

@@ -1,0 +1,166 @@
+"""Running many scenarios: cells in parallel on Ray, recorded round by round, resumed where they stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from flwr_robustcomp.errors import require
+from flwr_robustcomp.simulations.ray_session import ray_session
+from flwr_robustcomp.simulations.record import Recorder, RoundRecord, read_records
+from flwr_robustcomp.simulations.run import quiet_flower, run_scenario
+from flwr_robustcomp.simulations.scenario import Scenario
+
+__all__ = ["CELLS_FILE", "ROUNDS_FILE", "Curves", "SweepError", "read_curves", "run_cells"]
+
+ROUNDS_FILE = "rounds.jsonl"
+"""One line for each round of each cell, written as it ends: ``{"cell": key, "round": t, ...}``."""
+
+CELLS_FILE = "cells.jsonl"
+"""One line for each cell: ``{"cell": key, "scenario": {...}}``."""
+
+Curves = dict[str, list[RoundRecord]]
+"""The records of each cell, by key, rounds ascending from 0."""
+
+_FLUSH_SECONDS = 0.3
+_POLL_SECONDS = 0.2
+
+
+class SweepError(RuntimeError):
+    """Cells that ended with an exception; the others were run and recorded."""
+
+
+def read_curves(out: Path) -> Curves:
+    """Read what a folder holds so far; of a round that was recorded twice, the later record counts."""
+    by_cell: dict[str, dict[int, RoundRecord]] = {}
+    for record in read_records(out / ROUNDS_FILE):
+        if isinstance(cell := record.pop("cell", None), str) and isinstance(record.get("round"), int):
+            by_cell.setdefault(cell, {})[record["round"]] = record
+    return {cell: [rounds[t] for t in sorted(rounds)] for cell, rounds in by_cell.items()}
+
+
+def run_cells(
+    scenarios: Iterable[Scenario],
+    out: Path,
+    *,
+    jobs: int = 1,
+    ray_address: str | None = None,
+    advance: Callable[[int], None] = lambda rounds: None,
+) -> Curves:
+    """Run scenarios, or take them from the folder's record where they are complete.
+
+    Parameters
+    ----------
+    scenarios : iterable of Scenario
+        The cells; equal ones run once.
+    out : Path
+        Folder of the record.
+    jobs : int
+        Cells at a time. 1 runs them in this process, without Ray.
+    ray_address : str, optional
+        Of an existing cluster; used with any number of jobs.
+    advance : callable
+        Called with the number of rounds just finished, the ones found in the record included.
+
+    Returns
+    -------
+    Curves
+        Of exactly these scenarios, rounds 0 to T each.
+
+    Raises
+    ------
+    SweepError
+        After all other cells have run, if some raised.
+    """
+    require(jobs >= 1, "jobs", jobs, "at least 1")
+    cells = {scenario.key: scenario for scenario in scenarios}
+    known = read_curves(out)
+    todo = {key: cell for key, cell in cells.items() if len(known.get(key, ())) != cell.rounds + 1}
+    advance(sum(cell.rounds for key, cell in cells.items() if key not in todo))
+    if todo:
+        with Recorder(out / CELLS_FILE) as index, Recorder(out / ROUNDS_FILE) as recorder:
+            for key in todo.keys() - known.keys():
+                index({"cell": key, "scenario": cells[key].model_dump()})
+
+            def keep(key: str, records: list[RoundRecord]) -> None:
+                for record in records:
+                    recorder({"cell": key, **record})
+                advance(sum(record["round"] > 0 for record in records))
+
+            if jobs == 1 and ray_address is None:
+                _run_here(todo, keep)
+            else:
+                _run_on_ray(todo, keep, min(jobs, len(todo)), ray_address)
+        known = read_curves(out)
+    return {key: known[key][: cell.rounds + 1] for key, cell in cells.items()}
+
+
+Keep = Callable[[str, list[RoundRecord]], None]
+
+
+def _run_here(todo: dict[str, Scenario], keep: Keep) -> None:
+    with quiet_flower():
+        for key, scenario in todo.items():
+            run_scenario(scenario, observe=lambda record, key=key: keep(key, [record]))  # type: ignore[misc]
+
+
+class _CellWorker:
+    """Runs cells on a Ray worker and sends their records home a few times a second."""
+
+    def __init__(self, queue: Any) -> None:
+        import torch  # noqa: PLC0415 (in the worker)
+
+        torch.set_num_threads(1)
+        self._queue = queue
+
+    def run(self, key: str, config: dict[str, Any]) -> None:
+        batch: list[RoundRecord] = []
+        sent = time.monotonic()
+
+        def observe(record: RoundRecord) -> None:
+            nonlocal sent
+            batch.append(record)
+            if time.monotonic() - sent > _FLUSH_SECONDS:
+                self._queue.put((key, batch.copy()))
+                batch.clear()
+                sent = time.monotonic()
+
+        with quiet_flower():
+            run_scenario(Scenario.parse(config), observe=observe)
+        self._queue.put((key, batch))
+
+
+def _run_on_ray(todo: dict[str, Scenario], keep: Keep, jobs: int, ray_address: str | None) -> None:
+    with ray_session(ray_address, num_cpus=jobs) as ray:
+        from ray.util.queue import Empty, Queue  # noqa: PLC0415 (Ray is an extra)
+
+        queue = Queue(actor_options={"num_cpus": 0})
+        idle = [ray.remote(num_cpus=1)(_CellWorker).remote(queue) for _ in range(jobs)]
+        waiting = list(todo.items())
+        running: dict[Any, tuple[str, Any]] = {}
+        failures: list[str] = []
+        while waiting or running:
+            while waiting and idle:
+                key, scenario = waiting.pop(0)
+                worker = idle.pop()
+                running[worker.run.remote(key, scenario.model_dump())] = (key, worker)
+            done, _ = ray.wait(list(running), num_returns=1, timeout=_POLL_SECONDS)
+            # A worker's last records are in the queue before its task ends, so they are taken after asking who is done.
+            while queue.qsize():
+                try:
+                    keep(*queue.get_nowait())
+                except Empty:
+                    break
+            for reference in done:
+                key, worker = running.pop(reference)
+                try:
+                    ray.get(reference)
+                    idle.append(worker)
+                except ray.exceptions.RayError as error:
+                    failures.append(f"cell {key}: {str(error).strip().splitlines()[-1]}")
+                    idle.append(ray.remote(num_cpus=1)(_CellWorker).remote(queue))
+        queue.shutdown()
+    if failures:
+        raise SweepError("; ".join(failures))
