@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import typer
 from rich.console import Console
@@ -70,11 +70,30 @@ def _interruptible(out: Path) -> Iterator[None]:
         _fail(f"interrupted; the rounds so far are in {out / ROUNDS_FILE}", _INTERRUPTED)
 
 
-@contextmanager
-def _progress(text: str, total: int) -> Iterator[tuple[Progress, object]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_err) as progress:
-        yield progress, progress.add_task(text, total=total)
+class _Bar:
+    """A progress bar that appears with the first round, so that a bad configuration prints its one line only."""
+
+    def __init__(self, text: str, total: int) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(*columns, console=_err)
+        self._task = self._progress.add_task(text, total=total)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._progress.live.is_started:  # stopping one that never appeared prints an empty line
+            self._progress.stop()
+
+    def advance(self, rounds: int, *, total: int | None = None, text: str | None = None) -> None:
+        self._progress.start()
+        self._progress.update(self._task, advance=rounds, total=total, description=text)
 
 
 @app.command()
@@ -94,14 +113,14 @@ def run(
         _interruptible(out),
         Recorder(out / CELLS_FILE) as index,
         Recorder(out / ROUNDS_FILE) as recorder,
-        _progress(scenario.stem, config.rounds) as (progress, task),
+        _Bar(scenario.stem, config.rounds) as bar,
     ):
         index({"cell": config.key, "scenario": config.model_dump()})
 
         def observe(record: RoundRecord) -> None:
             recorder({"cell": config.key, **record})
             value = format_metric(metric, _number(record.get(metric)))
-            progress.update(task, completed=record["round"], description=f"{scenario.stem}: {metric} {value}")  # type: ignore[arg-type]
+            bar.advance(int(record["round"] > 0), text=f"{scenario.stem}: {metric} {value}")
 
         records = run_scenario(
             config,
@@ -131,13 +150,13 @@ def compare_command(
     loaded = {path.stem: Suite.from_toml(path) for path in suites}
     require(len(loaded) == len(suites), "suites", [p.stem for p in suites], "files of different names")
     total = sum(cell.scenario.rounds for suite in loaded.values() for cell in suite.cells())
-    with _interruptible(out), _progress("comparing", total) as (progress, task):
+    with _interruptible(out), _Bar("comparing", total) as bar:
         findings = compare(
             loaded,
             out,
             jobs=jobs or _cores(),
             ray_address=ray_address,
-            advance=lambda rounds: progress.advance(task, rounds),  # type: ignore[arg-type]
+            advance=bar.advance,
         )
     for finding in findings:
         for table in _suite_tables(finding):
@@ -160,12 +179,16 @@ def reproduce_command(
     out: Annotated[Path, typer.Option(help="Folder for FIGURE.png, FIGURE.json and the record.")] = Path("out/figures"),
 ) -> None:
     """Reproduce one of the paper's figures."""
-    with _interruptible(out), _progress(figure, runs * rounds) as (progress, task):
-
-        def advance(done: int, total: int) -> None:
-            progress.update(task, total=total, advance=done)  # type: ignore[arg-type]
-
-        verdict = reproduce(figure, out, runs=runs, rounds=rounds, seed=seed, jobs=jobs or _cores(), advance=advance)
+    with _interruptible(out), _Bar(figure, runs * rounds) as bar:
+        verdict = reproduce(
+            figure,
+            out,
+            runs=runs,
+            rounds=rounds,
+            seed=seed,
+            jobs=jobs or _cores(),
+            advance=lambda done, total: bar.advance(done, total=total),
+        )
     _out.print(verdict, highlight=False, soft_wrap=True)
     _out.print(f"  {out / figure}.png, {out / figure}.json", highlight=False, soft_wrap=True)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import typing
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
 from flwr_robustcomp.errors import ConfigurationError
 
@@ -70,31 +71,37 @@ def construct(
     if component.name not in registry:
         raise ConfigurationError(f"{field} must be one of {', '.join(sorted(registry))}, got {component.name!r}")
     factory = registry[component.name]
-    known = _parameters(factory) - set(given) - set(reserved)
-    for name in component.params:
+    known = {name: hint for name, hint in _parameters(factory).items() if name not in given and name not in reserved}
+    for name, value in component.params.items():
         if name not in known:
             allowed = ", ".join(sorted(known)) or "none"
             raise ConfigurationError(f"{field}.{name} is no parameter of {component.name!r}, allowed: {allowed}")
+        try:
+            TypeAdapter(known[name]).validate_python(value, strict=True)
+        except ValidationError as error:
+            wanted = error.errors()[0]["msg"]
+            raise ConfigurationError(f"{field}.{name}: {wanted[0].lower()}{wanted[1:]}, got {value!r}") from error
     try:
         return factory(*args, **given, **component.params)
-    except ConfigurationError as error:
+    except ValueError as error:
         raise ConfigurationError(f"{field} {component.name!r}: {error}") from error
     except TypeError as error:
-        raise ConfigurationError(
-            f"{field} {component.name!r}: a parameter has the wrong type or is missing: {error}"
-        ) from error
+        raise ConfigurationError(f"{field} {component.name!r}: a parameter is missing: {error}") from error
 
 
-def _parameters(factory: Callable[..., Any]) -> set[str]:
-    """Return the keyword parameters of a class or function, those of its bases included where it passes them on."""
-    names: set[str] = set()
+def _parameters(factory: Callable[..., Any]) -> dict[str, Any]:
+    """Return the keyword parameters of a class or function with their types; those of bases too, where it passes them on."""
+    found: dict[str, Any] = {}
     bases = factory.__mro__ if isinstance(factory, type) else (factory,)
     for base in bases:
         function = base.__dict__.get("__init__") if isinstance(base, type) else base
         if function is None or base is object:
             continue
+        hints = typing.get_type_hints(function)
         parameters = list(inspect.signature(function).parameters.values())
-        names |= {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name != "self"}
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        for parameter in parameters:
+            if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD) and parameter.name != "self":
+                found.setdefault(parameter.name, hints.get(parameter.name, Any))
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             break
-    return names
+    return found

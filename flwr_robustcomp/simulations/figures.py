@@ -93,7 +93,7 @@ def _verdict_3(errors: dict[Curve, float]) -> str:
     clean, ours, vanilla = _at(errors, VANILLA, 0), _at(errors, THRESHOLD, 20), _at(errors, VANILLA, 20)
     return (
         f"Figure 3: thresholded error feedback under 20 Byzantine nodes ends at {ours:.2g}, {ours / clean:.2f} times "
-        f"the {clean:.2g} without any; without the threshold the error stalls at {vanilla:.2g}, {vanilla / clean:,.0f} times higher."
+        f"the {clean:.2g} without any; without it the error stalls at {vanilla:.2g}, {vanilla / clean:,.0f} times higher."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -10,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from flwr.clientapp.typing import Mod
+from flwr.serverapp.strategy import FedAvg
 
 from flwr_robustcomp.clients import ATTACKS, CompressionMod, UpdateAttack
 from flwr_robustcomp.compressors import COMPRESSORS, Compressor
 from flwr_robustcomp.errors import ConfigurationError
+from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.randomness import generator
 from flwr_robustcomp.simulations.component import Component, construct
 from flwr_robustcomp.simulations.problems import PROBLEMS, Problem
@@ -36,6 +39,9 @@ __all__ = [
 
 SCENARIO_STRATEGIES: tuple[str, ...] = tuple(sorted(["norm-threshold", "majority-vote", *FLOWER_STRATEGIES]))
 """Every strategy by the name that scenarios use; Flower's own run behind `Decompressed`."""
+
+# What a scenario settles itself: sampling, keys and callbacks of the strategy.
+_FIXED = {"on_round", "uncompressed", "weight_required", *inspect.signature(FedAvg.__init__).parameters}
 
 _SAMPLING = {"fraction_train": 1.0, "fraction_evaluate": 0.0}
 
@@ -74,7 +80,7 @@ def make_strategy(scenario: Scenario) -> CompressedStrategy | Decompressed:
     ours: dict[str, type[CompressedStrategy]] = {"norm-threshold": NormThreshold, "majority-vote": SignMajorityVote}
     if component.name not in ours:
         raise ConfigurationError(f"strategy must be one of {', '.join(SCENARIO_STRATEGIES)}, got {component.name!r}")
-    return construct("strategy", ours, component, reserved=("on_round", "uncompressed", *sampling), **common, **sampling)
+    return construct("strategy", ours, component, reserved=_FIXED, **common, **sampling)
 
 
 def _with_trim(scenario: Scenario) -> Component:
@@ -125,8 +131,12 @@ def _reported(scenario: Scenario) -> float | None:
 
 def check_components(scenario: Scenario) -> None:
     """Raise `ConfigurationError` unless everything that the scenario names can be built and fits together."""
-    make_problem(scenario)
-    make_compressor(scenario)
+    compressor = make_compressor(scenario)
+    for span in Layout.of(make_problem(scenario).initial()).spans(scenario.granularity):
+        try:
+            compressor.check_size(span.stop - span.start)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"compressor {compressor.name!r}: {error}") from error
     client_mods(scenario)
     make_strategy(scenario)
 

@@ -11,7 +11,7 @@ from flwr.clientapp import ClientApp
 
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.flower import addressed, assume_identity, private_copy
-from flwr_robustcomp.simulations.batch import BatchClientApp
+from flwr_robustcomp.simulations.batch import Batch, BatchClientApp
 from flwr_robustcomp.simulations.scenario import RunConfig
 
 __all__ = ["NodeShard", "load_client_app", "node_id_of"]
@@ -80,10 +80,17 @@ class NodeShard:
         A `BatchClientApp` is first asked for all replies at once, if the messages share one content.
         """
         if isinstance(self._app, BatchClientApp) and all(m.content is messages[0].content for m in messages):
-            replies = self._app.batch(messages, [self._contexts[m.metadata.dst_node_id] for m in messages])
+            replies = self._batch(self._app.batch, messages)
             if replies is not None:
                 return replies
         return [self._handle(message) for message in messages]
+
+    def _batch(self, batch: Batch, messages: Sequence[Message]) -> list[Message] | None:
+        """Return all replies at once, or None if that is not possible."""
+        try:
+            return batch(messages, [self._contexts[m.metadata.dst_node_id] for m in messages])
+        except Exception:  # noqa: BLE001 (one by one, each node's fault becomes that node's own error reply)
+            return None
 
     def _handle(self, message: Message) -> Message:
         own = addressed(private_copy(message.content), message.metadata)
