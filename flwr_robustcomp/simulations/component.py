@@ -46,6 +46,7 @@ def construct(
     component: Component,
     *args: Any,
     reserved: Collection[str] = (),
+    elsewhere: Collection[str] = (),
     **given: Any,
 ) -> T:
     """Build a component.
@@ -62,6 +63,8 @@ def construct(
         What the scenario itself passes.
     reserved : collection of str
         Parameters that a scenario may not set.
+    elsewhere : collection of str
+        Parameters that the caller has taken out, for the error message.
 
     Raises
     ------
@@ -74,7 +77,7 @@ def construct(
     known = {name: hint for name, hint in _parameters(factory).items() if name not in given and name not in reserved}
     for name, value in component.params.items():
         if name not in known:
-            allowed = ", ".join(sorted(known)) or "none"
+            allowed = ", ".join(sorted({*known, *elsewhere})) or "none"
             raise ConfigurationError(f"{field}.{name} is no parameter of {component.name!r}, allowed: {allowed}")
         try:
             TypeAdapter(known[name]).validate_python(value, strict=True)
@@ -83,8 +86,10 @@ def construct(
             raise ConfigurationError(f"{field}.{name}: {wanted[0].lower()}{wanted[1:]}, got {value!r}") from error
     try:
         return factory(*args, **given, **component.params)
-    except ValueError as error:
+    except ConfigurationError as error:
         raise ConfigurationError(f"{field} {component.name!r}: {error}") from error
+    except (ValueError, MemoryError) as error:  # a foreign constructor's, which need not say what it was given
+        raise ConfigurationError(f"{field} {component.name!r}: {str(error).rstrip('.')}, got {component.params}") from error
     except TypeError as error:
         raise ConfigurationError(f"{field} {component.name!r}: a parameter is missing: {error}") from error
 

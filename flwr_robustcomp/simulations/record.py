@@ -30,6 +30,8 @@ class Recorder:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a", encoding="utf-8")
+            if path.read_bytes()[-1:] not in (b"", b"\n"):
+                self._file.write("\n")  # a killed run left half a line, which must not swallow the next one
         except OSError as error:
             raise ConfigurationError(f"out must be a writable folder, got {str(path.parent)!r}: {error.strerror}") from error
 

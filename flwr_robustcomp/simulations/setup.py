@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 from flwr.clientapp.typing import Mod
 from flwr.serverapp.strategy import FedAvg
 
-from flwr_robustcomp.clients import ATTACKS, CompressionMod, UpdateAttack
+from flwr_robustcomp.clients import ATTACKS, CompressionMod, LabelAttack, UpdateAttack
 from flwr_robustcomp.compressors import COMPRESSORS, Compressor
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.layout import Layout
@@ -73,10 +74,12 @@ def make_strategy(scenario: Scenario) -> CompressedStrategy | Decompressed:
     }
     component = _with_trim(scenario)
     if component.name in FLOWER_STRATEGIES:
-        params = component.params
-        step_size = params.pop("step_size", 1.0)
-        inner = construct("strategy", FLOWER_STRATEGIES, Component(name=component.name, **params), **sampling)
-        return Decompressed(inner, step_size=step_size, **common)
+        own = {key: value for key, value in component.params.items() if key == "step_size"}
+        rest = Component(name=component.name, **{k: v for k, v in component.params.items() if k not in own})
+        inner = construct("strategy", FLOWER_STRATEGIES, rest, reserved=_FIXED, elsewhere=("step_size",), **sampling)
+        return construct(
+            "strategy", {component.name: Decompressed}, Component(name=component.name, **own), strategy=inner, **common
+        )
     ours: dict[str, type[CompressedStrategy]] = {"norm-threshold": NormThreshold, "majority-vote": SignMajorityVote}
     if component.name not in ours:
         raise ConfigurationError(f"strategy must be one of {', '.join(SCENARIO_STRATEGIES)}, got {component.name!r}")
@@ -92,8 +95,9 @@ def _with_trim(scenario: Scenario) -> Component:
         if match is None:
             raise ConfigurationError(f'strategy.trim must be a count, a fraction in [0, 0.5) or "byzantine+K", got {trim!r}')
         trim = params["trim"] = scenario.byzantine + int(match[1] or 0)
-    if isinstance(trim, int | float) and 0 <= trim and 2 * trim_count(trim, scenario.nodes) >= scenario.nodes:
-        raise ConfigurationError(f"strategy.trim must be below half of the {scenario.nodes} nodes, got {trim!r}")
+    nodes = scenario.nodes
+    if isinstance(trim, int | float) and 0 <= trim and (trim == math.inf or 2 * trim_count(trim, nodes) >= nodes):
+        raise ConfigurationError(f"strategy.trim must be below half of the {nodes} nodes, got {trim!r}")
     return Component(name=scenario.strategy.name, **params)
 
 
@@ -137,8 +141,13 @@ def check_components(scenario: Scenario) -> None:
             compressor.check_size(span.stop - span.start)
         except ConfigurationError as error:
             raise ConfigurationError(f"compressor {compressor.name!r}: {error}") from error
-    client_mods(scenario)
     make_strategy(scenario)
+    client_mods(scenario)
+    if scenario.byzantine and issubclass(ATTACKS[scenario.attack.name], LabelAttack) and not make_problem(scenario).labelled:
+        raise ConfigurationError(
+            f"attack must be one on updates for the problem {scenario.problem.name!r}, which has no labels, "
+            f"got {scenario.attack.name!r}"
+        )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -111,6 +113,9 @@ class Suite(BaseModel):
                 for byzantine in self.byzantine:
                     for attack in self.attacks if byzantine else self.attacks[:1]:
                         cells += [self._cell(strategy, compressor, byzantine, attack, seed) for seed in self.seeds]
+        for (group, seed), count in Counter((cell.group, cell.scenario.seed) for cell in cells).items():
+            if count > 1:  # it would be averaged over as if it were another seed
+                raise ConfigurationError(f"suite must hold every combination once, got {group} with seed {seed} {count} times")
         return cells
 
     def _cell(self, strategy: SuiteStrategy, compressor: Component, byzantine: int, attack: Component, seed: int) -> SuiteCell:
@@ -124,5 +129,17 @@ class Suite(BaseModel):
         }
         if strategy.error_feedback is not None:
             fields["error_feedback"] = strategy.error_feedback
-        group = Group(byzantine, attack.name if byzantine else NO_ATTACK, compressor.name, strategy.label or strategy.name)
+        group = Group(
+            byzantine,
+            _label(attack, self.attacks) if byzantine else NO_ATTACK,
+            _label(compressor, self.compressors),
+            strategy.label or _label(strategy, self.strategies),
+        )
         return SuiteCell(group, Scenario.parse(fields))
+
+
+def _label(component: Component, among: Sequence[Component]) -> str:
+    """Return a component's name, with its parameters where others of the comparison share the name."""
+    if component.params and sum(other.name == component.name for other in among) > 1:
+        return f"{component.name} ({', '.join(f'{key} {value}' for key, value in component.params.items())})"
+    return component.name

@@ -79,18 +79,19 @@ def summarize(cells: Sequence[SuiteCell], curves: Curves) -> list[Row]:
 def headline(title: str, nodes: int, rows: Sequence[Row]) -> str:
     """Return one sentence on the hardest setting: where the first strategy of the suite ends, and where the others do."""
     hardest = max(row.group.byzantine for row in rows)
-    setting = [row for row in rows if row.group.byzantine == hardest]
-    subject, others = setting[0], setting[1:]
-    clean = next((r for r in rows if r.group.byzantine == 0 and r.group.strategy == subject.group.strategy), None)
+    subject = next(row for row in rows if row.group.byzantine == hardest)
+    others = [r for r in rows if r is not subject and _setting(r) == _setting(subject)]
+    clean = next((r for r in rows if r.group.byzantine == 0 and _subject(r) == _subject(subject)), None)
+    several = len({row.group.compressor for row in rows if row.group.strategy == subject.group.strategy}) > 1
     attack = f" ({subject.group.attack})" if hardest else ""
-    text = f"{title}, {hardest} of {nodes} nodes Byzantine{attack}: {subject.group.strategy} ends at "
+    text = f"{title}, {hardest} of {nodes} nodes Byzantine{attack}: {_name(subject, several)} ends at "
     text += f"{subject.metric} {_final(subject)}"
     if clean is not None and hardest:
         text += f" ({_final(clean)} when all are honest)"
     if subject.found is not None:
         text += f" and trims {subject.found:.0%} of the Byzantine nodes"
     if others:
-        text += "; " + ", ".join(f"{row.group.strategy} {_final(row)}" for row in others)
+        text += "; " + ", ".join(f"{_name(row, several)} {_final(row)}" for row in others)
     return text + "."
 
 
@@ -99,6 +100,18 @@ def format_metric(metric: str, value: float) -> str:
     if not math.isfinite(value):
         return "diverged"
     return f"{value:.1%}" if metric == "accuracy" else f"{value:.2e}"
+
+
+def _setting(row: Row) -> tuple[int, str]:
+    return row.group.byzantine, row.group.attack
+
+
+def _subject(row: Row) -> tuple[str, str]:
+    return row.group.strategy, row.group.compressor
+
+
+def _name(row: Row, with_compressor: bool) -> str:
+    return f"{row.group.strategy} with {row.group.compressor}" if with_compressor else row.group.strategy
 
 
 def _final(row: Row) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from flwr_robustcomp.compressors import Compressor, working_dtype
 from flwr_robustcomp.layout import Layout, Span
 from flwr_robustcomp.strategies.screening import Update
 
-__all__ = ["median_aside", "project", "weighted_sum"]
+__all__ = ["is_finite_model", "median_aside", "project", "weighted_sum"]
 
 
 def weighted_sum(
@@ -37,6 +37,11 @@ def median_aside(updates: Sequence[Update], layout: Layout) -> dict[str, Tensor]
         .values.to(slot.dtype)
         for slot in layout.uncompressed
     }
+
+
+def is_finite_model(model: Mapping[str, Tensor]) -> bool:
+    """Whether no floating array of a model has NaN or infinity."""
+    return all(bool(torch.isfinite(tensor).all()) for tensor in model.values() if tensor.is_floating_point())
 
 
 def _sortable(dtype: torch.dtype) -> torch.dtype:

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import Compressor
-from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.layout import Granularity
+from flwr_robustcomp.strategies.aggregation import is_finite_model
 from flwr_robustcomp.strategies.metrics import alike_contents
 from flwr_robustcomp.strategies.receiver import UpdateReceiver
-from flwr_robustcomp.strategies.report import RoundReport
+from flwr_robustcomp.strategies.report import Account, RoundReport
 from flwr_robustcomp.strategies.screening import Screened, Update, screen_metrics
 
 __all__ = ["CompressedStrategy"]
@@ -69,8 +69,8 @@ class CompressedStrategy(FedAvg):
             weight_key=self.weighted_by_key,
             weight_required=weight_required,
         )
-        self.on_round = on_round
-        self.reports: list[RoundReport] = []
+        self._account = Account(on_round)
+        self.reports = self._account.reports
 
     def configure_train(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
         """Sample as `FedAvg` does; remember w_t and who was asked."""
@@ -78,11 +78,8 @@ class CompressedStrategy(FedAvg):
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Aggregate the evaluation metrics of the replies that pass screening, as `FedAvg` does."""
-        accepted, rejected = screen_metrics(replies, self.weighted_by_key)
-        for rejection in rejected:
-            LOG.warning("aggregate_evaluate: rejected node %d (%s): %s", *_fields(rejection))
-        metrics = [one for _, one in accepted]
-        weights = [_number(one[self.weighted_by_key]) for one in metrics]
+        metrics = list(screen_metrics(replies, self.weighted_by_key).values())
+        weights = [float(str(one[self.weighted_by_key])) for one in metrics]
         contents = alike_contents(metrics, weights, self.weighted_by_key)
         return self.evaluate_metrics_aggr_fn(contents, self.weighted_by_key) if contents else None
 
@@ -93,8 +90,10 @@ class CompressedStrategy(FedAvg):
         model: dict[str, Tensor],
         kept: Sequence[Update],
         weights: Sequence[float],
-    ) -> tuple[ArrayRecord, MetricRecord]:
-        """Publish the report of a round that changed the model; return what `aggregate_train` returns."""
+    ) -> tuple[ArrayRecord | None, MetricRecord]:
+        """Publish the report of a round; return what `aggregate_train` returns: the new model, if it is finite."""
+        if not is_finite_model(model):
+            return self.skip(report, screened, "the step overflows the model's dtype")
         metrics = self._publish(report, screened)
         contents = alike_contents([u.metrics for u in kept], weights, self.weighted_by_key)
         if contents:
@@ -106,17 +105,4 @@ class CompressedStrategy(FedAvg):
         return None, self._publish(replace(report, skipped=why), screened)
 
     def _publish(self, report: RoundReport, screened: Screened) -> MetricRecord:
-        report = replace(report, rejected=tuple(screened.rejected), bytes_received=screened.bytes_received)
-        report.log()
-        self.reports.append(report)
-        if self.on_round is not None:
-            self.on_round(report)
-        return report.metrics()
-
-
-def _fields(rejection: Any) -> tuple[int, str, str]:
-    return rejection.node_id, rejection.reason, rejection.detail
-
-
-def _number(value: Any) -> float:
-    return float(value)
+        return self._account.publish(report, screened.rejected, screened.bytes_received)

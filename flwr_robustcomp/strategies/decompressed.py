@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -19,9 +18,10 @@ from flwr_robustcomp.errors import require
 from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
 from flwr_robustcomp.spans import decompress_spans
+from flwr_robustcomp.strategies.aggregation import is_finite_model
 from flwr_robustcomp.strategies.metrics import alike_contents
 from flwr_robustcomp.strategies.receiver import UpdateReceiver
-from flwr_robustcomp.strategies.report import RoundReport
+from flwr_robustcomp.strategies.report import Account, RoundReport
 from flwr_robustcomp.strategies.screening import Update, screen_metrics
 
 __all__ = ["Decompressed"]
@@ -70,8 +70,8 @@ class Decompressed(Strategy):
         self.receiver = UpdateReceiver(
             compressor, granularity, uncompressed, weight_key=strategy.weighted_by_key, weight_required=True
         )
-        self.on_round = on_round
-        self.reports: list[RoundReport] = []
+        self._account = Account(on_round)
+        self.reports = self._account.reports
 
     def summary(self) -> None:
         """Log the configuration, the inner strategy's included."""
@@ -88,27 +88,17 @@ class Decompressed(Strategy):
         """Screen, decompress, and let the inner strategy aggregate."""
         screened = self.receiver.screen(replies)
         updates = screened.accepted
-        report = RoundReport(
-            server_round,
-            kept=tuple(u.node_id for u in updates),
-            rejected=tuple(screened.rejected),
-            bytes_received=screened.bytes_received,
-        )
-        if not updates:
-            report = replace(report, skipped="no reply was accepted")
-        report.log()
-        self.reports.append(report)
-        if self.on_round is not None:
-            self.on_round(report)
-        if not updates:
-            return None, report.metrics()
-
-        arrays, metrics = self.strategy.aggregate_train(server_round, self._dense(updates))
-        if arrays is not None:
-            arrays = self._in_model_dtypes(arrays)
-        merged = report.metrics()
+        arrays, metrics = None, None
+        if updates:
+            arrays, metrics = self.strategy.aggregate_train(server_round, self._dense(updates))
+        model = None if arrays is None else self._in_model_dtypes(arrays)
+        skipped = None
+        if model is None or not is_finite_model(model):
+            skipped = "the inner strategy's result is not finite" if model else "no reply was accepted"
+        report = RoundReport(server_round, kept=tuple(u.node_id for u in updates), skipped=skipped)
+        merged = self._account.publish(report, screened.rejected, screened.bytes_received)
         merged.update(metrics or {})
-        return arrays, merged
+        return (wire.to_arrays(model) if model and not skipped else None), merged
 
     def configure_evaluate(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
         """Ask as the inner strategy does."""
@@ -117,11 +107,8 @@ class Decompressed(Strategy):
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Let the inner strategy aggregate the replies that pass screening."""
         replies = list(replies)
-        accepted, rejected = screen_metrics(replies, self.strategy.weighted_by_key)
-        for r in rejected:
-            LOG.warning("aggregate_evaluate: rejected node %d (%s): %s", r.node_id, r.reason, r.detail)
-        nodes = {node_id for node_id, _ in accepted}
-        passed = [message for message in replies if message.metadata.src_node_id in nodes]
+        accepted = screen_metrics(replies, self.strategy.weighted_by_key)
+        passed = [message for message in replies if message.metadata.src_node_id in accepted]
         return self.strategy.aggregate_evaluate(server_round, passed)
 
     def _dense(self, updates: Sequence[Update]) -> list[Message]:
@@ -141,11 +128,11 @@ class Decompressed(Strategy):
             dense.append(message)
         return dense
 
-    def _in_model_dtypes(self, arrays: ArrayRecord) -> ArrayRecord:
+    def _in_model_dtypes(self, arrays: ArrayRecord) -> dict[str, Tensor]:
         """Return the aggregate in the model's dtypes: Flower's means of float16 and of integers come back wider."""
         model = self.receiver.model
         tensors = wire.from_arrays(arrays)
-        return wire.to_arrays({name: tensors[name].to(model[name].dtype) for name in model})
+        return {name: tensors[name].to(model[name].dtype) for name in model}
 
 
 def _for_numpy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from flwr.app import MetricRecord
 
 from flwr_robustcomp.flower import LOG
 
-__all__ = ["Reason", "Rejection", "RoundReport"]
+__all__ = ["Account", "Reason", "Rejection", "RoundReport"]
 
 
 class Reason(StrEnum):
@@ -96,3 +97,31 @@ class RoundReport:
             LOG.warning("\t> rejected node %d (%s): %s", rejection.node_id, rejection.reason, rejection.detail)
         if self.skipped is not None:
             LOG.warning("\t> round %d leaves the model as it is: %s", self.round_, self.skipped)
+
+
+class Account:
+    """Keeps and publishes the reports of a run.
+
+    Parameters
+    ----------
+    on_round : callable, optional
+        Called with each report.
+
+    Attributes
+    ----------
+    reports : list of RoundReport
+        One for each round so far.
+    """
+
+    def __init__(self, on_round: Callable[[RoundReport], None] | None) -> None:
+        self.on_round = on_round
+        self.reports: list[RoundReport] = []
+
+    def publish(self, report: RoundReport, rejected: Sequence[Rejection], bytes_received: int) -> MetricRecord:
+        """Complete a report with what screening found; log it, keep it, hand it on, return it as metrics."""
+        report = replace(report, rejected=tuple(rejected), bytes_received=bytes_received)
+        report.log()
+        self.reports.append(report)
+        if self.on_round is not None:
+            self.on_round(report)
+        return report.metrics()

@@ -16,6 +16,7 @@ from torch import Tensor
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import Compressor, Payload
 from flwr_robustcomp.errors import WireError
+from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.layout import Layout, Span
 from flwr_robustcomp.strategies.norm_filter import combine_norms
 from flwr_robustcomp.strategies.report import Reason, Rejection
@@ -233,18 +234,15 @@ def _metrics(record: Mapping[str, Any], weight_key: str, weight_required: bool) 
     return metrics
 
 
-def screen_metrics(replies: Iterable[Message], weight_key: str) -> tuple[list[tuple[int, Metrics]], list[Rejection]]:
-    """Screen evaluation replies, which carry metrics only.
+def screen_metrics(replies: Iterable[Message], weight_key: str) -> dict[int, Metrics]:
+    """Screen evaluation replies, which carry metrics only; rejections go to the log.
 
     Returns
     -------
-    accepted : list of (node id, metrics)
-        In the order of node ids.
-    rejected : list of Rejection
-        With their reasons.
+    dict of int to dict
+        The metrics of each accepted node, by node id, ascending.
     """
-    accepted: list[tuple[int, Metrics]] = []
-    rejected: list[Rejection] = []
+    accepted: dict[int, Metrics] = {}
     for message in sorted(replies, key=lambda m: m.metadata.src_node_id):
         node_id = message.metadata.src_node_id
         try:
@@ -253,7 +251,7 @@ def screen_metrics(replies: Iterable[Message], weight_key: str) -> tuple[list[tu
             records = [r for r in message.content.values() if isinstance(r, MetricRecord)]
             if len(records) != 1:
                 raise _Rejected(Reason.RECORDS, f"an evaluation reply holds one MetricRecord, got {len(records)}")
-            accepted.append((node_id, _metrics(records[0], weight_key, weight_required=True)))
+            accepted[node_id] = _metrics(records[0], weight_key, weight_required=True)
         except _Rejected as fault:
-            rejected.append(Rejection(node_id, fault.reason, str(fault)))
-    return accepted, rejected
+            LOG.warning("aggregate_evaluate: rejected node %d (%s): %s", node_id, fault.reason, fault)
+    return accepted

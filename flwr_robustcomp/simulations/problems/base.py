@@ -22,10 +22,13 @@ class Problem(Protocol):
         The key of `evaluate` that curves and tables show.
     better : {"lower", "higher"}
         Which end of that metric is good.
+    labelled : bool
+        Whether `gradient` has labels to relabel; where it has none, an attack on labels would do nothing.
     """
 
     metric: str
     better: str
+    labelled: bool
 
     def initial(self) -> dict[str, Tensor]:
         """Return w_0."""

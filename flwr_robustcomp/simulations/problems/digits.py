@@ -38,6 +38,7 @@ class Digits:
 
     metric = "accuracy"
     better = "higher"
+    labelled = True
 
     def __init__(self, nodes: int, seed: int, *, hidden: int = 64, test_share: float = 0.2) -> None:
         require(hidden >= 1, "problem.hidden", hidden, "at least 1")

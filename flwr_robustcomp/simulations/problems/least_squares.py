@@ -36,6 +36,7 @@ class LeastSquares:
 
     metric = "error"
     better = "lower"
+    labelled = False
 
     def __init__(self, nodes: int, seed: int, *, samples: int = 4000, dimension: int = 1000) -> None:
         require(dimension >= 1, "problem.dimension", dimension, "at least 1")
