@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import copy
 import logging
+from typing import Any
 
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Array, Context, Message, RecordDict
 from flwr.app.metadata import Metadata
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
@@ -59,12 +60,20 @@ def addressed(content: RecordDict, metadata: Metadata) -> Message:
 def private_copy(content: RecordDict) -> RecordDict:
     """Copy the containers of a message's content, so that no node sees what another does to its own.
 
-    The Arrays inside are shared: their bytes are immutable, and copying a model for each node is what makes stock simulation
+    The bytes inside the Arrays are shared: they are immutable, and copying a model for each node is what makes stock simulation
     slow.
     """
     own = content.copy()
     # Past the type checks of __setitem__: what is copied was checked when it was set.
-    own.__dict__["_data"] = {key: record.copy() for key, record in content.items()}
+    own.__dict__["_data"] = {key: _private_record(record) for key, record in content.items()}
+    return own
+
+
+def _private_record(record: Any) -> Any:
+    own = record.copy()
+    for name, value in record.items():
+        if isinstance(value, Array | list):
+            own.__dict__["_data"][name] = copy.copy(value)
     return own
 
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
@@ -48,5 +49,5 @@ def test_the_changed_app_trains() -> None:
         result = scope["strategy"].start(grid, ArrayRecord(model.state_dict()), num_rounds=2)
     after = result.arrays.to_torch_state_dict()
     assert torch.allclose(after["weight"], model.weight - 0.5, atol=1e-6)
-    assert result.train_metrics_clientapp[2]["train-loss"] == 0.5
+    assert result.train_metrics_clientapp[2]["train-loss"] == pytest.approx(0.5)
     assert len(scope["strategy"].reports[-1].kept) == 9  # ten of twenty nodes sampled, one trimmed
