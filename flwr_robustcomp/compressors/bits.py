@@ -39,19 +39,41 @@ def unpack_bits(body: bytes, count: int) -> npt.NDArray[np.uint8]:
 
 
 def pack_uints(values: npt.NDArray[np.unsignedinteger], width: int) -> bytes:
-    """Pack integers below 2**width, shape (n,), least significant bit first, into ceil(n * width / 8) bytes."""
-    little = np.ascontiguousarray(values).astype("<u4" if width > 8 else "u1", copy=False)
-    as_bytes = little.view(np.uint8).reshape(values.size, -1)  # (n, 1 or 4)
-    return pack_bits(np.unpackbits(as_bytes, axis=1, bitorder="little")[:, :width].astype(np.bool_, copy=False).ravel())
+    """Pack integers below 2**width, width <= 32, shape (n,), least significant bit first, into ceil(n * width / 8) bytes."""
+    groups = _groups(values.size)
+    padded = np.zeros((groups, 8), np.uint64)
+    padded.reshape(-1)[: values.size] = values
+    rows = np.zeros((groups, width), np.uint8)
+    for k, first, last, shift in _places(width):
+        shifted = padded[:, k] << np.uint64(shift)
+        for column in range(first, last + 1):
+            rows[:, column] |= (shifted >> np.uint64(8 * (column - first))).astype(np.uint8)
+    return rows.tobytes()[: packed_size(values.size, width)]
 
 
 def unpack_uints(body: bytes, count: int, width: int) -> npt.NDArray[np.uint32]:
     """Unpack ``count`` integers of ``width`` <= 32 bits, shape (count,)."""
-    bits = unpack_bits(body, count * width).reshape(count, width)  # (count, width)
-    as_bytes = np.packbits(bits, axis=1, bitorder="little")  # (count, ceil(width / 8))
-    padded = np.zeros((count, 4), np.uint8)
-    padded[:, : as_bytes.shape[1]] = as_bytes
-    return padded.view("<u4").ravel()
+    groups = _groups(count)
+    rows = np.zeros((groups, width), np.uint8)
+    rows.reshape(-1)[: len(body)] = np.frombuffer(body, np.uint8)
+    values = np.empty((groups, 8), np.uint32)
+    mask = np.uint32((1 << width) - 1)
+    for k, first, last, shift in _places(width):
+        value = rows[:, first].astype(np.uint32) >> np.uint32(shift)
+        for column in range(first + 1, last + 1):
+            value |= rows[:, column].astype(np.uint32) << np.uint32(8 * (column - first) - shift)
+        values[:, k] = value & mask
+    return values.reshape(-1)[:count]
+
+
+def _groups(count: int) -> int:
+    """Groups of eight integers: eight of w bits fill exactly w bytes, so every group has the same layout."""
+    return (count + 7) // 8
+
+
+def _places(width: int) -> list[tuple[int, int, int, int]]:
+    """Return, for each of a group's eight integers, its number, its first and last byte, and its shift in the first."""
+    return [(k, k * width // 8, (k * width + width - 1) // 8, k * width % 8) for k in range(8)]
 
 
 def accumulate_signs(out: npt.NDArray[np.floating], bitmaps: Sequence[bytes], weights: npt.NDArray[np.floating]) -> None:

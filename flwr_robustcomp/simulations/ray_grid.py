@@ -164,7 +164,8 @@ class RayGrid(LocalGrid):
             metadata = envelope(message, self._next_message_id())
             ids.append(metadata.message_id)
             contents[id(message.content)] = message.content
-            worker = self.partition_of[metadata.dst_node_id] % len(self._actors)
+            # A node that is not there is the first worker's, whose reply says so.
+            worker = self.partition_of.get(metadata.dst_node_id, 0) % len(self._actors)
             batches.setdefault(id(message.content), {}).setdefault(worker, []).append(metadata)
         for key, by_worker in batches.items():
             content = _Parcel.seal(contents[key])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import traceback
 from collections.abc import Iterable, Sequence
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -96,6 +95,6 @@ class NodeShard:
         own = addressed(private_copy(message.content), message.metadata)
         try:
             return self._app(own, self._contexts[message.metadata.dst_node_id])
-        except Exception:  # noqa: BLE001 (a client's fault must not end the run, whatever it is)
-            last = traceback.format_exc(limit=-1).strip().splitlines()[-1]
-            return Message(Error(code=_APP_RAISED, reason=f"the ClientApp raised {last}"), reply_to=message)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (a client's fault must not end the run, whatever it is)
+            reason = " ".join(f"the ClientApp raised {type(error).__name__}: {error}".split())
+            return Message(Error(code=_APP_RAISED, reason=reason), reply_to=message)

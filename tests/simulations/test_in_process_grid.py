@@ -130,7 +130,7 @@ def test_an_unchanged_user_app_runs(app: ClientApp | str) -> None:
         (final,) = context.state["final"].to_numpy_ndarrays()
         # The client overwrites the model in its message; had another node seen that, this would be NaN.
         np.testing.assert_allclose(final, _expected(4))
-        assert context.state["metrics"]["rounds"] == 4  # every node counted all four: state persists
+        assert context.state["metrics"]["rounds"] == pytest.approx(4)  # every node counted all four: state persists
 
 
 def test_run_server_app() -> None:
