@@ -68,9 +68,7 @@ def measure(quick: bool) -> Section:
     found: dict[str, list[Measurement]] = {name: [] for name in CASES}
     with ExitStack() as stack:
         arguments: dict[str, Any] = {"nodes": nodes, "byzantine": byzantine, "shapes": shapes}
-        workers = {
-            name: stack.enter_context(Worker("benchmarks.aggregate:prepare", case=name, **arguments)) for name in CASES
-        }
+        workers = {name: stack.enter_context(Worker("benchmarks.aggregate:prepare", case=name, **arguments)) for name in CASES}
         for worker in workers.values():
             worker.measure()  # warm up
         for _ in range(repetitions):
@@ -91,7 +89,14 @@ def measure(quick: bool) -> Section:
         for name, ms in found.items()
     ]
     faster, leaner = seconds[_REFERENCE] / seconds[_OURS], extra[_REFERENCE] / extra[_OURS]
-    columns = ("strategy", "all replies", "time: median (range)", f"{_REFERENCE} / this", "extra memory", f"{_REFERENCE} / this")
+    columns = (
+        "strategy",
+        "all replies",
+        "time: median (range)",
+        f"{_REFERENCE} / this",
+        "extra memory",
+        f"{_REFERENCE} / this",
+    )
     return Section(
         "Aggregation on the server",
         f"One `aggregate_train` on the replies of {nodes} nodes, d = {d:,} (float32), {byzantine} of them ten times too "

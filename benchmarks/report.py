@@ -32,7 +32,7 @@ class Target:
 
     @property
     def verdict(self) -> str:
-        """"met" or "missed"."""
+        """Say in one word whether it was reached."""
         return "met" if self.met else "missed"
 
 
@@ -61,7 +61,7 @@ class Section:
     notes: Sequence[str] = ()
 
     def all_tables(self) -> list[Table]:
-        """Return the tables, and the targets as one more."""
+        """Return the tables, with the targets as the last one."""
         rows = [(t.what, t.wanted, t.found, t.verdict) for t in self.targets]
         return [*self.tables, *([Table("Targets", ("target", "wanted", "found", "verdict"), rows)] if rows else [])]
 

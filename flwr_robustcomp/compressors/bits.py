@@ -67,7 +67,7 @@ def unpack_uints(body: bytes, count: int, width: int) -> npt.NDArray[np.uint32]:
 
 
 def _groups(count: int) -> int:
-    """Groups of eight integers: eight of w bits fill exactly w bytes, so every group has the same layout."""
+    """Return the groups of eight integers; eight of w bits fill exactly w bytes, so every group has the same layout."""
     return (count + 7) // 8
 
 

@@ -81,7 +81,7 @@ class QSGD(Compressor):
         word, norm = payload.scalars
         if word != self._word:
             raise WireError(f"parameter word must be {self._word} (levels={self.levels}), got {word}")
-        if not math.isfinite(norm) or math.copysign(1.0, norm) < 0:
+        if not math.isfinite(norm * payload.size) or math.copysign(1.0, norm) < 0:
             raise WireError(f"the norm must be finite and non-negative, got {norm!r}")
         if not padding_is_zero(payload.body, payload.size * self._width):
             raise WireError("padding bits must be zero")

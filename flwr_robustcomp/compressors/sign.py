@@ -131,6 +131,8 @@ class L1Sign(Compressor):
         _check_padding(payload)
         (scale,) = payload.scalars
         check_scale(scale, payload.dtype)
+        if not math.isfinite(self.norm(payload, 1)):
+            raise WireError(f"the norm overflows, got a scale of {scale!r}")
         if scale == 0 and payload.body != pack_bits(np.ones(payload.size, np.bool_)):
             raise WireError("a zero scale comes with positive signs only")
 

@@ -27,7 +27,8 @@ def is_finite(flat: Tensor) -> bool:
     is rare and gets the careful test.
     """
     x = as_numpy(flat)
-    return math.isfinite(x.sum()) or bool(np.isfinite(x).all())
+    with np.errstate(over="ignore", invalid="ignore"):
+        return math.isfinite(x.sum()) or bool(np.isfinite(x).all())
 
 
 def round_to(value: float, dtype: torch.dtype) -> float:
@@ -48,9 +49,9 @@ def values_from_bytes(body: bytes, dtype: torch.dtype) -> Tensor:
 
 
 def check_finite(values: Tensor) -> None:
-    """Raise `WireError` if an entry is NaN or infinite."""
-    if not bool(torch.isfinite(values).all()):
-        raise WireError("an entry is NaN or infinite")
+    """Raise `WireError` if an entry is NaN or infinite, or the sum of squares overflows a double."""
+    if not math.isfinite(float(torch.linalg.vector_norm(values, dtype=torch.float64))):
+        raise WireError("an entry is NaN or infinite, or the norm overflows")
 
 
 def check_scale(scale: float, dtype: torch.dtype) -> None:

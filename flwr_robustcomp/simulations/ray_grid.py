@@ -19,7 +19,7 @@ from flwr.app import Array, Error, Message, RecordDict
 from flwr.app.metadata import Metadata
 from flwr.clientapp import ClientApp
 
-from flwr_robustcomp.errors import require
+from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.flower import addressed, envelope
 from flwr_robustcomp.simulations.grid import LocalGrid
 from flwr_robustcomp.simulations.ray_session import ray_session
@@ -148,7 +148,11 @@ class RayGrid(LocalGrid):
                 actor.remote(client_app, range(i, num_nodes, workers), num_nodes, self.run.run_id, config)
                 for i in range(workers)
             ]
-            self._ray.get([a.ready.remote() for a in self._actors])
+            try:
+                self._ray.get([a.ready.remote() for a in self._actors])
+            except self._ray.exceptions.RayActorError as error:
+                why = str(error).strip().splitlines()[-1].removeprefix("flwr_robustcomp.errors.ConfigurationError: ")
+                raise ConfigurationError(f"client_app must load on Ray's workers, got {client_app!r}: {why}") from error
         except BaseException:
             self._stack.close()
             raise
@@ -214,5 +218,6 @@ class RayGrid(LocalGrid):
 def _lost(metadata: Metadata, error: Exception) -> Message:
     """Return the error reply of a node whose worker is gone."""
     request = addressed(RecordDict(), copy.copy(metadata))
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return Message(Error(code=_WORKER_LOST, reason=f"the node's Ray worker failed: {reason}"), reply_to=request)
+    cause = getattr(error, "cause", None)  # what the worker raised, where it lives on
+    reason = f"{type(cause).__name__}: {cause}" if cause is not None else str(error) or type(error).__name__
+    return Message(Error(code=_WORKER_LOST, reason=f"the node's Ray worker failed: {reason.strip().splitlines()[0]}"), reply_to=request)

@@ -100,11 +100,15 @@ def test_an_app_that_raises_is_an_error_reply_of_one_line() -> None:
         replies = list(grid.send_and_receive(_query(grid, "raise")))
         assert [reply.has_error() for reply in replies] == [True] * 3
         assert {reply.error.code for reply in replies} == {0}
-        reason = replies[0].error.reason
-        assert reason.startswith("the ClientApp raised ")
-        assert "\n" not in reason
+        assert {reply.error.reason for reply in replies} == {"the ClientApp raised RuntimeError: no such luck second line"}
         assert {reply.metadata.src_node_id for reply in replies} == set(grid.get_node_ids())
         assert not any(reply.has_error() for reply in grid.send_and_receive(_query(grid, "partition")))
+
+
+def test_an_app_that_exits_ends_nothing_but_its_own_reply() -> None:
+    with InProcessGrid(user_app.client_app, 2) as grid:
+        reasons = [reply.error.reason for reply in grid.send_and_receive(_query(grid, "exit"))]
+        assert reasons == ["the ClientApp raised SystemExit: 3"] * 2
 
 
 def test_a_function_that_the_app_lacks_is_an_error_reply() -> None:

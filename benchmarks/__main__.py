@@ -1,0 +1,55 @@
+"""`python -m benchmarks`: measure, print, and write docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import aggregate, codecs, regression, rounds
+from benchmarks.machine import describe
+from benchmarks.report import Section
+
+_SUBJECTS: dict[str, Callable[[bool], Section]] = {
+    "aggregate": aggregate.measure,
+    "round": rounds.measure,
+    "codecs": codecs.measure,
+    "regression": regression.measure,
+}
+
+_PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+
+_INTRO = """# Benchmarks
+
+Written by `make bench` (`python -m benchmarks`). What is compared was measured side by side, by turns, in one run on one
+machine; the ratios say more than the times. A missed target is reported, and is not an error.
+"""
+
+
+def main() -> None:
+    """Measure what the command line asks for; a target that is missed does not change the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure speed, size and memory side by side.")
+    parser.add_argument("--only", action="append", choices=_SUBJECTS, help="measure this subject only; may be repeated")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it works; writes nothing")
+    parser.add_argument("--no-write", action="store_true", help="leave docs/benchmarks.md as it is")
+    options = parser.parse_args()
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    sections = []
+    for name in options.only or _SUBJECTS:
+        with console.status(f"measuring: {name}"):
+            section = _SUBJECTS[name](options.quick)
+        section.show(console)
+        sections.append(section)
+    if not (options.only or options.quick or options.no_write):
+        machine = "".join(f"- {line}\n" for line in describe())
+        _PAGE.write_text("\n".join([_INTRO, machine, *(section.markdown() for section in sections)]), encoding="utf-8")
+        console.print("\nwritten: docs/benchmarks.md")
+
+
+if __name__ == "__main__":
+    main()

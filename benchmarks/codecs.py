@@ -1,0 +1,82 @@
+"""Compressing and decompressing one update, in bytes of dense input a second, beside a plain copy of the same bytes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from flwr.app import Array
+
+from benchmarks.report import Section, Table, milliseconds, times
+from flwr_robustcomp import QSGD, Identity, L1Sign, RandomK, Sign, TopK, wire
+from flwr_robustcomp.compressors import COMPRESSORS, Compressor
+
+__all__ = ["measure"]
+
+_COMPRESSORS: dict[str, Compressor] = {
+    "Identity()": Identity(),
+    "L1Sign()": L1Sign(),
+    "QSGD(levels=1)": QSGD(levels=1),
+    "QSGD(levels=16)": QSGD(levels=16),
+    "RandomK(ratio=0.01)": RandomK(ratio=0.01),
+    "Sign()": Sign(),
+    "TopK(ratio=0.01)": TopK(ratio=0.01),
+    "TopK(ratio=0.1)": TopK(ratio=0.1),
+}
+
+
+def measure(quick: bool) -> Section:
+    """Measure every compressor by turns."""
+    if missing := set(COMPRESSORS.values()) - {type(c) for c in _COMPRESSORS.values()}:
+        raise RuntimeError(f"the benchmark misses the compressors {sorted(kind.name for kind in missing)}")
+    d, repetitions = (10_000, 3) if quick else (795_010, 15)
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal(d, dtype=np.float32))
+    rng = np.random.default_rng(1)
+    source, target = x.numpy(), np.empty(d, np.float32)
+    packed = {name: _write(c, x, rng) for name, c in _COMPRESSORS.items()}
+
+    copying: list[float] = []
+    writing: dict[str, list[float]] = {name: [] for name in _COMPRESSORS}
+    reading: dict[str, list[float]] = {name: [] for name in _COMPRESSORS}
+    for _ in range(1 + repetitions):
+        copying.append(_seconds(lambda: np.copyto(target, source)))
+        for name, compressor in _COMPRESSORS.items():
+            writing[name].append(_seconds(lambda c=compressor: _write(c, x, rng)))  # type: ignore[misc]
+            reading[name].append(_seconds(lambda c=compressor, a=packed[name]: _read(c, a, x)))  # type: ignore[misc]
+
+    size = source.nbytes
+    copy = statistics.median(copying[1:])  # the first repetition warms up
+    rows = [("plain copy", "32", *_columns(copy, copy, size), "", "", "")]
+    for name, array in packed.items():
+        write, read = (statistics.median(found[name][1:]) for found in (writing, reading))
+        rows.append((name, f"{8 * len(array.data) / d:.3f}", *_columns(write, copy, size), *_columns(read, copy, size)))
+    columns = ("compressor", "bits a coordinate", "write", "GB/s", "copies", "read", "GB/s", "copies")
+    return Section(
+        "Compressors",
+        f"One update of d = {d:,} float32, Gaussian ({size / 1e6:.2f} MB). Write is `wire.pack` of `compress`; read is "
+        "`wire.read_packed`, with every check of a foreign payload, and `decompress`. GB/s are dense bytes; copies says how "
+        "many times as long as a plain copy of the vector into memory that is there already. "
+        f"Median of {repetitions} repetitions, by turns.",
+        [Table(f"d = {d:,}", columns, rows)],
+    )
+
+
+def _write(compressor: Compressor, x: torch.Tensor, rng: np.random.Generator) -> Array:
+    return wire.pack(compressor.compress(x, rng), compressor)
+
+
+def _read(compressor: Compressor, array: Array, x: torch.Tensor) -> torch.Tensor:
+    return compressor.decompress(wire.read_packed(array, compressor, tuple(x.shape), x.dtype))
+
+
+def _columns(seconds: float, copy: float, size: int) -> tuple[str, str, str]:
+    return milliseconds(seconds), f"{size / seconds / 1e9:.3g}", times(seconds / copy)
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started

@@ -1,0 +1,44 @@
+"""At least one configuration of every registered compressor, and the vectors they are tried on."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from torch import Tensor
+
+from flwr_robustcomp.compressors import COMPRESSORS, DTYPES, QSGD, Compressor, Identity, L1Sign, RandomK, Sign, TopK
+
+SAMPLES: dict[str, list[Compressor]] = {
+    "identity": [Identity()],
+    "l1-sign": [L1Sign()],
+    "qsgd": [QSGD(levels=1), QSGD(levels=4), QSGD(levels=300), QSGD(levels=7, contraction=False)],
+    "random-k": [RandomK(k=1), RandomK(ratio=0.3), RandomK(ratio=0.8, unbiased=True)],
+    "sign": [Sign()],
+    "top-k": [TopK(k=1), TopK(ratio=0.05), TopK(ratio=0.5), TopK(ratio=1.0)],
+}
+
+ALL = [compressor for samples in SAMPLES.values() for compressor in samples]
+DTYPE_LIST = list(DTYPES.values())
+
+assert SAMPLES.keys() == COMPRESSORS.keys(), "a registered compressor has no sample configuration"
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def gaussian(d: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
+    return torch.from_numpy(rng(seed).standard_normal(d)).to(dtype)
+
+
+def vectors(max_size: int = 40) -> st.SearchStrategy[Tensor]:
+    """Finite vectors of any dtype, moderate in size so that float16 holds their norms."""
+    elements = st.floats(-100, 100, width=16)
+    arrays = npst.arrays(np.float64, st.integers(1, max_size), elements=elements)
+    return st.builds(lambda a, t: torch.from_numpy(a.copy()).to(t), arrays, st.sampled_from(DTYPE_LIST))
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    return 4 * torch.finfo(dtype).eps

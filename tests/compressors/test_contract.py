@@ -1,0 +1,206 @@
+"""The contract of `Compressor`, held by every configuration of every registered compressor."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from flwr_robustcomp import wire
+from flwr_robustcomp.compressors import COMPRESSORS, NORM_ORDERS, Compressor, Payload, vector_norm, working_dtype
+from flwr_robustcomp.errors import WireError
+from tests.compressors.samples import ALL, DTYPE_LIST, gaussian, rng, tolerance, vectors
+
+every = pytest.mark.parametrize("compressor", ALL, ids=repr)
+
+
+def _squares(compressor: Compressor, x: Tensor, draws: int) -> tuple[float, float]:
+    """Return the mean of ||Q(x) - x||^2 over draws, and three standard errors of it."""
+    generator, dense = rng(1), x.double()
+    errors = [
+        float((compressor.decompress(compressor.compress(x, generator)).double() - dense).square().sum()) for _ in range(draws)
+    ]
+    return float(np.mean(errors)), 3 * float(np.std(errors)) / math.sqrt(draws)
+
+
+def test_the_registry_knows_each_compressor_by_its_name() -> None:
+    assert {name: cls.name for name, cls in COMPRESSORS.items()} == {name: name for name in COMPRESSORS}
+
+
+@every
+@given(x=vectors())
+def test_shape_dtype_and_length(compressor: Compressor, x: Tensor) -> None:
+    compressor.delta(x.numel())
+    payload = compressor.compress(x, rng())
+    q = compressor.decompress(payload)
+    assert (q.shape, q.dtype) == (x.shape, x.dtype)
+    assert bool(torch.isfinite(q).all())
+    assert len(payload.body) == compressor.body_size(x.numel(), x.dtype)
+    assert len(wire.pack(payload, compressor).data) == compressor.encoded_size(x.numel(), x.dtype)
+
+
+@every
+@given(x=vectors())
+def test_the_wire_is_bit_exact(compressor: Compressor, x: Tensor) -> None:
+    payload = compressor.compress(x, rng())
+    array = wire.pack(payload, compressor)
+    assert wire.read_packed(array, compressor, tuple(x.shape), x.dtype) == payload
+    read_by_itself, same = wire.unpack_trusted(array)
+    assert same == payload
+    assert torch.equal(read_by_itself.decompress(same), compressor.decompress(payload))
+
+
+@every
+@given(x=vectors())
+def test_deterministic_delta_holds_for_every_vector(compressor: Compressor, x: Tensor) -> None:
+    delta = compressor.delta(x.numel())
+    if compressor.randomized or delta is None:
+        return
+    slack = tolerance(x.dtype) + (0.01 if x.dtype.itemsize == 2 else 0)
+    assert compressor.measured_delta(x) >= delta - slack
+
+
+@every
+@pytest.mark.parametrize("heavy", [False, True], ids=["gaussian", "heavy-tailed"])
+def test_delta_holds_in_expectation(compressor: Compressor, heavy: bool) -> None:
+    x = gaussian(60, torch.float64)
+    x = x**5 if heavy else x
+    delta = compressor.delta(60)
+    if delta is None:
+        return
+    assert 0 < delta <= 1
+    mean, error = _squares(compressor, x, draws=400 if compressor.randomized else 1)
+    assert mean <= (1 - delta) * float(x.square().sum()) * (1 + 1e-12) + error
+
+
+@every
+@pytest.mark.parametrize("dtype", DTYPE_LIST, ids=str)
+@pytest.mark.parametrize("d", [1, 7, 8, 9, 257])
+def test_rows_are_compressed_as_single_vectors_are(compressor: Compressor, dtype: torch.dtype, d: int) -> None:
+    x = torch.stack([gaussian(d, dtype, seed) for seed in range(5)])
+    rows = compressor.compress_rows(x, [rng(seed) for seed in range(5)])
+    assert rows == [compressor.compress(row, rng(seed)) for seed, row in enumerate(x)]
+    dense = compressor.decompress_rows(rows)
+    assert torch.equal(dense, torch.stack([compressor.decompress(p) for p in rows]))
+
+
+@every
+@pytest.mark.parametrize("dtype", DTYPE_LIST, ids=str)
+@pytest.mark.parametrize("d", [1, 9, 1030])
+def test_accumulate_is_the_weighted_sum(compressor: Compressor, dtype: torch.dtype, d: int) -> None:
+    payloads = [compressor.compress(gaussian(d, dtype, seed), rng(seed)) for seed in range(12)]
+    weights = rng(5).random(12).tolist()
+    out = torch.ones(d, dtype=working_dtype(dtype))
+    compressor.accumulate(out, payloads, weights)
+    wanted = 1 + sum(w * compressor.decompress(p).double() for p, w in zip(payloads, weights, strict=True))
+    assert torch.allclose(out.double(), wanted, rtol=1e-2 if dtype.itemsize == 2 else 1e-5, atol=1e-2 if dtype.itemsize == 2 else 1e-5)
+
+
+@every
+def test_accumulate_nothing_changes_nothing(compressor: Compressor) -> None:
+    out = torch.ones(10)
+    compressor.accumulate(out, [], [])
+    assert torch.equal(out, torch.ones(10))
+
+
+@every
+@given(x=vectors(), order=st.sampled_from(NORM_ORDERS))
+def test_norms(compressor: Compressor, x: Tensor, order: float) -> None:
+    payload = compressor.compress(x, rng())
+    dense = compressor.decompress(payload)
+    assert compressor.norm(payload, order) == pytest.approx(vector_norm(dense, order), rel=2e-2 if x.dtype.itemsize == 2 else 1e-5)
+    low, high = compressor.norm_bounds(payload, order)
+    slack = tolerance(x.dtype) * 4
+    assert low * (1 - slack) - 1e-4 <= vector_norm(x, order) <= high * (1 + slack) + 1e-4
+
+
+@every
+def test_a_zero_vector_becomes_zero(compressor: Compressor) -> None:
+    q = compressor.decompress(compressor.compress(torch.zeros(11), rng()))
+    if compressor.embeds_norm:
+        assert torch.equal(q, torch.zeros(11))
+    else:
+        assert torch.equal(q, torch.ones(11))  # sign(0) = +1 at a norm that is not sent
+
+
+@every
+@pytest.mark.parametrize(
+    ("x", "named"),
+    [
+        (torch.tensor([1.0, math.nan]), "x must be finite"),
+        (torch.tensor([1.0, -math.inf]), "x must be finite"),
+        (torch.tensor([]), "number of entries of x must be at least 1, got 0"),
+        (torch.tensor([1, 2]), "dtype of x must be one of float16, bfloat16, float32, float64, got torch.int64"),
+    ],
+    ids=["nan", "inf", "empty", "integers"],
+)
+def test_bad_vectors_are_refused(compressor: Compressor, x: Tensor, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        compressor.compress(x, rng())
+
+
+@every
+def test_a_sum_that_overflows_is_not_mistaken_for_nan(compressor: Compressor) -> None:
+    x = torch.full((8,), 2e38)
+    assert compressor.compress(x, rng()).shape == (8,)
+
+
+@every
+def test_memory_layout_does_not_matter(compressor: Compressor) -> None:
+    x = gaussian(48).reshape(6, 8)
+    assert compressor.compress(x.T, rng()) == compressor.compress(x.T.contiguous(), rng())
+
+
+@every
+def test_randomness_is_asked_for_where_it_is_needed(compressor: Compressor) -> None:
+    if compressor.randomized:
+        with pytest.raises(ValueError, match="rng must be a numpy Generator"):
+            compressor.compress(gaussian(5))
+    else:
+        assert compressor.compress(gaussian(5)) == compressor.compress(gaussian(5), rng(9))
+
+
+def _read_or_refuse(data: bytes, compressor: Compressor, like: Payload) -> None:
+    """A decoder gives a wire error, or a payload that writes back to the very same bytes and decodes to finite numbers."""
+    array = wire.pack(like, compressor)
+    array.data = data
+    try:
+        payload = wire.read_packed(array, compressor, like.shape, like.dtype)
+    except WireError:
+        return
+    assert wire.pack(payload, compressor).data == data
+    assert bool(torch.isfinite(compressor.decompress(payload)).all())
+    assert math.isfinite(compressor.norm(payload, 2))
+
+
+@every
+@given(noise=st.binary(max_size=120), dtype=st.sampled_from(DTYPE_LIST))
+def test_random_bytes(compressor: Compressor, noise: bytes, dtype: torch.dtype) -> None:
+    like = compressor.compress(gaussian(23, dtype), rng())
+    _read_or_refuse(noise, compressor, like)
+    size = compressor.encoded_size(23, dtype)
+    _read_or_refuse((noise * size)[:size].ljust(size, b"\0"), compressor, like)
+
+
+@every
+@given(place=st.integers(0, 10**6), flip=st.integers(1, 255), dtype=st.sampled_from(DTYPE_LIST), d=st.integers(1, 40))
+def test_mutated_bytes(compressor: Compressor, place: int, flip: int, dtype: torch.dtype, d: int) -> None:
+    like = compressor.compress(gaussian(d, dtype), rng())
+    data = bytearray(wire.pack(like, compressor).data)
+    data[place % len(data)] ^= flip
+    _read_or_refuse(bytes(data), compressor, like)
+
+
+@every
+@pytest.mark.parametrize("change", [-1, 1, 1000])
+def test_wrong_lengths_are_refused(compressor: Compressor, change: int) -> None:
+    payload = compressor.compress(gaussian(23), rng())
+    array = wire.pack(payload, compressor)
+    array.data = array.data[:change] if change < 0 else array.data + bytes(change)
+    with pytest.raises(WireError, match="data must be"):
+        wire.read_packed(array, compressor, payload.shape, payload.dtype)

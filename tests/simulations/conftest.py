@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from flwr_robustcomp.simulations.ray_session import ray_session
+
+
+@pytest.fixture(scope="module")
+def ray_dir() -> Iterator[None]:
+    """Let every Ray that the module's tests start keep its files in one folder, which goes with them."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Ray puts Unix sockets (107 bytes at most) under it: pytest's own folders are too deep.
+        folder = tempfile.mkdtemp(prefix="rct-", dir="/tmp")
+        patch.setenv("RAY_TMPDIR", folder)
+        patch.delenv("RAY_ADDRESS", raising=False)
+        yield
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def ray(ray_dir: None) -> Iterator[Any]:
+    """One Ray for all tests of a module: starting it costs seconds."""
+    with ray_session(num_cpus=2) as module:
+        yield module
