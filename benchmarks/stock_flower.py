@@ -11,30 +11,31 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
-ConfigValue = str | int | float | bool
+from benchmarks.processes import Family, Process
+from benchmarks.run_config import ConfigValue, run_config_toml, toml_value
+
+__all__ = ["Backend", "CompletedRun", "ConfigValue", "FlowerRunError", "LocalFlower", "flwr_run"]
+
 Status = Literal["completed", "failed", "stopped", "rejected", "timeout", "unknown"]
 
 _TOKEN_VARIABLE: Final = "FLWR_RUN_OWNER_TOKEN"
 _ANSI: Final = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _RUN_ID: Final = re.compile(r"Successfully started run (\d+)")
-_BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _FOREIGN_PREFIXES: Final = ("FLWR_", "RAY_")
 _PROXY_VARIABLES: Final = frozenset({"http_proxy", "https_proxy", "all_proxy", "ftp_proxy"})
 
@@ -49,7 +50,7 @@ class Backend:
     verbose: bool = False
 
     def as_overrides(self, num_supernodes: int) -> str:
-        """The value of ``flwr run --federation-config``."""
+        """Return the value of ``flwr run --federation-config``."""
         options: dict[str, ConfigValue] = {
             "num-supernodes": num_supernodes,
             "client-resources-num-cpus": self.client_num_cpus,
@@ -58,7 +59,7 @@ class Backend:
         }
         if self.init_num_cpus is not None:
             options["init-args-num-cpus"] = self.init_num_cpus
-        return " ".join(f"{key}={_toml_value(value)}" for key, value in options.items())
+        return " ".join(f"{key}={toml_value(value)}" for key, value in options.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ class LocalFlower:
             '[superlink]\ndefault = "local"\n\n[superlink.local]\naddress = ":local-in-memory:"\n', encoding="utf-8"
         )
         self._environ = self._build_environ(os.environ if environ is None else environ)
-        self._seen: set[_Process] = set()
+        self._family = Family(f"{_TOKEN_VARIABLE}={self._token}")
         self._runs = 0
 
     def __enter__(self) -> LocalFlower:
@@ -151,7 +152,7 @@ class LocalFlower:
         command += ["--federation-config", backend.as_overrides(num_supernodes)]
         if run_config:
             config_path = self.home / f"run-{self._runs}.toml"
-            config_path.write_text(_toml(run_config), encoding="utf-8")
+            config_path.write_text(run_config_toml(run_config), encoding="utf-8")
             command += ["--run-config", str(config_path)]
 
         returncode: int | None = None
@@ -185,16 +186,7 @@ class LocalFlower:
 
     def stop(self, *, grace: float = 3.0) -> None:
         """End every process that this object's runs started: SIGTERM, then SIGKILL after ``grace`` seconds."""
-        deadline = time.monotonic() + grace
-        _signal_all(self.processes(), signal.SIGTERM)
-        while self.processes() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        deadline = time.monotonic() + 10.0
-        while remaining := self.processes():
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"could not end {sorted(process.pid for process in remaining)}")
-            _signal_all(remaining, signal.SIGKILL)
-            time.sleep(0.05)
+        self._family.end(grace=grace)
 
     def close(self) -> None:
         """Stop everything and remove the temporary files (``home`` only where it was made here)."""
@@ -203,21 +195,9 @@ class LocalFlower:
         finally:
             shutil.rmtree(self._ray_dir, ignore_errors=True)
 
-    def processes(self) -> frozenset[_Process]:
-        """The living processes that belong to this object's runs."""
-        table = dict(_process_table())
-        needle = f"{_TOKEN_VARIABLE}={self._token}".encode()
-        # What was seen once stays ours, also where a process hides its environment later on.
-        owned = {process for process in table if process in self._seen or _has_in_environ(process.pid, needle)}
-        pids = {process.pid for process in owned}
-        grew = True
-        while grew:
-            children = {process for process, parent in table.items() if parent in pids and process not in owned}
-            owned |= children
-            pids |= {process.pid for process in children}
-            grew = bool(children)
-        self._seen |= owned
-        return frozenset(owned)
+    def processes(self) -> frozenset[Process]:
+        """Return the living processes that belong to this object's runs."""
+        return self._family.living()
 
     def _build_environ(self, base: Mapping[str, str]) -> dict[str, str]:
         environ = {
@@ -307,36 +287,6 @@ def flwr_run(
         return flower.run(app_dir, num_supernodes=num_supernodes, run_config=run_config, timeout=timeout, backend=backend)
 
 
-class _Process(NamedTuple):
-    pid: int
-    start: int  # clock ticks since boot: tells a process from a later one with the same pid
-
-
-def _process_table() -> Iterator[tuple[_Process, int]]:
-    """Every living process (zombies are not) and its parent's pid."""
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            stat = Path("/proc", entry, "stat").read_text(encoding="utf-8", errors="replace")
-            fields = stat[stat.rindex(")") + 2 :].split()  # the name before it may hold spaces and brackets
-            if fields[0] not in {"Z", "X"}:
-                yield _Process(int(entry), int(fields[19])), int(fields[1])
-
-
-def _has_in_environ(pid: int, needle: bytes) -> bool:
-    try:
-        return needle in Path("/proc", str(pid), "environ").read_bytes().split(b"\0")
-    except OSError:  # another user's, or gone
-        return False
-
-
-def _signal_all(processes: frozenset[_Process], number: signal.Signals) -> None:
-    for process in processes:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, number)
-
-
 def _flwr() -> list[str]:
     beside = Path(sys.executable).parent / "flwr"
     found = str(beside) if beside.exists() else shutil.which("flwr")
@@ -355,25 +305,3 @@ def _free_ports(count: int) -> list[int]:
 
 def _plain(path: Path) -> str:
     return _ANSI.sub("", path.read_text(encoding="utf-8", errors="replace"))
-
-
-def _toml(config: Mapping[str, ConfigValue]) -> str:
-    for key in config:
-        if not _BARE_KEY.fullmatch(key):
-            raise ValueError(f"not a run-config key: {key!r}")
-    return "".join(f"{key} = {_toml_value(value)}\n" for key, value in config.items())
-
-
-def _toml_value(value: ConfigValue) -> str:
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case int():
-            return str(value)
-        case float():
-            return repr(float(value)) if math.isfinite(value) else str(float(value))
-        case str():
-            # A JSON string is a TOML basic string, but for DEL, which TOML wants escaped.
-            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-        case _:
-            raise TypeError(f"run-config values are str, int, float or bool, not {type(value).__name__}")

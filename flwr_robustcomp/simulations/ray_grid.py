@@ -10,7 +10,6 @@ import io
 import pickle
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,54 +29,39 @@ __all__ = ["RayGrid"]
 
 _WORKER_LOST = 0  # Flower's ErrorCode.UNKNOWN
 
-_APART_BYTES = 4096
-"""Arrays of at least this size travel beside the pickle, not in it: below, finding the place costs more than the copy."""
+_APART_BYTES = 65536
+"""Arrays of at least this size travel beside the pickle. A content without any travels with the call, past the object store."""
 
-_INLINE_BYTES = 65536
-"""Contents below this size travel with the call: the object store costs a millisecond each way, and Ray inlines 100 kB."""
+_Parcel = tuple[bytes, list[int], list[npt.NDArray[np.uint8]]]
+"""Pickled objects; for each large Array in them the place of its bytes; and those bytes, each once."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Parcel:
-    """A pickled object, with the bytes of its large Arrays beside it.
+def _seal(value: Any) -> _Parcel:
+    """Pickle in C, where Ray calls back into Python for every object; dressed as numpy arrays, bytes are not copied twice."""
+    order: list[int] = []
+    blobs: dict[int, npt.NDArray[np.uint8]] = {}
+    place: dict[int, int] = {}
 
-    Ray's own pickler calls back into Python for every object and copies bytes twice. Here C pickles the objects, and the
-    bytes, dressed as numpy arrays, go straight into shared memory, once for all Arrays that hold the same ones.
-    """
+    def reduce(array: Array) -> Any:
+        data = array.data
+        if len(data) < _APART_BYTES:
+            return array.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+        blobs.setdefault(id(data), np.frombuffer(data, np.uint8))
+        order.append(place.setdefault(id(data), len(place)))
+        return Array, (array.dtype, array.shape, array.stype, pickle.PickleBuffer(data))
 
-    objects: bytes
-    order: tuple[int, ...]
-    blobs: tuple[npt.NDArray[np.uint8], ...]
+    stream = io.BytesIO()
+    # A callback that returns nothing keeps the buffer out of the stream.
+    pickler = pickle.Pickler(stream, pickle.HIGHEST_PROTOCOL, buffer_callback=lambda buffer: None)
+    pickler.dispatch_table = {**copyreg.dispatch_table, Array: reduce}
+    pickler.dump(value)
+    return stream.getvalue(), order, list(blobs.values())
 
-    @classmethod
-    def seal(cls, value: Any) -> _Parcel:
-        index: dict[int, int] = {}
-        order: list[int] = []
-        blobs: list[npt.NDArray[np.uint8]] = []
 
-        def reduce(array: Array) -> Any:
-            data = array.data
-            if len(data) < _APART_BYTES:
-                return array.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
-            if index.setdefault(id(data), len(blobs)) == len(blobs):
-                blobs.append(np.frombuffer(data, np.uint8))
-            order.append(index[id(data)])
-            return Array, (array.dtype, array.shape, array.stype, pickle.PickleBuffer(data))
-
-        stream = io.BytesIO()
-        # A buffer for which the callback returns nothing stays out of the stream.
-        pickler = pickle.Pickler(stream, pickle.HIGHEST_PROTOCOL, buffer_callback=lambda buffer: None)
-        pickler.dispatch_table = {**copyreg.dispatch_table, Array: reduce}
-        pickler.dump(value)
-        return cls(stream.getvalue(), tuple(order), tuple(blobs))
-
-    def open(self) -> Any:
-        data = [blob.tobytes() for blob in self.blobs]
-        return pickle.loads(self.objects, buffers=[data[i] for i in self.order])
-
-    @property
-    def nbytes(self) -> int:
-        return len(self.objects) + sum(blob.nbytes for blob in self.blobs)
+def _open(parcel: _Parcel) -> Any:
+    objects, order, blobs = parcel
+    data = [blob.tobytes() for blob in blobs]
+    return pickle.loads(objects, buffers=[data[i] for i in order])
 
 
 class _ShardActor:
@@ -95,8 +79,8 @@ class _ShardActor:
         """Return once the actor has been constructed."""
 
     def handle(self, content: _Parcel, batch: bytes) -> _Parcel:
-        shared = content.open()
-        return _Parcel.seal(self._shard.handle_all([addressed(shared, metadata) for metadata in pickle.loads(batch)]))
+        shared = _open(content)
+        return _seal(self._shard.handle_all([addressed(shared, metadata) for metadata in pickle.loads(batch)]))
 
 
 class RayGrid(LocalGrid):
@@ -172,9 +156,8 @@ class RayGrid(LocalGrid):
             worker = self.partition_of.get(metadata.dst_node_id, 0) % len(self._actors)
             batches.setdefault(id(message.content), {}).setdefault(worker, []).append(metadata)
         for key, by_worker in batches.items():
-            content = _Parcel.seal(contents[key])
-            if content.nbytes > _INLINE_BYTES:
-                content = self._ray.put(content)
+            parcel = _seal(contents[key])
+            content = self._ray.put(parcel) if parcel[2] else parcel
             for worker, batch in by_worker.items():
                 packed = pickle.dumps(batch, pickle.HIGHEST_PROTOCOL)
                 self._pending[self._actors[worker].handle.remote(content, packed)] = batch
@@ -209,7 +192,7 @@ class RayGrid(LocalGrid):
                 return
             batch = self._pending.pop(done[0])
             try:
-                replies = self._ray.get(done[0]).open()
+                replies = _open(self._ray.get(done[0]))
             except self._ray.exceptions.RayError as error:
                 replies = [_lost(metadata, error) for metadata in batch]
             self._replies.update({reply.metadata.reply_to_message_id: reply for reply in replies})
@@ -220,4 +203,6 @@ def _lost(metadata: Metadata, error: Exception) -> Message:
     request = addressed(RecordDict(), copy.copy(metadata))
     cause = getattr(error, "cause", None)  # what the worker raised, where it lives on
     reason = f"{type(cause).__name__}: {cause}" if cause is not None else str(error) or type(error).__name__
-    return Message(Error(code=_WORKER_LOST, reason=f"the node's Ray worker failed: {reason.strip().splitlines()[0]}"), reply_to=request)
+    return Message(
+        Error(code=_WORKER_LOST, reason=f"the node's Ray worker failed: {reason.strip().splitlines()[0]}"), reply_to=request
+    )

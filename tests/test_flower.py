@@ -1,0 +1,45 @@
+"""The internals of Flower that we touch are still there. If one of these fails, Flower changed: see `flower.py`, and only it."""
+
+from __future__ import annotations
+
+import pytest
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+from flwr_robustcomp import flower
+
+
+def test_identity_lets_messages_be_made() -> None:
+    TaskIdentity._run_id = None
+    with pytest.raises(RuntimeError, match="not set"):
+        Message(RecordDict(), dst_node_id=7, message_type="train")
+    flower.assume_identity(5)
+    message = Message(RecordDict(), dst_node_id=7, message_type="train")
+    assert (message.metadata.run_id, message.metadata.src_node_id) == (5, flower.SERVER_NODE_ID)
+
+
+def test_an_envelope_is_a_copy_with_an_id() -> None:
+    message = Message(RecordDict(), dst_node_id=7, message_type="train")
+    metadata = flower.envelope(message, "m1")
+    assert metadata.message_id == "m1" and message.metadata.message_id == ""
+    delivered = flower.addressed(message.content, metadata)
+    reply = Message(Error(0, "x"), reply_to=delivered)
+    assert (reply.metadata.reply_to_message_id, reply.metadata.src_node_id) == ("m1", 7)
+
+
+def test_a_private_copy_shares_arrays_and_nothing_else() -> None:
+    import numpy as np
+
+    content = RecordDict({"arrays": ArrayRecord([np.ones(2)]), "config": ConfigRecord({"lr": 1.0})})
+    own = flower.private_copy(content)
+    own["config"]["lr"] = 2.0
+    own["arrays"]["new"] = own["arrays"]["0"]
+    del own["arrays"]["0"]
+    own["more"] = ConfigRecord()
+    assert dict(content["config"]) == {"lr": 1.0} and list(content["arrays"]) == ["0"] and "more" not in content
+    assert own["arrays"]["new"].data is content["arrays"]["0"].data
+
+
+def test_run_and_context() -> None:
+    assert flower.empty_run(3).run_id == 3
+    assert flower.server_context(3, {"seed": 1}).run_config == {"seed": 1}
