@@ -31,6 +31,7 @@ __all__ = [
     "from_arrays",
     "norm_key",
     "pack",
+    "packed_fields",
     "read_dense",
     "read_packed",
     "shared_tensors",
@@ -65,8 +66,13 @@ def stype_of(compressor: Compressor) -> str:
 
 def pack(payload: Payload, compressor: Compressor) -> Array:
     """Write a payload as a Flower Array."""
+    return Array(*packed_fields(payload, compressor))
+
+
+def packed_fields(payload: Payload, compressor: Compressor) -> tuple[str, tuple[int, ...], str, bytes]:
+    """Return dtype, shape, stype and data of a payload's Array."""
     data = struct.pack(compressor.header, *payload.scalars) + payload.body
-    return Array(dtype_name(payload.dtype), payload.shape, stype_of(compressor), data)
+    return dtype_name(payload.dtype), payload.shape, stype_of(compressor), data
 
 
 def read_packed(array: Array, compressor: Compressor, shape: tuple[int, ...], dtype: torch.dtype) -> Payload:

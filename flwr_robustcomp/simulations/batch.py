@@ -7,11 +7,13 @@ for byte (a test holds them equal), with the compressor applied to the rows of o
 
 from __future__ import annotations
 
+import functools
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
@@ -20,6 +22,7 @@ from flwr_robustcomp.clients import CompressionMod, LabelAttack, UpdateAttack
 from flwr_robustcomp.clients.error_feedback import load_residual, store_residual
 from flwr_robustcomp.clients.node import is_training, round_of
 from flwr_robustcomp.compressors import vector_norm
+from flwr_robustcomp.flower import quick_reply
 from flwr_robustcomp.layout import shared_layout
 from flwr_robustcomp.randomness import generator
 from flwr_robustcomp.simulations.problems import Relabel
@@ -93,17 +96,23 @@ def train_batch(messages: Sequence[Message], contexts: Sequence[Context]) -> lis
         for residual, context in zip(residuals, contexts, strict=True):
             store_residual(context.state, residual)
 
-    replies = []
+    now, replies = time.time(), []
     for message, partition, packed, row in zip(messages, partitions, payloads, rows, strict=True):
-        arrays = ArrayRecord()
-        for span, payload in zip(spans, packed, strict=True):
-            arrays[span.name or wire.MODEL_ARRAY] = wire.pack(payload, compression.compressor)
-        metrics = MetricRecord({"num-examples": setup.problem.num_examples(partition)})
-        content = RecordDict({"arrays": arrays, "metrics": metrics})
+        norms = None
         if (order := compression.report_norm) is not None:
-            content[wire.NORM_RECORD] = ConfigRecord({wire.norm_key(order): vector_norm(row, order)})
-        replies.append(Message(content, reply_to=message))
+            norms = ConfigRecord({wire.norm_key(order): vector_norm(row, order)})
+        arrays = {
+            span.name or wire.MODEL_ARRAY: wire.packed_fields(payload, compression.compressor)
+            for span, payload in zip(spans, packed, strict=True)
+        }
+        metrics = _metrics(setup.problem.num_examples(partition))
+        replies.append(quick_reply(message, arrays, metrics, norms, now, norm_record=wire.NORM_RECORD))
     return replies
+
+
+@functools.lru_cache(maxsize=64)
+def _metrics(num_examples: int) -> MetricRecord:
+    return MetricRecord({"num-examples": num_examples})
 
 
 def _mods(setup: Setup) -> tuple[CompressionMod | None, UpdateAttack | LabelAttack | None]:

@@ -60,12 +60,14 @@ def draw(
     figure = Figure(figsize=(max(6.4, 4.6 * len(panels)), 4.8), dpi=150, layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     handles: dict[str, Any] = {}
+    shown: list[float] = []
     for axis, (name, lines) in zip(axes, panels, strict=True):
         for label, runs in lines:
             colour, style = _COLOURS[look[label][0] % len(_COLOURS)], _STYLES[look[label][1] % len(_STYLES)]
             columns = list(zip(*runs, strict=False))
             rounds = range(first_round, first_round + len(columns))
             means = [_finite(sum(column) / len(column)) for column in columns]
+            shown += means
             (handles[label],) = axis.plot(rounds, means, color=colour, linestyle=style, linewidth=1.6, label=label)
             if len(runs) > 1:
                 low, high = [_finite(min(c)) for c in columns], [_finite(max(c)) for c in columns]
@@ -73,7 +75,8 @@ def draw(
         axis.set_title(name, fontsize=10)
         axis.set_xlabel("round")
         axis.grid(visible=True, which="major", alpha=0.3)
-        axis.set_yscale("linear" if metric == "accuracy" else "log")
+    for axis in axes:  # where every run diverged there is nothing that a logarithmic axis could be laid out for
+        axis.set_yscale("log" if metric != "accuracy" and any(mean > 0 for mean in shown) else "linear")
     axes[0].set_ylabel("error ||w - w*||" if metric == "error" else metric)
     figure.suptitle(title, fontsize=12)
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(3, len(handles)), fontsize=9)

@@ -90,9 +90,11 @@ def run_cells(
                 advance(sum(record["round"] > 0 for record in records))
 
             if jobs == 1 and ray_address is None:
-                _run_here(todo, keep)
+                failures = _run_here(todo, keep)
             else:
-                _run_on_ray(todo, keep, min(jobs, len(todo)), ray_address)
+                failures = _run_on_ray(todo, keep, min(jobs, len(todo)), ray_address)
+        if failures:
+            raise SweepError("; ".join(f"cell {key}: {' '.join(why.split())}" for key, why in failures.items()))
         known = read_curves(out)
     return {key: known[key][: cell.rounds + 1] for key, cell in cells.items()}
 
@@ -100,10 +102,16 @@ def run_cells(
 Keep = Callable[[str, list[RoundRecord]], None]
 
 
-def _run_here(todo: dict[str, Scenario], keep: Keep) -> None:
+def _run_here(todo: dict[str, Scenario], keep: Keep) -> dict[str, str]:
+    """Run cells one after the other; return why which of them failed."""
+    failures: dict[str, str] = {}
     with quiet_flower():
         for key, scenario in todo.items():
-            run_scenario(scenario, observe=lambda record, key=key: keep(key, [record]))  # type: ignore[misc]
+            try:
+                run_scenario(scenario, observe=lambda record, key=key: keep(key, [record]))  # type: ignore[misc]
+            except Exception as error:  # noqa: BLE001 (whatever it is, the other cells can run)
+                failures[key] = f"{type(error).__name__}: {error}"
+    return failures
 
 
 class _CellWorker:
@@ -132,7 +140,9 @@ class _CellWorker:
         self._queue.put((key, batch))
 
 
-def _run_on_ray(todo: dict[str, Scenario], keep: Keep, jobs: int, ray_address: str | None) -> None:
+def _run_on_ray(todo: dict[str, Scenario], keep: Keep, jobs: int, ray_address: str | None) -> dict[str, str]:
+    """Run cells on Ray workers, ``jobs`` at a time; return why which of them failed."""
+    failures: dict[str, str] = {}
     with ray_session(ray_address, num_cpus=jobs) as ray:
         from ray.util.queue import Empty, Queue  # noqa: PLC0415 (Ray is an extra)
 
@@ -140,7 +150,6 @@ def _run_on_ray(todo: dict[str, Scenario], keep: Keep, jobs: int, ray_address: s
         idle = [ray.remote(num_cpus=1)(_CellWorker).remote(queue) for _ in range(jobs)]
         waiting = list(todo.items())
         running: dict[Any, tuple[str, Any]] = {}
-        failures: list[str] = []
         while waiting or running:
             while waiting and idle:
                 key, scenario = waiting.pop(0)
@@ -159,8 +168,8 @@ def _run_on_ray(todo: dict[str, Scenario], keep: Keep, jobs: int, ray_address: s
                     ray.get(reference)
                     idle.append(worker)
                 except ray.exceptions.RayError as error:
-                    failures.append(f"cell {key}: {str(error).strip().splitlines()[-1]}")
+                    cause = getattr(error, "cause", None)  # what the cell raised, where it lives on
+                    failures[key] = f"{type(cause).__name__}: {cause}" if cause is not None else str(error)
                     idle.append(ray.remote(num_cpus=1)(_CellWorker).remote(queue))
         queue.shutdown()
-    if failures:
-        raise SweepError("; ".join(failures))
+    return failures

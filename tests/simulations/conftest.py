@@ -17,6 +17,7 @@ def ray_dir() -> Iterator[None]:
         # Ray puts Unix sockets (107 bytes at most) under it: pytest's own folders are too deep.
         folder = tempfile.mkdtemp(prefix="rct-", dir="/tmp")
         patch.setenv("RAY_TMPDIR", folder)
+        patch.setenv("RAY_prestart_worker_first_driver", "0")  # idle workers that no actor uses
         patch.delenv("RAY_ADDRESS", raising=False)
         yield
         shutil.rmtree(folder, ignore_errors=True)

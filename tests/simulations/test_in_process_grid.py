@@ -188,9 +188,7 @@ def test_contexts_say_who_a_node_is() -> None:
     with InProcessGrid(app, 2, run_config={"lr": 0.5}) as grid:
         nodes = list(grid.get_node_ids())
         list(grid.send_and_receive(_query(grid, "")))
-        assert seen == [
-            (nodes[i], {"partition-id": i, "num-partitions": 2}, {"lr": 0.5}, grid.run.run_id) for i in range(2)
-        ]
+        assert seen == [(nodes[i], {"partition-id": i, "num-partitions": 2}, {"lr": 0.5}, grid.run.run_id) for i in range(2)]
 
 
 @pytest.mark.parametrize(

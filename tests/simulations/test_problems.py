@@ -19,7 +19,8 @@ def _share(problem: LeastSquares, partition: int) -> tuple[Tensor, Tensor]:
     zero = {"w": torch.zeros(problem.dimension, dtype=torch.float64)}
     at_zero = problem.gradient(partition, zero, same)["w"]
     columns = [
-        problem.gradient(partition, {"w": row}, same)["w"] - at_zero for row in torch.eye(problem.dimension, dtype=torch.float64)
+        problem.gradient(partition, {"w": row}, same)["w"] - at_zero
+        for row in torch.eye(problem.dimension, dtype=torch.float64)
     ]
     return torch.stack(columns), at_zero
 

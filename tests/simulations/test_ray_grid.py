@@ -27,7 +27,9 @@ SCENARIOS: dict[str, Scenario] = {
     "large": small(
         problem={"name": "least-squares", "samples": 10, "dimension": 20_000}, compressor="identity", error_feedback=True
     ),
-    "digits": digits(problem={"name": "digits", "hidden": 64}, granularity="array", attack="random-labels", compressor="identity"),
+    "digits": digits(
+        problem={"name": "digits", "hidden": 64}, granularity="array", attack="random-labels", compressor="identity"
+    ),
 }
 
 OWN = "tests.simulations.user_app:client_app"
@@ -38,7 +40,7 @@ def _query(grid: LocalGrid, order: str, nodes: list[int] | None = None) -> list[
     return [grid.create_message(content, "query", node, "") for node in (nodes or grid.get_node_ids())]
 
 
-@pytest.mark.parametrize(("name", "workers"), [("small", 1), ("small", 2), ("large", 2), ("digits", 3)])
+@pytest.mark.parametrize(("name", "workers"), [("small", 1), ("small", 2), ("large", 2), ("digits", 2)])
 def test_replies_are_those_of_the_in_process_grid(name: str, workers: int) -> None:
     scenario = SCENARIOS[name]
     config = scenario.to_run_config()
@@ -93,25 +95,20 @@ def test_a_message_to_nobody_is_an_error_reply(own: RayGrid) -> None:
     assert second.has_error()
 
 
-@pytest.mark.parametrize("app", [user_app.client_app, OWN], ids=["object", "name"])
-def test_an_unchanged_user_app_runs(app: ClientApp | str) -> None:
+def test_an_unchanged_user_app_runs(own: RayGrid) -> None:
     finals = []
-    grids: list[LocalGrid] = [
-        InProcessGrid(app, 5, run_config={"rounds": 3}),
-        RayGrid(app, 5, num_workers=2, run_config={"rounds": 3}),
-    ]
-    for grid in grids:
-        with grid:
-            context = server_context(grid.run.run_id, grid.run_config)
+    with InProcessGrid(OWN, 5, run_config={"rounds": 3}) as here:
+        for grid in (here, own):
+            context = server_context(grid.run.run_id, {"rounds": 3})
             user_app.server_app(grid, context)
             finals.append(context.state["final"].to_numpy_ndarrays()[0])
-            assert context.state["metrics"]["rounds"] == pytest.approx(3)
+            assert context.state["metrics"]["rounds"] == pytest.approx(3)  # what a node counted: state persists
     np.testing.assert_allclose(finals[1], finals[0])
     assert np.isfinite(finals[0]).all()
 
 
 def test_a_worker_that_dies_costs_its_nodes_only() -> None:
-    with RayGrid(OWN, 5, num_workers=2) as grid:
+    with RayGrid(user_app.client_app, 5, num_workers=2) as grid:
         assert not any(reply.has_error() for reply in grid.send_and_receive(_query(grid, "partition")))
         for order in ("die", "partition"):  # the round in which it dies, and the next
             replies = {grid.partition_of[r.metadata.src_node_id]: r for r in grid.send_and_receive(_query(grid, order))}
@@ -128,16 +125,17 @@ def test_a_worker_that_dies_costs_its_nodes_only() -> None:
 def test_a_run_goes_on_without_a_worker_that_was_killed(ray: Any) -> None:
     scenario = small(nodes=10, rounds=4, byzantine=0, strategy={"name": "norm-threshold", "trim": 1, "step_size": 0.4})
     records: list[RoundRecord] = []
-    with RayGrid(CLIENT_APP, 10, num_workers=5, run_config=scenario.to_run_config()) as grid:
+    with RayGrid(CLIENT_APP, 10, num_workers=2, run_config=scenario.to_run_config()) as grid:
 
         def observe(record: RoundRecord) -> None:
             records.append(record)
             if record["round"] == 2:
-                ray.kill(grid._actors[3])
+                ray.kill(grid._actors[1])
 
         serve(grid, server_context(grid.run.run_id, grid.run_config), observe)
-    assert [record["kept"] for record in records[1:]] == [9, 9, 7, 7]
-    assert [record["rejected"] for record in records[1:]] == [{}, {}, *[{"3": "error-reply", "8": "error-reply"}] * 2]
+    assert [record["kept"] for record in records[1:]] == [9, 9, 4, 4]
+    lost = dict.fromkeys(["1", "3", "5", "7", "9"], "error-reply")
+    assert [record["rejected"] for record in records[1:]] == [{}, {}, lost, lost]
     assert records[4]["error"] < records[2]["error"]
 
 
@@ -153,7 +151,8 @@ def test_a_timeout_brings_what_has_come_and_the_rest_can_be_pulled(tmp_path: Pat
             until(gate.exists)
         return Message(RecordDict({"metrics": MetricRecord({"pid": os.getpid()})}), reply_to=message)
 
-    with RayGrid(app, 2, num_workers=2) as grid:
+    with RayGrid(app, 2, num_workers=9) as grid:
+        assert len(grid._actors) == 2  # no more workers than nodes
         slow, fast = grid.get_node_ids()
         ids = list(grid.push_messages(_query(grid, "")))
         found: list[Message] = []
@@ -168,12 +167,9 @@ def test_a_timeout_brings_what_has_come_and_the_rest_can_be_pulled(tmp_path: Pat
     assert not gone(workers), "close left workers running"
 
 
-@pytest.mark.parametrize(
-    ("name", "why"),
-    [("no_such_module_here:app", "No module named"), ("tests.simulations.user_app:not_an_app", "must be a ClientApp")],
-)
-def test_an_app_that_cannot_be_loaded_is_a_configuration_error(name: str, why: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"client_app must load on Ray's workers, got '{name}'.*{why}") as caught:
+def test_an_app_that_cannot_be_loaded_is_a_configuration_error() -> None:
+    name = "no_such_module_here:app"
+    with pytest.raises(ConfigurationError, match=f"client_app must load on Ray's workers, got '{name}'.*No module") as caught:
         RayGrid(name, 2, num_workers=1)
     assert "\n" not in str(caught.value)
 
@@ -181,8 +177,3 @@ def test_an_app_that_cannot_be_loaded_is_a_configuration_error(name: str, why: s
 def test_at_least_one_worker() -> None:
     with pytest.raises(ConfigurationError, match="num_workers must be at least 1, got 0"):
         RayGrid(OWN, 2, num_workers=0)
-
-
-def test_no_more_workers_than_nodes() -> None:
-    with RayGrid(OWN, 2, num_workers=9) as grid:
-        assert len(grid._actors) == 2

@@ -53,6 +53,7 @@ class LeastSquares:
         """Return zero."""
         return {"w": torch.zeros(self.dimension, dtype=torch.float64)}
 
+    @np.errstate(over="ignore", invalid="ignore")  # a run that diverges shows in its curve
     def gradient(self, partition: int, model: dict[str, Tensor], relabel: Relabel) -> dict[str, Tensor]:
         """Return (1/n) A_i^T (A_i w - b_i)."""
         a, b = self._share(partition)  # (n, d), (n,)
@@ -65,6 +66,7 @@ class LeastSquares:
         """Return n = N / m."""
         return self.rows
 
+    @np.errstate(over="ignore", invalid="ignore")
     def evaluate(self, model: dict[str, Tensor]) -> dict[str, float]:
         """Return ||w - w*||_2."""
         return {"error": float(np.linalg.norm(model["w"].numpy() - self._solution))}

@@ -1,0 +1,124 @@
+"""Byzantine mods on either side of the compressor, and the labels they change."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from flwr.app import ConfigRecord, Message
+from torch import Tensor
+
+from flwr_robustcomp import wire
+from flwr_robustcomp.clients import (
+    ATTACKS,
+    CompressionMod,
+    GaussianNoise,
+    RandomLabels,
+    Scaling,
+    ShiftedLabels,
+    SignFlip,
+    UpdateAttack,
+    training_labels,
+)
+from flwr_robustcomp.compressors import Identity, L1Sign, TopK, vector_norm
+from flwr_robustcomp.errors import ConfigurationError
+from tests.apps import app, flat, gaussian_model, minus, node, replied, request
+
+MODEL, STEP = gaussian_model(0), gaussian_model(1)
+X = flat(STEP).double()
+
+
+def _decoded(answer: Message) -> Tensor:
+    packed = [wire.unpack_trusted(array) for array in replied(answer).values()]
+    return torch.cat([compressor.decompress(payload).flatten().double() for compressor, payload in packed])
+
+
+def test_every_attack_is_registered_under_its_name() -> None:
+    assert {name: cls.name for name, cls in ATTACKS.items()} == {name: name for name in ATTACKS}
+
+
+@pytest.mark.parametrize("reply", ["weights", "update"])
+@pytest.mark.parametrize(("make", "factor"), [(SignFlip, -1.0), (Scaling, 10.0)])
+def test_restricted_attacks_feed_an_honest_compressor(reply: str, make: type[UpdateAttack], factor: float) -> None:
+    train = (lambda w: minus(w, STEP)) if reply == "weights" else (lambda w: STEP)
+    answer = app(train, [CompressionMod(Identity(), reply=reply), make(reply=reply)])(request(MODEL), node())  # type: ignore[arg-type]
+    assert torch.allclose(_decoded(answer), factor * X, atol=1e-5)
+
+
+@pytest.mark.parametrize("granularity", ["model", "array"])
+@pytest.mark.parametrize("compressor", [Identity(), L1Sign(), TopK(k=2)], ids=repr)
+def test_arbitrary_attacks_have_the_last_word_and_still_decode(granularity: str, compressor: object) -> None:
+    honest = CompressionMod(compressor, granularity=granularity, reply="update", report_norm=2)  # type: ignore[arg-type]
+    plain = app(lambda w: STEP, [honest])(request(MODEL), node())
+    flipped = app(lambda w: STEP, [SignFlip(reply="update"), honest])(request(MODEL), node())
+    assert torch.allclose(_decoded(flipped), -_decoded(plain), atol=1e-5)
+    norms = flipped.content[wire.NORM_RECORD]
+    assert isinstance(norms, ConfigRecord)
+    assert norms["norm-2"] == pytest.approx(vector_norm(_decoded(flipped), 2), rel=1e-5)
+
+
+def test_gaussian_noise_has_its_variance_and_is_fresh_each_round() -> None:
+    big = {"w": torch.zeros(40_000)}
+    client = app(lambda w: w, [CompressionMod(Identity(), reply="update"), GaussianNoise(variance=10.0, reply="update")])
+    first, again, second = (_decoded(client(request(big, round_=r), node(seed=3))) for r in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, second)
+    assert float(first.var()) == pytest.approx(10.0, abs=5 * 10 * math.sqrt(2 / 40_000))
+    assert float(first.mean()) == pytest.approx(0.0, abs=5 * math.sqrt(10 / 40_000))
+
+
+def test_only_the_named_partitions_lie() -> None:
+    client = app(lambda w: STEP, [CompressionMod(Identity(), reply="update"), SignFlip(partitions={1}, reply="update")])
+    assert torch.allclose(_decoded(client(request(MODEL), node(0))), X)
+    assert torch.allclose(_decoded(client(request(MODEL), node(1))), -X)
+
+
+def test_attacks_leave_evaluation_alone() -> None:
+    answer = app(lambda w: w, [SignFlip(), ShiftedLabels()])(request(MODEL, kind="evaluate"), node())
+    assert dict(answer.content["metrics"]) == {"num-examples": 3, "loss": 0.5}
+
+
+LABELS = torch.tensor([0, 9, 3, 3, 7, 1])
+
+
+def _labels_under(*mods: object, partition: int = 0, round_: int = 1) -> Tensor:
+    seen = []
+
+    def train(message: Message, context: object) -> Message:
+        seen.append(training_labels(LABELS, 10, message, context))  # type: ignore[arg-type]
+        return Message(message.content, reply_to=message)
+
+    call = train
+    for mod in reversed(mods):
+        call = (lambda m, c, mod=mod, inner=call: mod(m, c, inner))  # type: ignore[misc, operator]
+    call(request(MODEL, round_=round_), node(partition, seed=5))
+    return seen[0]
+
+
+def test_honest_nodes_keep_their_labels() -> None:
+    assert _labels_under() is LABELS
+    assert _labels_under(ShiftedLabels(partitions={4}), partition=3) is LABELS
+
+
+def test_shifted_labels_are_nine_minus_y() -> None:
+    assert _labels_under(ShiftedLabels()).tolist() == (9 - LABELS).tolist()
+
+
+def test_random_labels_stay_the_same_from_round_to_round_and_differ_between_nodes() -> None:
+    one = _labels_under(RandomLabels(), round_=1)
+    assert one.dtype == LABELS.dtype and bool(((one >= 0) & (one < 10)).all())
+    assert torch.equal(one, _labels_under(RandomLabels(), round_=2))
+    assert not torch.equal(one, _labels_under(RandomLabels(), partition=1))
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: GaussianNoise(variance=0.0), "variance must be positive and finite, got 0.0"),
+        (lambda: Scaling(factor=math.inf), "factor must be finite, got inf"),
+        (lambda: SignFlip(reply="both"), "reply must be one of weights, update, got 'both'"),
+    ],
+)
+def test_bad_options_raise_at_construction(make: object, named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named):
+        make()  # type: ignore[operator]
