@@ -43,3 +43,28 @@ def test_a_private_copy_shares_arrays_and_nothing_else() -> None:
 def test_run_and_context() -> None:
     assert flower.empty_run(3).run_id == 3
     assert flower.server_context(3, {"seed": 1}).run_config == {"seed": 1}
+
+
+def test_a_quick_reply_is_the_reply_that_the_constructors_make() -> None:
+    from flwr.app import Array, MetricRecord
+
+    content = RecordDict({"config": ConfigRecord({"server-round": 1})})
+    asked = Message(content, dst_node_id=7, message_type="train", group_id="3", ttl=60.0)
+    request = flower.addressed(content, flower.envelope(asked, "m1"))
+    fields = ("float32", (9,), "robustcomp/sign/1", b"\x01\x02")
+    metrics, norms = MetricRecord({"num-examples": 3}), ConfigRecord({"norm-2": 1.5})
+    slow = Message(
+        RecordDict({"arrays": ArrayRecord({"w": Array(*fields)}), "metrics": metrics, "norms": norms}), reply_to=request
+    )
+    created_at = slow.metadata.created_at
+    quick = flower.quick_reply(request, {"w": fields}, metrics, norms, created_at, norm_record="norms")
+    assert quick.content == slow.content
+    assert quick.metadata.__dict__.keys() == slow.metadata.__dict__.keys()
+    timing = {"_ttl"}
+    assert {k: v for k, v in quick.metadata.__dict__.items() if k not in timing} == {
+        k: v for k, v in slow.metadata.__dict__.items() if k not in timing
+    }
+    assert quick.metadata.ttl == pytest.approx(slow.metadata.ttl, abs=1e-3)
+    assert quick.content.object_id == slow.content.object_id  # hashes everything that would be sent
+    quick.content["metrics"]["num-examples"] = 4
+    assert metrics["num-examples"] == 3
