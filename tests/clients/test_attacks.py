@@ -90,7 +90,7 @@ def _labels_under(*mods: object, partition: int = 0, round_: int = 1) -> Tensor:
 
     call = train
     for mod in reversed(mods):
-        call = (lambda m, c, mod=mod, inner=call: mod(m, c, inner))  # type: ignore[misc, operator]
+        call = lambda m, c, mod=mod, inner=call: mod(m, c, inner)  # type: ignore[misc, operator]
     call(request(MODEL, round_=round_), node(partition, seed=5))
     return seen[0]
 

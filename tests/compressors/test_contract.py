@@ -98,7 +98,9 @@ def test_accumulate_is_the_weighted_sum(compressor: Compressor, dtype: torch.dty
     out = torch.ones(d, dtype=working_dtype(dtype))
     compressor.accumulate(out, payloads, weights)
     wanted = 1 + sum(w * compressor.decompress(p).double() for p, w in zip(payloads, weights, strict=True))
-    assert torch.allclose(out.double(), wanted, rtol=1e-2 if dtype.itemsize == 2 else 1e-5, atol=1e-2 if dtype.itemsize == 2 else 1e-5)
+    assert torch.allclose(
+        out.double(), wanted, rtol=1e-2 if dtype.itemsize == 2 else 1e-5, atol=1e-2 if dtype.itemsize == 2 else 1e-5
+    )
 
 
 @every
@@ -113,7 +115,9 @@ def test_accumulate_nothing_changes_nothing(compressor: Compressor) -> None:
 def test_norms(compressor: Compressor, x: Tensor, order: float) -> None:
     payload = compressor.compress(x, rng())
     dense = compressor.decompress(payload)
-    assert compressor.norm(payload, order) == pytest.approx(vector_norm(dense, order), rel=2e-2 if x.dtype.itemsize == 2 else 1e-5)
+    assert compressor.norm(payload, order) == pytest.approx(
+        vector_norm(dense, order), rel=2e-2 if x.dtype.itemsize == 2 else 1e-5
+    )
     low, high = compressor.norm_bounds(payload, order)
     slack = tolerance(x.dtype) * 4
     assert low * (1 - slack) - 1e-4 <= vector_norm(x, order) <= high * (1 + slack) + 1e-4

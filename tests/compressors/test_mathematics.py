@@ -63,7 +63,9 @@ def test_sign_has_no_delta_and_no_norm() -> None:
     assert Sign().measured_delta(torch.full((10,), 1e-3)) < 0
 
 
-@pytest.mark.parametrize(("k", "ratio", "d", "kept"), [(3, None, 10, 3), (None, 0.25, 10, 3), (None, 1e-9, 10, 1), (None, 1.0, 7, 7)])
+@pytest.mark.parametrize(
+    ("k", "ratio", "d", "kept"), [(3, None, 10, 3), (None, 0.25, 10, 3), (None, 1e-9, 10, 1), (None, 1.0, 7, 7)]
+)
 def test_top_k_keeps_the_largest(k: int | None, ratio: float | None, d: int, kept: int) -> None:
     x = gaussian(d)
     q = TopK(k=k, ratio=ratio).decompress(TopK(k=k, ratio=ratio).compress(x))
@@ -130,7 +132,12 @@ def test_qsgd_refuses_levels_that_no_vector_of_that_norm_has(levels: list[int], 
 
 
 def test_a_payload_of_other_parameters_is_refused() -> None:
-    for theirs, ours in ((QSGD(4), QSGD(5)), (QSGD(4), QSGD(4, contraction=False)), (TopK(k=3), TopK(k=4)), (RandomK(k=3), RandomK(k=3, unbiased=True))):
+    for theirs, ours in (
+        (QSGD(4), QSGD(5)),
+        (QSGD(4), QSGD(4, contraction=False)),
+        (TopK(k=3), TopK(k=4)),
+        (RandomK(k=3), RandomK(k=3, unbiased=True)),
+    ):
         payload = theirs.compress(gaussian(64), rng())
         with pytest.raises(WireError):
             wire.read_packed(wire.pack(payload, theirs), ours, payload.shape, payload.dtype)

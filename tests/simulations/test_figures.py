@@ -15,7 +15,6 @@ from flwr_robustcomp.simulations.plots import draw
 from flwr_robustcomp.simulations.step_size import inverse_smoothness
 from flwr_robustcomp.simulations.sweep import ROUNDS_FILE, read_curves
 
-
 SETTINGS = {
     "nodes",
     "samples",

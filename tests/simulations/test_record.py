@@ -68,7 +68,7 @@ def test_lines_that_are_no_objects_are_passed_over(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_a_configuration_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigurationError, match="out must be a writable folder, got '.*file'"):
+    with pytest.raises(ConfigurationError, match=r"out must be a writable folder, got '.*file'"):
         Recorder(tmp_path / "file" / "r.jsonl")
     (tmp_path / "r.jsonl").mkdir()
     with pytest.raises(ConfigurationError, match="out must be a writable folder"):

@@ -16,10 +16,9 @@ from flwr_robustcomp.simulations.run import quiet_flower
 from flwr_robustcomp.simulations.setup import SCENARIO_STRATEGIES, byzantine_partitions
 from tests.simulations.kit import COMPRESSORS_SMALL, digits, small
 
-SEEDS = [0, 1, 2]
+SEEDS = [0, 1]
 
-# m = 40, N = 800, d = 50, 6 Byzantine, 8 trimmed, gamma = 1/2: six seeds were measured, and the margins below leave a factor of
-# five or more on each side.
+# m = 40, N = 800, d = 50, 6 Byzantine, 8 trimmed, gamma = 1/2; what was measured over six seeds stands beside each margin.
 SQUARES: dict[str, Any] = {
     "problem": {"name": "least-squares", "samples": 800, "dimension": 50},
     "nodes": 40,
@@ -86,7 +85,7 @@ def test_the_threshold_converges_where_the_mean_stalls(seed: int, feedback: bool
     assert ours[0]["error"] > 5
     assert ours[-1]["error"] < 0.04  # measured: 0.0005 to 0.008
     assert ours[-1]["error"] < 10 * clean[-1]["error"]  # measured: at most 2 times
-    assert vanilla[-1]["error"] > 0.3  # measured: 0.70 to 0.94
+    assert vanilla[-1]["error"] > 0.3  # measured: 0.62 to 0.94
     assert _found(scenario, ours[1:]) > 0.98  # measured: 0.997 to 1
 
 
@@ -112,9 +111,9 @@ def test_wrong_labels_on_digits_are_found_and_trimmed(seed: int) -> None:
     scenario, ours = _run(**fields, strategy=_threshold(10, step_size=1.6))
     _, vanilla = _run(**fields, strategy=_threshold(0, step_size=1.6))
     assert clean[-1]["accuracy"] > 0.88
-    assert ours[-1]["accuracy"] > clean[-1]["accuracy"] - 0.05
-    assert vanilla[-1]["accuracy"] < ours[-1]["accuracy"]
-    assert vanilla[-1]["loss"] > 1.3 * ours[-1]["loss"]
+    assert ours[-1]["accuracy"] > clean[-1]["accuracy"] - 0.04  # measured: 0.02 below at most
+    assert vanilla[-1]["accuracy"] < ours[-1]["accuracy"] - 0.01  # measured: 0.02 to 0.06 below
+    assert vanilla[-1]["loss"] > 1.3 * ours[-1]["loss"]  # measured: 1.7 to 2.1 times
     assert _found(scenario, ours[31:]) > 0.95
 
 

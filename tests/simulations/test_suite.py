@@ -81,7 +81,7 @@ def test_what_shares_a_name_is_told_apart_by_its_parameters() -> None:
     ],
 )
 def test_a_combination_named_twice_is_refused(fields: dict[str, Any]) -> None:
-    with pytest.raises(ConfigurationError, match="every combination once, got .* 2 times"):
+    with pytest.raises(ConfigurationError, match=r"every combination once, got .* 2 times"):
         _suite(**fields).cells()
 
 

@@ -22,9 +22,10 @@ def _cells(**fields: Any) -> list[SuiteCell]:
 
 def _records(errors: list[float | None], trimmed: list[list[int]]) -> list[RoundRecord]:
     """Return rounds 0 to 4."""
-    return [{"round": 0, "error": errors[0]}] + [
-        {"round": t, "error": e, "trimmed": nodes, "bytes": 100}
-        for t, (e, nodes) in enumerate(zip(errors[1:], trimmed, strict=True), 1)
+    rounds = zip(errors[1:], trimmed, strict=True)
+    return [
+        {"round": 0, "error": errors[0]},
+        *({"round": t, "error": error, "trimmed": nodes, "bytes": 100} for t, (error, nodes) in enumerate(rounds, 1)),
     ]
 
 

@@ -38,7 +38,8 @@ def test_ties_go_to_the_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trim", "m", "count"), [(22, 200, 22), (0.11, 200, 22), (0.1, 5, 1), (0.0, 9, 0), (0, 9, 0), (0.49, 200, 98), (1e-12, 9, 0)]
+    ("trim", "m", "count"),
+    [(22, 200, 22), (0.11, 200, 22), (0.1, 5, 1), (0.0, 9, 0), (0, 9, 0), (0.49, 200, 98), (1e-12, 9, 0)],
 )
 def test_counts_and_fractions(trim: int | float, m: int, count: int) -> None:
     assert trim_count(trim, m) == count
@@ -56,7 +57,10 @@ def test_half_or_more_is_never_trimmed(trim: int, m: int) -> None:
         keep_smallest([1.0] * m, trim)
 
 
-@given(parts=st.lists(st.lists(st.floats(-100, 100), min_size=1, max_size=5), min_size=1, max_size=5), order=st.sampled_from([1, 2, math.inf]))
+@given(
+    parts=st.lists(st.lists(st.floats(-100, 100), min_size=1, max_size=5), min_size=1, max_size=5),
+    order=st.sampled_from([1, 2, math.inf]),
+)
 def test_norms_of_parts_combine_to_the_norm_of_the_whole(parts: list[list[float]], order: float) -> None:
     def norm(x: list[float]) -> float:
         return max(map(abs, x)) if order == math.inf else sum(abs(v) ** order for v in x) ** (1 / order)

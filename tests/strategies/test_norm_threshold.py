@@ -84,7 +84,10 @@ def test_algorithm_3_as_the_paper_writes_it(compressor: Compressor) -> None:
     strategy = NormThreshold(compressor=compressor, step_size=gamma, **SAMPLING)
     layout, model, contexts = Layout.of(MODEL), MODEL, [node(i) for i in range(count)]
     clients = [
-        app(lambda v, t=t: layout.split(layout.flatten(v) - t), [CompressionMod(compressor, error_feedback=True, reply="update")])
+        app(
+            lambda v, t=t: layout.split(layout.flatten(v) - t),
+            [CompressionMod(compressor, error_feedback=True, reply="update")],
+        )
         for t in targets
     ]
     for round_ in range(1, rounds + 1):

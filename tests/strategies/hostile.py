@@ -1,0 +1,132 @@
+"""Replies that no honest client sends, each with the reason that it must be rejected for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+
+from flwr_robustcomp import wire
+from flwr_robustcomp.compressors import L1Sign
+from flwr_robustcomp.strategies import Reason
+
+NAN = float("nan")
+
+
+def _array(reply: Message) -> Array:
+    record = reply.content["arrays"]
+    assert isinstance(record, ArrayRecord)
+    return record[wire.MODEL_ARRAY]
+
+
+def _set(**fields: Any) -> Callable[[Message], Message]:
+    def change(reply: Message) -> Message:
+        array = _array(reply)
+        for field, value in fields.items():
+            setattr(array, field, value(array) if callable(value) else value)
+        return reply
+
+    return change
+
+
+def _metrics(**values: Any) -> Callable[[Message], Message]:
+    def change(reply: Message) -> Message:
+        reply.content["metrics"] = MetricRecord({key.replace("_", "-"): value for key, value in values.items()})
+        return reply
+
+    return change
+
+
+def _content(make: Callable[[Message], RecordDict]) -> Callable[[Message], Message]:
+    def change(reply: Message) -> Message:
+        reply.content = make(reply)
+        return reply
+
+    return change
+
+
+def _arrays(reply: Message, arrays: dict[str, Array]) -> RecordDict:
+    return RecordDict({"arrays": ArrayRecord(arrays), "metrics": MetricRecord({"num-examples": 3})})
+
+
+def _scale(value: float) -> Callable[[Message], Message]:
+    import struct
+
+    return _set(data=lambda array: struct.pack("<d", value) + array.data[8:])
+
+
+def _error(reply: Message) -> Message:
+    return Message(Error(3, "out of memory"), reply_to=_back(reply))
+
+
+def _back(reply: Message) -> Message:
+    """Return something whose reply seems to come from the same node."""
+    return Message(RecordDict(), reply_to=reply)
+
+
+def _stranger(reply: Message) -> Message:
+    reply.metadata.__dict__["_src_node_id"] = 424242
+    return reply
+
+
+HOSTILE: dict[str, tuple[Reason, Callable[[Message], Message]]] = {
+    "error reply": (Reason.ERROR_REPLY, _error),
+    "a node that was not asked": (Reason.NOT_ASKED, _stranger),
+    "no records": (Reason.RECORDS, _content(lambda r: RecordDict())),
+    "no arrays": (Reason.RECORDS, _content(lambda r: RecordDict({"metrics": MetricRecord({"num-examples": 3})}))),
+    "two array records": (
+        Reason.RECORDS,
+        _content(lambda r: RecordDict({"a": ArrayRecord({"x": _array(r)}), "b": ArrayRecord({"x": _array(r)})})),
+    ),
+    "hundreds of metric records": (
+        Reason.RECORDS,
+        _content(
+            lambda r: RecordDict({"arrays": r.content["arrays"], **{f"m{i}": MetricRecord({"a": i}) for i in range(300)}})
+        ),
+    ),
+    "empty array record": (Reason.ARRAYS, _content(lambda r: _arrays(r, {}))),
+    "renamed array": (Reason.ARRAYS, _content(lambda r: _arrays(r, {"weights": _array(r)}))),
+    "an extra array": (Reason.ARRAYS, _content(lambda r: _arrays(r, {wire.MODEL_ARRAY: _array(r), "more": _array(r)}))),
+    "a name of a megabyte": (Reason.ARRAYS, _content(lambda r: _arrays(r, {"x" * 2**20: _array(r)}))),
+    "dense weights": (Reason.WIRE, _content(lambda r: _arrays(r, {wire.MODEL_ARRAY: Array(np.ones(23, np.float32))}))),
+    "wrong stype": (Reason.WIRE, _set(stype="pickle")),
+    "another codec": (Reason.WIRE, _set(stype="robustcomp/sign/1")),
+    "another version": (Reason.WIRE, _set(stype="robustcomp/l1-sign/2")),
+    "wrong dtype": (Reason.WIRE, _set(dtype="float64")),
+    "wrong shape": (Reason.WIRE, _set(shape=(24,))),
+    "a shape of terabytes": (Reason.WIRE, _set(shape=(2**45,))),
+    "a negative shape": (Reason.WIRE, _set(shape=(-23,))),
+    "empty bytes": (Reason.WIRE, _set(data=b"")),
+    "truncated bytes": (Reason.WIRE, _set(data=lambda a: a.data[:-1])),
+    "over-long bytes": (Reason.WIRE, _set(data=lambda a: a.data + b"\0")),
+    "a megabyte of garbage": (Reason.WIRE, _set(data=bytes(range(256)) * 4096)),
+    "padding bits": (Reason.WIRE, _set(data=lambda a: a.data[:-1] + b"\xff")),
+    "NaN scale": (Reason.WIRE, _scale(NAN)),
+    "infinite scale": (Reason.WIRE, _scale(math.inf)),
+    "negative scale": (Reason.WIRE, _scale(-1.0)),
+    "negative zero scale": (Reason.WIRE, _scale(-0.0)),
+    "a scale beyond float32": (Reason.WIRE, _scale(1e300)),
+    "a scale between two float32": (Reason.WIRE, _scale(0.1)),
+    "NaN metric": (Reason.METRICS, _metrics(num_examples=3, loss=NAN)),
+    "infinite metric in a list": (Reason.METRICS, _metrics(num_examples=3, losses=[0.5, math.inf])),
+    "negative num-examples": (Reason.METRICS, _metrics(num_examples=-5)),
+    "zero num-examples": (Reason.METRICS, _metrics(num_examples=0)),
+    "huge num-examples": (Reason.METRICS, _metrics(num_examples=10**300)),
+    "NaN num-examples": (Reason.METRICS, _metrics(num_examples=NAN)),
+    "list of num-examples": (Reason.METRICS, _metrics(num_examples=[3, 3])),
+}
+
+HARMLESS: dict[str, Callable[[Message], Message]] = {
+    "no metrics": _content(lambda r: RecordDict({"arrays": r.content["arrays"]})),
+    "extra metrics": _metrics(num_examples=3, **{f"m{i}": i for i in range(500)}),
+    "other metrics": _metrics(num_examples=3, train_loss=[1.0, 2.0]),
+    "config records": _content(lambda r: RecordDict({**r.content, "c": ConfigRecord({"k": b"x" * 1000})})),
+}
+"""Unusual replies with an honest update, which is used."""
+
+assert L1Sign.header == "<d", "the hostile scales above are written for this header"
+assert torch.Size((23,)).numel() % 8, "the padding above needs unused bits"

@@ -1,0 +1,224 @@
+"""The command line as a user meets it: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from flwr_robustcomp.simulations import Scenario, run_scenario
+from flwr_robustcomp.simulations.suite import Suite
+from flwr_robustcomp.simulations.sweep import CELLS_FILE, ROUNDS_FILE, read_curves
+from tests.simulations.bad_inputs import BAD, COMMON
+from tests.simulations.kit import descendants, gone, until
+
+pytestmark = pytest.mark.processes
+
+SCENARIO = COMMON + 'rounds = 3\nstrategy = { name = "norm-threshold", trim = "byzantine+1", step_size = 0.4 }\n'
+
+SUITE = """
+title = "Tiny"
+byzantine = [0, 2]
+[base]
+nodes = 10
+rounds = 3
+problem = { name = "least-squares", samples = 80, dimension = 12 }
+[[strategies]]
+name = "norm-threshold"
+label = "ours"
+trim = "byzantine+1"
+step_size = 0.4
+[[strategies]]
+name = "fed-avg"
+step_size = 0.4
+"""
+
+LONG = SUITE.replace("rounds = 3", "rounds = 100_000")
+
+
+@pytest.fixture(scope="module")
+def environ() -> Iterator[dict[str, str]]:
+    # Ray puts Unix sockets (107 bytes at most) under its folder: pytest's own folders are too deep.
+    folder = tempfile.mkdtemp(prefix="rct-", dir="/tmp")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    yield {**kept, "RAY_TMPDIR": folder, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def robustcomp(environ: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Return a function that runs the command line to its end."""
+    folder = tmp_path_factory.mktemp("cwd")
+
+    def run(*arguments: str | Path, cwd: Path = folder) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(_command(arguments), cwd=cwd, env=environ, capture_output=True, text=True, timeout=120)
+
+    return run
+
+
+def _command(arguments: Sequence[str | Path]) -> list[str]:
+    return [sys.executable, "-m", "flwr_robustcomp.cli", *map(str, arguments)]
+
+
+def _write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _assert_one_line(done: subprocess.CompletedProcess[str], words: Sequence[str]) -> None:
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("robustcomp: error: ")
+    for word in words:
+        assert word in done.stderr
+
+
+# A subset of what `tests/simulations/test_scenario.py` holds in full: a process takes a second and more.
+CASES = (
+    "unknown-compressor",
+    "unknown-strategy",
+    "unknown-attack",
+    "unknown-problem",
+    "unknown-parameter",
+    "wrong-type",
+    "trim-half",
+    "trim-fraction",
+    "trim-expression",
+    "more-byzantine-than-nodes",
+    "normless",
+    "samples",
+    "k-above-d",
+    "beta",
+    "two-faults",
+    "broken-toml",
+)
+
+
+def test_every_bad_scenario_is_one_line_and_status_2(robustcomp: Run, tmp_path: Path) -> None:
+    files = {}
+    for case in CASES:
+        (tmp_path / case).mkdir()
+        files[case] = _write(tmp_path / case / "scenario.toml", BAD[case][0])
+    with ThreadPoolExecutor(2) as pool:
+        results = pool.map(lambda path: robustcomp("run", path), files.values())
+    for case, done in zip(CASES, results, strict=True):
+        _assert_one_line(done, BAD[case][1])
+
+
+def test_every_bad_argument_is_one_line_and_status_2(robustcomp: Run, tmp_path: Path) -> None:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        closed = f"127.0.0.1:{one.getsockname()[1]}"
+    scenario = _write(tmp_path / "scenario.toml", SCENARIO)
+    suite = _write(tmp_path / "suite.toml", SUITE)
+    bad_suite = _write(tmp_path / "bad.toml", SUITE.replace("fed-avg", "hope"))
+    (tmp_path / "other").mkdir()
+    namesake = _write(tmp_path / "other" / "suite.toml", SUITE)
+    cases: list[tuple[list[str | Path], list[str]]] = [
+        (["run", tmp_path / "nowhere.toml"], ["nowhere.toml", "No such file"]),
+        (["run", scenario, "--engine", "steam"], ["engine", "inprocess, ray", "'steam'"]),
+        (["run", scenario, "--ray-address", closed], ["ray-address", "--engine ray", closed]),
+        (["run", scenario, "--engine", "ray", "--ray-address", closed], ["ray_address", "running Ray cluster", closed]),
+        (["run", scenario, "--engine", "ray", "--workers", "0"], ["num_workers", "at least 1", "0"]),
+        (["run", scenario, "--out", scenario / "sub"], ["out", "writable folder"]),
+        (["compare", tmp_path / "nowhere.toml"], ["nowhere.toml", "No such file"]),
+        (["compare", bad_suite], ["bad.toml", "strategy", "'hope'", "norm-threshold"]),
+        (["compare", suite, namesake], ["suites", "different names"]),
+        (["compare", suite, "--ray-address", closed], ["ray_address", "running Ray cluster", closed]),
+        (["compare", suite, "--jobs", "-1"], ["jobs", "at least 1", "-1"]),
+        (["reproduce", "figure4"], ["figure", "figure1, figure2, figure3", "'figure4'"]),
+        (["reproduce", "figure1", "--runs", "0"], ["runs", "at least 1", "0"]),
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda case: robustcomp(*case[0], cwd=tmp_path), cases))
+    for (_, words), done in zip(cases, results, strict=True):
+        _assert_one_line(done, words)
+
+
+def test_help_names_the_three_commands(robustcomp: Run) -> None:
+    done = robustcomp("--help")
+    assert done.returncode == 0
+    for command in ("run", "compare", "reproduce"):
+        assert f" {command} " in done.stdout
+
+
+def test_run_prints_the_curve_and_records_it(robustcomp: Run, tmp_path: Path) -> None:
+    path = _write(tmp_path / "mine.toml", SCENARIO)
+    done = robustcomp("run", path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    scenario = Scenario.from_toml(path)
+    curves = read_curves(tmp_path / "out" / "mine")
+    assert curves == {scenario.key: run_scenario(scenario)}
+    (index,) = (tmp_path / "out" / "mine" / CELLS_FILE).read_text().splitlines()
+    assert json.loads(index) == {"cell": scenario.key, "scenario": scenario.model_dump()}
+    assert f"mine: error {curves[scenario.key][-1]['error']:.2e} after 3 rounds with 2 of 10 nodes Byzantine" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_compare_prints_tables_and_draws(robustcomp: Run, tmp_path: Path) -> None:
+    path = _write(tmp_path / "tiny.toml", SUITE)
+    done = robustcomp("compare", path, "--out", "here", "--jobs", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    suite = Suite.from_toml(path)
+    assert read_curves(tmp_path / "here") == {cell.scenario.key: run_scenario(cell.scenario) for cell in suite.cells()}
+    with Image.open(tmp_path / "here" / "tiny.png") as picture:
+        picture.load()
+    sentence = json.loads((tmp_path / "here" / "tiny.json").read_text())["sentence"]
+    assert sentence in done.stdout
+    assert "Tiny, 10 honest nodes" in done.stdout
+    assert "Tiny, 2 of 10 nodes Byzantine: gaussian-noise" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("jobs", ["2", "1"], ids=["ray", "inprocess"])
+def test_ctrl_c_keeps_the_rounds_and_leaves_nothing_running(environ: dict[str, str], tmp_path: Path, jobs: str) -> None:
+    path = _write(tmp_path / "long.toml", LONG)
+    out = tmp_path / "out"
+    before = descendants()
+    process = subprocess.Popen(
+        _command(["compare", path, "--out", out, "--jobs", jobs]),
+        cwd=tmp_path,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        # A terminal sends SIGINT to the whole group: the driver's, which Ray's own processes belong to as far as Ray lets them.
+        started = until(lambda: sum(len(curve) > 3 for curve in read_curves(out).values()) >= int(jobs))
+        children = descendants(process.pid)
+        os.killpg(process.pid, signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+    assert started
+    assert process.returncode == 130, stderr
+    assert stdout == ""
+    lines = [line for line in stderr.splitlines() if line.startswith("robustcomp: ")]
+    assert lines == [f"robustcomp: interrupted; the rounds so far are in {out / ROUNDS_FILE}"]
+    assert "Traceback" not in stderr
+    assert not gone(children)
+    assert not gone(descendants() - before)
+    cells = {cell.scenario.key: cell.scenario for cell in Suite.from_toml(path).cells()}
+    for key, curve in read_curves(out).items():
+        few = curve[:4]
+        assert [record["round"] for record in few] == [0, 1, 2, 3][: len(few)]
+        assert few == run_scenario(cells[key].varied(rounds=3))[: len(few)]
