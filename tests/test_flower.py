@@ -1,4 +1,4 @@
-"""The internals of Flower that we touch are still there. If one of these fails, Flower changed: see `flower.py`, and only it."""
+"""The internals of Flower that we touch are still there. If one of these fails, Flower changed: see `flower.py`."""
 
 from __future__ import annotations
 

@@ -194,12 +194,19 @@ def reproduce(
     document = {
         "figure": name,
         "settings": settings,
-        "curves": [{**asdict(c), "step_size": _step(c, steps), "runs": values} for c, values in errors.items()],
+        "curves": [{**_described(c), "step_size": _step(c, steps), "runs": values} for c, values in errors.items()],
     }
     (out / f"{name}.json").write_text(json.dumps(document) + "\n", encoding="utf-8")
     title = f"{figure.title}: {NODES} nodes, scaled sign, mean of {runs} run{'s' * (runs > 1)}"
     draw(out / f"{name}.png", title, _panels(errors), metric="error", first_round=1)
     return figure.verdict({c: statistics.fmean(_number(run[-1]) for run in values) for c, values in errors.items()})
+
+
+def _described(curve: Curve) -> dict[str, Any]:
+    """Return a curve as the JSON names it: a label of its own, and the strategy that runs it."""
+    setting = f" ({curve.byzantine} Byzantine, {curve.trim} trimmed)" if curve.byzantine else ""
+    strategy = VOTE if curve.strategy == VOTE else THRESHOLD
+    return {**asdict(curve), "label": curve.label + setting, "strategy": strategy}
 
 
 def _scenario(curve: Curve, step_size: float, rounds: int, seed: int) -> Scenario:

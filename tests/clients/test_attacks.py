@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from flwr.app import ConfigRecord, Message
+from flwr.client.mod.utils import make_ffn
 from torch import Tensor
 
 from flwr_robustcomp import wire
@@ -88,10 +89,7 @@ def _labels_under(*mods: object, partition: int = 0, round_: int = 1) -> Tensor:
         seen.append(training_labels(LABELS, 10, message, context))  # type: ignore[arg-type]
         return Message(message.content, reply_to=message)
 
-    call = train
-    for mod in reversed(mods):
-        call = lambda m, c, mod=mod, inner=call: mod(m, c, inner)  # type: ignore[misc, operator]
-    call(request(MODEL, round_=round_), node(partition, seed=5))
+    make_ffn(train, list(mods))(request(MODEL, round_=round_), node(partition, seed=5))  # type: ignore[arg-type]
     return seen[0]
 
 
