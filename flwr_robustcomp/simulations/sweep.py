@@ -78,7 +78,8 @@ def run_cells(
     cells = {scenario.key: scenario for scenario in scenarios}
     known = read_curves(out)
     todo = {key: cell for key, cell in cells.items() if len(known.get(key, ())) != cell.rounds + 1}
-    advance(sum(cell.rounds for key, cell in cells.items() if key not in todo))
+    if found := sum(cell.rounds for key, cell in cells.items() if key not in todo):
+        advance(found)
     if todo:
         with Recorder(out / CELLS_FILE) as index, Recorder(out / ROUNDS_FILE) as recorder:
             for key in todo.keys() - known.keys():
