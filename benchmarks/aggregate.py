@@ -76,7 +76,7 @@ def measure(quick: bool) -> Section:
                 found[name].append(worker.measure())
 
     seconds = {name: statistics.median(m.seconds for m in ms) for name, ms in found.items()}
-    extra = {name: statistics.median(m.extra_bytes for m in ms) for name, ms in found.items()}
+    extra = {name: max(1.0, statistics.median(m.extra_bytes for m in ms)) for name, ms in found.items()}
     rows = [
         (
             name,

@@ -11,19 +11,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from flwr_robustcomp import cli
 from flwr_robustcomp.simulations import Scenario, run_scenario
 from flwr_robustcomp.simulations.suite import Suite
 from flwr_robustcomp.simulations.sweep import CELLS_FILE, ROUNDS_FILE, read_curves
 from tests.simulations.bad_inputs import BAD, COMMON
 from tests.simulations.kit import descendants, gone, until
-
-pytestmark = pytest.mark.processes
 
 SCENARIO = COMMON + 'rounds = 3\nstrategy = { name = "norm-threshold", trim = "byzantine+1", step_size = 0.4 }\n'
 
@@ -88,68 +86,81 @@ def _assert_one_line(done: subprocess.CompletedProcess[str], words: Sequence[str
         assert word in done.stderr
 
 
-# A subset of what `tests/simulations/test_scenario.py` holds in full: a process takes a second and more.
-CASES = (
-    "unknown-compressor",
-    "unknown-strategy",
-    "unknown-attack",
-    "unknown-problem",
-    "unknown-parameter",
-    "wrong-type",
-    "trim-half",
-    "trim-fraction",
-    "trim-expression",
-    "more-byzantine-than-nodes",
-    "normless",
-    "samples",
-    "k-above-d",
-    "beta",
-    "two-faults",
-    "broken-toml",
-)
+Main = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def test_every_bad_scenario_is_one_line_and_status_2(robustcomp: Run, tmp_path: Path) -> None:
-    files = {}
-    for case in CASES:
-        (tmp_path / case).mkdir()
-        files[case] = _write(tmp_path / case / "scenario.toml", BAD[case][0])
-    with ThreadPoolExecutor(2) as pool:
-        results = pool.map(lambda path: robustcomp("run", path), files.values())
-    for case, done in zip(CASES, results, strict=True):
-        _assert_one_line(done, BAD[case][1])
+@pytest.fixture
+def main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Main:
+    """Return a function that calls the command line's entry point here: the same code, without a second's imports."""
+
+    def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["robustcomp", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return subprocess.CompletedProcess(sys.argv, int(ended.value.code or 0), captured.out, captured.err)
+
+    return call
 
 
-def test_every_bad_argument_is_one_line_and_status_2(robustcomp: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", BAD)
+def test_every_bad_scenario_is_one_line_and_status_2(main: Main, tmp_path: Path, case: str) -> None:
+    text, words = BAD[case]
+    _assert_one_line(main("run", _write(tmp_path / "scenario.toml", text)), words)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str | Path]:
+    (tmp_path / "other").mkdir()
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         closed = f"127.0.0.1:{one.getsockname()[1]}"
-    scenario = _write(tmp_path / "scenario.toml", SCENARIO)
-    suite = _write(tmp_path / "suite.toml", SUITE)
-    bad_suite = _write(tmp_path / "bad.toml", SUITE.replace("fed-avg", "hope"))
-    (tmp_path / "other").mkdir()
-    namesake = _write(tmp_path / "other" / "suite.toml", SUITE)
-    cases: list[tuple[list[str | Path], list[str]]] = [
-        (["run", tmp_path / "nowhere.toml"], ["nowhere.toml", "No such file"]),
-        (["run", scenario, "--engine", "steam"], ["engine", "inprocess, ray", "'steam'"]),
-        (["run", scenario, "--ray-address", closed], ["ray-address", "--engine ray", closed]),
-        (["run", scenario, "--engine", "ray", "--ray-address", closed], ["ray_address", "running Ray cluster", closed]),
-        (["run", scenario, "--engine", "ray", "--workers", "0"], ["num_workers", "at least 1", "0"]),
-        (["run", scenario, "--out", scenario / "sub"], ["out", "writable folder"]),
-        (["compare", tmp_path / "nowhere.toml"], ["nowhere.toml", "No such file"]),
-        (["compare", bad_suite], ["bad.toml", "strategy", "'hope'", "norm-threshold"]),
-        (["compare", suite, namesake], ["suites", "different names"]),
-        (["compare", suite, "--ray-address", closed], ["ray_address", "running Ray cluster", closed]),
-        (["compare", suite, "--jobs", "-1"], ["jobs", "at least 1", "-1"]),
-        (["reproduce", "figure4"], ["figure", "figure1, figure2, figure3", "'figure4'"]),
-        (["reproduce", "figure1", "--runs", "0"], ["runs", "at least 1", "0"]),
-    ]
-    with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(lambda case: robustcomp(*case[0], cwd=tmp_path), cases))
-    for (_, words), done in zip(cases, results, strict=True):
-        _assert_one_line(done, words)
+    return {
+        "NOWHERE": tmp_path / "nowhere.toml",
+        "SCENARIO": _write(tmp_path / "scenario.toml", SCENARIO),
+        "SUITE": _write(tmp_path / "suite.toml", SUITE),
+        "BAD": _write(tmp_path / "bad.toml", SUITE.replace("fed-avg", "hope")),
+        "NAMESAKE": _write(tmp_path / "other" / "suite.toml", SUITE),
+        "INSIDE-A-FILE": tmp_path / "scenario.toml" / "sub",
+        "CLOSED": closed,
+    }
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("run NOWHERE", ["nowhere.toml", "No such file"]),
+        ("run SCENARIO --engine steam", ["engine", "inprocess, ray", "'steam'"]),
+        ("run SCENARIO --ray-address CLOSED", ["ray-address", "--engine ray", "127.0.0.1"]),
+        ("run SCENARIO --engine ray --ray-address CLOSED", ["ray_address", "running Ray cluster", "127.0.0.1"]),
+        ("run SCENARIO --engine ray --workers 0", ["num_workers", "at least 1", "0"]),
+        ("run SCENARIO --out INSIDE-A-FILE", ["out", "writable folder"]),
+        ("compare NOWHERE", ["nowhere.toml", "No such file"]),
+        ("compare BAD", ["bad.toml", "strategy", "'hope'", "norm-threshold"]),
+        ("compare SUITE NAMESAKE", ["suites", "different names"]),
+        ("compare SUITE --ray-address CLOSED", ["ray_address", "running Ray cluster", "127.0.0.1"]),
+        ("compare SUITE --jobs -1", ["jobs", "at least 1", "-1"]),
+        ("compare SUITE --out INSIDE-A-FILE", ["out", "writable folder"]),
+        ("reproduce figure4", ["figure", "figure1, figure2, figure3", "'figure4'"]),
+        ("reproduce figure1 --runs 0", ["runs", "at least 1", "0"]),
+    ],
+)
+def test_every_bad_argument_is_one_line_and_status_2(
+    main: Main, files: dict[str, str | Path], line: str, words: list[str]
+) -> None:
+    _assert_one_line(main(*(files.get(word, word) for word in line.split())), words)
+
+
+@pytest.mark.processes
+def test_a_process_of_its_own_says_the_same(robustcomp: Run, files: dict[str, str | Path], tmp_path: Path) -> None:
+    bad = _write(tmp_path / "bad-scenario.toml", BAD["unknown-compressor"][0])
+    _assert_one_line(robustcomp("run", bad), BAD["unknown-compressor"][1])
+    _assert_one_line(robustcomp("run", files["SCENARIO"], "--engine", "ray", "--ray-address", files["CLOSED"]), ["ray_address"])
+    _assert_one_line(robustcomp("compare", files["SUITE"], "--ray-address", files["CLOSED"]), ["ray_address"])
+
+
+@pytest.mark.processes
 def test_help_names_the_three_commands(robustcomp: Run) -> None:
     done = robustcomp("--help")
     assert done.returncode == 0
@@ -157,6 +168,7 @@ def test_help_names_the_three_commands(robustcomp: Run) -> None:
         assert f" {command} " in done.stdout
 
 
+@pytest.mark.processes
 def test_run_prints_the_curve_and_records_it(robustcomp: Run, tmp_path: Path) -> None:
     path = _write(tmp_path / "mine.toml", SCENARIO)
     done = robustcomp("run", path, cwd=tmp_path)
@@ -170,6 +182,7 @@ def test_run_prints_the_curve_and_records_it(robustcomp: Run, tmp_path: Path) ->
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.processes
 def test_compare_prints_tables_and_draws(robustcomp: Run, tmp_path: Path) -> None:
     path = _write(tmp_path / "tiny.toml", SUITE)
     done = robustcomp("compare", path, "--out", "here", "--jobs", "1", cwd=tmp_path)
@@ -185,6 +198,7 @@ def test_compare_prints_tables_and_draws(robustcomp: Run, tmp_path: Path) -> Non
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("jobs", ["2", "1"], ids=["ray", "inprocess"])
 def test_ctrl_c_keeps_the_rounds_and_leaves_nothing_running(environ: dict[str, str], tmp_path: Path, jobs: str) -> None:
     path = _write(tmp_path / "long.toml", LONG)

@@ -28,6 +28,7 @@ from flwr_robustcomp.strategies.norm_filter import trim_count
 
 __all__ = [
     "SCENARIO_STRATEGIES",
+    "Setup",
     "byzantine_partitions",
     "check_components",
     "client_mods",

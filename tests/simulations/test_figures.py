@@ -12,6 +12,7 @@ from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.simulations import figures
 from flwr_robustcomp.simulations.figures import FIGURES, PAIRS, reproduce
 from flwr_robustcomp.simulations.plots import draw
+from flwr_robustcomp.simulations.setup import SCENARIO_STRATEGIES
 from flwr_robustcomp.simulations.step_size import inverse_smoothness
 from flwr_robustcomp.simulations.sweep import ROUNDS_FILE, read_curves
 
@@ -58,11 +59,13 @@ def test_a_figure_is_a_picture_and_a_record(name: str, tmp_path: Path) -> None:
     assert len(settings["majority_vote_pilots"]) == (12 if name == "figure2" else 0)
     assert (settings["nodes"], settings["rounds"], settings["runs"], settings["seeds"]) == (200, 3, 1, [0])
     assert settings["step_sizes"]["gradient"] == pytest.approx(inverse_smoothness(400, 20))
-    assert len(record["curves"]) == len(FIGURES[name].curves)
+    assert len({entry["label"] for entry in record["curves"]}) == len(FIGURES[name].curves)
+    assert {entry["strategy"] for entry in record["curves"]} <= set(SCENARIO_STRATEGIES)
     for entry, curve in zip(record["curves"], FIGURES[name].curves, strict=True):
         assert entry.keys() == CURVE
         assert entry["step_size"] in settings["step_sizes"].values()
-        assert (entry["label"], entry["byzantine"], entry["trim"]) == (curve.label, curve.byzantine, curve.trim)
+        assert entry["label"].startswith(curve.label)
+        assert (entry["byzantine"], entry["trim"]) == (curve.byzantine, curve.trim)
         assert [len(run) for run in entry["runs"]] == [3]
         assert all(math.isfinite(error) for error in entry["runs"][0])
 
