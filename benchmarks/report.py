@@ -98,7 +98,8 @@ def milliseconds(seconds: float) -> str:
 
 def spread(seconds: Sequence[float]) -> str:
     """Return the median, with the smallest and the largest."""
-    return f"{milliseconds(statistics.median(seconds))} ({1000 * min(seconds):.4g} to {1000 * max(seconds):.4g})"
+    low, high = (milliseconds(end).removesuffix(" ms") for end in (min(seconds), max(seconds)))
+    return f"{milliseconds(statistics.median(seconds))} ({low} to {high})"
 
 
 def megabytes(count: float) -> str:

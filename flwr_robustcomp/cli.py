@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Self, get_args
 
 import typer
 from rich.console import Console
@@ -18,7 +18,7 @@ from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.simulations.compare import Finding, compare
 from flwr_robustcomp.simulations.figures import reproduce
 from flwr_robustcomp.simulations.record import Recorder, RoundRecord
-from flwr_robustcomp.simulations.run import quiet_flower, run_scenario
+from flwr_robustcomp.simulations.run import Engine, quiet_flower, run_scenario
 from flwr_robustcomp.simulations.scenario import Scenario
 from flwr_robustcomp.simulations.setup import make_problem
 from flwr_robustcomp.simulations.suite import Suite
@@ -105,6 +105,7 @@ def run(
     workers: Annotated[int | None, typer.Option(help="Ray actors; by default one for each core.")] = None,
 ) -> None:
     """Run one scenario."""
+    require(engine in get_args(Engine), "engine", engine, f"one of {', '.join(get_args(Engine))}")
     require(ray_address is None or engine == "ray", "ray-address", ray_address, "given with --engine ray only")
     config = Scenario.from_toml(scenario)
     metric = make_problem(config).metric
@@ -154,7 +155,7 @@ def compare_command(
         findings = compare(
             loaded,
             out,
-            jobs=jobs or _cores(),
+            jobs=_cores() if jobs is None else jobs,
             ray_address=ray_address,
             advance=bar.advance,
         )
@@ -186,7 +187,7 @@ def reproduce_command(
             runs=runs,
             rounds=rounds,
             seed=seed,
-            jobs=jobs or _cores(),
+            jobs=_cores() if jobs is None else jobs,
             advance=lambda done, total: bar.advance(done, total=total),
         )
     _out.print(verdict, highlight=False, soft_wrap=True)

@@ -165,13 +165,14 @@ class RayGrid(LocalGrid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return those replies to these messages that have come, each once."""
-        self._collect(timeout=0)
-        return [self._replies.pop(message_id) for message_id in message_ids if message_id in self._replies]
+        wanted = list(message_ids)
+        self._collect(wanted, timeout=0)
+        return [self._replies.pop(message_id) for message_id in wanted if message_id in self._replies]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Push, wait until all replies or the timeout have come, pull."""
-        ids = self.push_messages(messages)
-        self._collect(timeout=timeout)
+        ids = list(self.push_messages(messages))
+        self._collect(ids, timeout=timeout)
         return self.pull_messages(ids)
 
     def close(self) -> None:
@@ -182,10 +183,11 @@ class RayGrid(LocalGrid):
         self._actors = []
         self._stack.close()
 
-    def _collect(self, timeout: float | None) -> None:
-        """Move batches to the replies as they finish; None waits for all."""
+    def _collect(self, message_ids: Iterable[str], *, timeout: float | None) -> None:
+        """Move batches to the replies as they finish, until those of these messages have or the timeout is over."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        while self._pending:
+        wanted = set(message_ids)
+        while any(metadata.message_id in wanted for batch in self._pending.values() for metadata in batch):
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             done, _ = self._ray.wait(list(self._pending), timeout=left)
             if not done:

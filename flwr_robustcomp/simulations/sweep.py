@@ -136,9 +136,11 @@ class _CellWorker:
                 batch.clear()
                 sent = time.monotonic()
 
-        with quiet_flower():
-            run_scenario(Scenario.parse(config), observe=observe)
-        self._queue.put((key, batch))
+        try:
+            with quiet_flower():
+                run_scenario(Scenario.parse(config), observe=observe)
+        finally:  # a cell that fails keeps the rounds before it did
+            self._queue.put((key, batch))
 
 
 def _run_on_ray(todo: dict[str, Scenario], keep: Keep, jobs: int, ray_address: str | None) -> dict[str, str]:

@@ -103,6 +103,23 @@ def descendants(pid: int | None = None) -> set[int]:
     return found - {pid or os.getpid()}
 
 
+def marked(folder: Path | str) -> set[int]:
+    """Return the living processes that were started with a folder in their environment or command line.
+
+    Servers that went into the background are nobody's descendants any more; this finds them all the same.
+    """
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                text = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if str(folder).encode() in text:
+                found.add(int(entry.name))
+    return found
+
+
 def alive(pids: Iterable[int]) -> set[int]:
     """Return those of the processes that are neither gone nor zombies."""
     return {pid for pid in pids if _state(pid) not in "ZX"}
@@ -137,8 +154,9 @@ def until(condition: Any, patience: float = 60.0) -> bool:
 
 
 @contextmanager
-def nothing_left_running() -> Iterator[None]:
-    """Fail if the block leaves a process behind that was not there before."""
+def nothing_left_running(folder: Path | str | None = None) -> Iterator[None]:
+    """Fail if the block leaves a process behind: a descendant, or one that names the folder, by default Ray's."""
+    folder = folder or os.environ["RAY_TMPDIR"]
     before = descendants()
     yield
-    assert not gone(descendants() - before), "processes left running"
+    assert not gone(descendants() - before | marked(folder)), "processes left running"

@@ -23,7 +23,7 @@ def test_flwr_run_gives_the_curve_of_our_engines(tmp_path: Path) -> None:
         strategy={"name": "norm-threshold", "trim": 3, "step_size": 1.0},
     )
     record = tmp_path / "rounds.jsonl"
-    with nothing_left_running():
+    with nothing_left_running(tmp_path):
         flwr_run(
             ROOT,
             num_supernodes=scenario.nodes,
