@@ -48,10 +48,9 @@ def empty_run(run_id: int) -> Run:
 
 
 def envelope(message: Message, message_id: str) -> Metadata:
-    """Return a copy of a message's metadata with an id, which the SuperLink would have given."""
-    metadata = copy.copy(message.metadata)
-    metadata.__dict__["_message_id"] = message_id
-    return metadata
+    """Give a message the id that the SuperLink would have given it, in place; return its metadata."""
+    message.metadata.__dict__["_message_id"] = message_id
+    return message.metadata
 
 
 def addressed(content: RecordDict, metadata: Metadata) -> Message:
@@ -126,7 +125,8 @@ def quick_reply(
     if norms is not None:
         content.__dict__["_data"][norm_record] = norms
     request = message.metadata.__dict__
-    metadata = copy.copy(message.metadata)
+    metadata = Metadata.__new__(Metadata)
+    metadata.__dict__.update(request)
     metadata.__dict__.update(
         _message_id="",
         _src_node_id=request["_dst_node_id"],
@@ -138,7 +138,7 @@ def quick_reply(
         _ttl=request["_ttl"] - (created_at - request["_created_at"]),
         _delivered_at="",
     )
-    reply = copy.copy(message)
+    reply = Message.__new__(Message)
     reply.__dict__.update(_metadata=metadata, _content=content, _error=None)
     return reply
 

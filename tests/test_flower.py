@@ -18,10 +18,10 @@ def test_identity_lets_messages_be_made() -> None:
     assert (message.metadata.run_id, message.metadata.src_node_id) == (5, flower.SERVER_NODE_ID)
 
 
-def test_an_envelope_is_a_copy_with_an_id() -> None:
+def test_an_envelope_gives_an_id() -> None:
     message = Message(RecordDict(), dst_node_id=7, message_type="train")
     metadata = flower.envelope(message, "m1")
-    assert metadata.message_id == "m1" and message.metadata.message_id == ""
+    assert metadata is message.metadata and metadata.message_id == "m1"
     delivered = flower.addressed(message.content, metadata)
     reply = Message(Error(0, "x"), reply_to=delivered)
     assert (reply.metadata.reply_to_message_id, reply.metadata.src_node_id) == ("m1", 7)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from flwr.app import Message
 from flwr.clientapp import ClientApp
 
-from flwr_robustcomp.flower import addressed, envelope
+from flwr_robustcomp.flower import envelope
 from flwr_robustcomp.simulations.grid import LocalGrid
 from flwr_robustcomp.simulations.scenario import RunConfig
 from flwr_robustcomp.simulations.shard import NodeShard
@@ -40,7 +40,9 @@ class InProcessGrid(LocalGrid):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Run the nodes on their messages; return the messages' ids."""
-        delivered = [addressed(m.content, envelope(m, self._next_message_id())) for m in messages]
+        delivered = list(messages)
+        for message in delivered:
+            envelope(message, self._next_message_id())
         if delivered:
             self._replies.update({r.metadata.reply_to_message_id: r for r in self._shard.handle_all(delivered)})
         return [message.metadata.message_id for message in delivered]
