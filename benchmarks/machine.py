@@ -1,13 +1,15 @@
-"""What the figures were measured on: cores, processor and versions; nothing that names the machine."""
+"""The machine: free ports, and what figures were measured on (cores, processor, versions; nothing that names it)."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import socket
 from importlib.metadata import version
 from pathlib import Path
 
-__all__ = ["cores", "describe"]
+__all__ = ["cores", "describe", "free_ports"]
 
 _PACKAGES = ("flwr-robustcomp", "flwr", "numpy", "ray", "torch")
 
@@ -21,6 +23,15 @@ def describe() -> list[str]:
     """Return one line for the machine and one for the versions."""
     versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     return [f"{cores()} cores, {_processor()}", f"Python {platform.python_version()}, {versions}"]
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of the loopback interface that nobody listens on at the moment."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
 
 
 def _processor() -> str:

@@ -9,12 +9,10 @@ Linux only: the processes are found through /proc.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal
 
+from benchmarks.machine import free_ports
 from benchmarks.processes import Family, Process
 from benchmarks.run_config import ConfigValue, run_config_toml, toml_value
 
@@ -207,7 +206,7 @@ class LocalFlower:
         }
         # `flwr` starts `flower-superlink`, and that `flower-superexec`, and so on, through PATH.
         environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), base.get("PATH", os.defpath)])
-        http_port, control_port = _free_ports(2)
+        http_port, control_port = free_ports(2)
         environ |= {
             _TOKEN_VARIABLE: self._token,
             "FLWR_HOME": str(self.home.resolve()),
@@ -293,14 +292,6 @@ def _flwr() -> list[str]:
     if found is None:
         raise RuntimeError("no `flwr` command: install flwr[simulation]")
     return [found]
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
 
 
 def _plain(path: Path) -> str:
