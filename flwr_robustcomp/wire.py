@@ -29,6 +29,7 @@ __all__ = [
     "MODEL_ARRAY",
     "NORM_RECORD",
     "from_arrays",
+    "is_packed",
     "norm_key",
     "pack",
     "packed_fields",
@@ -48,6 +49,7 @@ NORM_RECORD = "robustcomp"
 """Name of the ConfigRecord in a reply that carries the norm of the uncompressed vector (Algorithm 1)."""
 
 _NUMPY = "numpy.ndarray"
+_MAX_HEADER = 4096  # an honest npy header of plain numbers has about a hundred bytes, and parsed ones are cached
 _IDENTITY = Identity()
 
 
@@ -117,6 +119,12 @@ def read_packed(array: Array, compressor: Compressor, shape: tuple[int, ...], dt
     return payload
 
 
+def is_packed(array: Array) -> bool:
+    """Whether an Array is packed; a bfloat16 Array of the identity codec counts as dense, which is how those travel."""
+    dense_bfloat16 = array.stype == stype_of(_IDENTITY) and array.dtype == "bfloat16"
+    return array.stype.startswith("robustcomp/") and not dense_bfloat16
+
+
 def unpack_trusted(array: Array) -> tuple[Compressor, Payload]:
     """Read a payload of this process's own making, the compressor included; for mods that rewrite a packed reply.
 
@@ -157,7 +165,8 @@ def _parse_npy_header(header: bytes) -> tuple[np.dtype[np.generic], Literal["C",
         dtype, fortran, shape = np.dtype(fields["descr"]), fields["fortran_order"], fields["shape"]
     except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as error:
         raise WireError("unreadable npy header") from error
-    if dtype.hasobject or not isinstance(fortran, bool) or not isinstance(shape, tuple):
+    # Not text, records, or arrays inside arrays: their items can be empty, or stand for more than one number.
+    if dtype.kind not in "biufc" or not isinstance(fortran, bool) or not isinstance(shape, tuple):
         raise WireError("npy header must announce plain numbers")
     if not all(isinstance(n, int) and n >= 0 for n in shape):
         raise WireError("npy header must announce a shape")
@@ -197,8 +206,8 @@ def read_dense(array: Array, shape: tuple[int, ...] | None = None, dtype: torch.
     if data[:6] != b"\x93NUMPY" or data[6:8] not in (b"\x01\x00", b"\x02\x00"):
         raise WireError("not an npy array of version 1 or 2")
     start, length = (10, "<H") if data[6] == 1 else (12, "<I")
-    if len(data) < start or (header_size := struct.unpack_from(length, data, 8)[0]) > min(65536, len(data) - start):
-        raise WireError("truncated npy header")
+    if len(data) < start or (header_size := struct.unpack_from(length, data, 8)[0]) > min(_MAX_HEADER, len(data) - start):
+        raise WireError("truncated or over-long npy header")
     np_dtype, order, np_shape, size = _parse_npy_header(data[start : start + header_size])
     if shape is not None and np_shape != shape:
         raise WireError(f"shape must be {shape}, got {np_shape[:8]}")

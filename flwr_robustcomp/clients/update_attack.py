@@ -16,7 +16,7 @@ from flwr_robustcomp import wire
 from flwr_robustcomp.clients.node import is_training, only_arrays, partition_of, round_of, seed_of
 from flwr_robustcomp.clients.update import Reply, check_reply, dense_update, with_update
 from flwr_robustcomp.compressors import vector_norm, working_dtype
-from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, shared_layout
+from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Layout, shared_layout
 from flwr_robustcomp.randomness import generator
 
 __all__ = ["UpdateAttack"]
@@ -76,25 +76,36 @@ class UpdateAttack(ABC):
         if answer.has_error():
             return answer
         key, arrays = only_arrays(answer.content, "the reply")
-        if any(array.stype.startswith("robustcomp/") for array in arrays.values()):
-            x = self._repack(arrays, rng)
+        model = wire.shared_tensors(received)
+        layout = shared_layout(model, self.uncompressed)
+        if packed := _packed_names(arrays, layout):
+            x = self._repack(arrays, packed, rng)
             if isinstance(norms := answer.content.get(wire.NORM_RECORD), ConfigRecord):
                 # A liar that wants to be believed reports the norm of what it pretends to have compressed.
                 for name in norms:
                     norms[name] = vector_norm(x, float(name.removeprefix("norm-")))
         else:
-            model = wire.shared_tensors(received)
-            layout = shared_layout(model, self.uncompressed)
             x, aside = dense_update(layout, model, arrays, self.reply)
             answer.content[key] = with_update(layout, model, self.transform(x, rng), aside, self.reply)
         return answer
 
-    def _repack(self, arrays: ArrayRecord, rng: np.random.Generator) -> Tensor:
-        """Transform packed Arrays in place; return the transformed vector before it was packed again."""
-        packed = {n: wire.unpack_trusted(a) for n, a in arrays.items() if a.stype.startswith("robustcomp/")}
+    def _repack(self, arrays: ArrayRecord, names: Sequence[str], rng: np.random.Generator) -> Tensor:
+        """Transform the named, packed Arrays in place; return the transformed vector before it was packed again."""
+        packed = {name: wire.unpack_trusted(arrays[name]) for name in names}
         parts = [c.decompress(p).reshape(-1).to(working_dtype(p.dtype)) for c, p in packed.values()]
         x = self.transform(torch.cat(parts), rng)
         pieces = torch.split(x, [part.numel() for part in parts])
         for (name, (compressor, payload)), piece in zip(packed.items(), pieces, strict=True):
             arrays[name] = wire.pack(compressor.compress(piece.to(payload.dtype).reshape(payload.shape), rng), compressor)
         return x
+
+
+def _packed_names(arrays: ArrayRecord, layout: Layout) -> list[str]:
+    """Return the names of the packed Arrays; none if the reply is dense.
+
+    A bfloat16 model that was sent per array by the identity codec looks like a dense reply and is taken for one.
+    """
+    if wire.MODEL_ARRAY in arrays:
+        return [wire.MODEL_ARRAY]
+    names = [slot.name for slot in layout.compressed if slot.name in arrays]
+    return names if any(wire.is_packed(arrays[name]) for name in names) else []

@@ -112,11 +112,13 @@ class QSGD(Compressor):
 
     def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
         x = as_numpy(flat)
-        norm = float(np.linalg.norm(x.astype(np.float64, copy=False)))
+        wide = x.astype(np.float64, copy=False)
+        norm = float(np.linalg.norm(wide))
         if norm == 0.0:
             levels = np.zeros(x.size, np.int32)
         else:
-            scaled = np.abs(x) * (self.levels / norm)
+            # In float32 s/||x|| overflows, and entries lose their digits, where the norm is near the smallest normal number.
+            scaled = np.abs(x if norm > 1e-30 else wide) * (self.levels / norm)
             floor = np.floor(scaled)
             up = cast(np.random.Generator, rng).random(x.size, dtype=np.float32) < scaled - floor
             levels = (np.minimum(floor + up, self.levels) * np.sign(x)).astype(np.int32)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from flwr_robustcomp.compressors.base import Compressor, Scalars
 from flwr_robustcomp.compressors.bits import accumulate_signs, pack_bits, packed_size, padding_is_zero, unpack_bits
-from flwr_robustcomp.compressors.payload import Payload
+from flwr_robustcomp.compressors.payload import DTYPES, Payload
 from flwr_robustcomp.compressors.values import as_numpy, check_scale, is_finite, round_to
 from flwr_robustcomp.errors import WireError
 
@@ -35,6 +35,14 @@ def _signs(payload: Payload) -> Tensor:
 def _check_padding(payload: Payload) -> None:
     if not padding_is_zero(payload.body, payload.size):
         raise WireError("padding bits must be zero")
+
+
+def _rows(x: Tensor) -> Tensor | None:
+    """Return k tensors as rows, shape (k, d), or None unless all can be compressed."""
+    if not x.numel() or x.dtype not in DTYPES.values():
+        return None
+    rows = x.detach().reshape(len(x), -1).cpu()
+    return rows if is_finite(rows.reshape(-1)) else None
 
 
 def _pack_rows(rows: npt.NDArray[np.floating]) -> list[bytes]:
@@ -85,8 +93,8 @@ class Sign(Compressor):
 
     def compress_rows(self, x: Tensor, rngs: Sequence[np.random.Generator | None]) -> list[Payload]:
         """Compress k tensors with one pass over the matrix."""
-        rows = x.reshape(len(x), -1)
-        if not is_finite(rows.reshape(-1)):
+        rows = _rows(x)
+        if rows is None:
             return super().compress_rows(x, rngs)  # which names the fault
         shape = tuple(x.shape[1:])
         return [Payload(shape, x.dtype, (), body) for body in _pack_rows(as_numpy(rows))]
@@ -158,8 +166,8 @@ class L1Sign(Compressor):
 
     def compress_rows(self, x: Tensor, rngs: Sequence[np.random.Generator | None]) -> list[Payload]:
         """Compress k tensors with one pass over the matrix."""
-        rows = x.reshape(len(x), -1)
-        if not is_finite(rows.reshape(-1)):
+        rows = _rows(x)
+        if rows is None:
             return super().compress_rows(x, rngs)  # which names the fault
         dense = as_numpy(rows)
         scales = [round_to(float(mean), x.dtype) for mean in np.abs(dense).mean(axis=1, dtype=np.float64)]

@@ -22,6 +22,7 @@ from flwr_robustcomp.clients import CompressionMod, LabelAttack, UpdateAttack
 from flwr_robustcomp.clients.error_feedback import load_residual, store_residual
 from flwr_robustcomp.clients.node import is_training, round_of
 from flwr_robustcomp.compressors import vector_norm
+from flwr_robustcomp.compressors.values import is_finite
 from flwr_robustcomp.flower import quick_reply
 from flwr_robustcomp.layout import shared_layout
 from flwr_robustcomp.randomness import generator
@@ -79,7 +80,7 @@ def train_batch(messages: Sequence[Message], contexts: Sequence[Context]) -> lis
         for row, partition in zip(rows, partitions, strict=True):
             if attack.partitions is None or partition in attack.partitions:
                 row.copy_(attack.transform(row, generator(seed, attack.name, round_=server_round, partition=partition)))
-    if not bool(torch.isfinite(rows).all()):
+    if not is_finite(rows):
         return None
     if compression.error_feedback:
         for row, context in zip(rows, contexts, strict=True):

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import copyreg
 import gc
-import io
 import pickle
 import time
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from flwr.app import Array, Error, Message, RecordDict
+from flwr.app import Error, Message, RecordDict
 from flwr.app.metadata import Metadata
 from flwr.clientapp import ClientApp
 
 from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.flower import addressed, envelope
 from flwr_robustcomp.simulations.grid import LocalGrid
+from flwr_robustcomp.simulations.parcel import Parcel, seal, unseal
 from flwr_robustcomp.simulations.ray_session import ray_session
 from flwr_robustcomp.simulations.scenario import RunConfig
 from flwr_robustcomp.simulations.shard import NodeShard
@@ -28,40 +25,6 @@ from flwr_robustcomp.simulations.shard import NodeShard
 __all__ = ["RayGrid"]
 
 _WORKER_LOST = 0  # Flower's ErrorCode.UNKNOWN
-
-_APART_BYTES = 65536
-"""Arrays of at least this size travel beside the pickle. A content without any travels with the call, past the object store."""
-
-_Parcel = tuple[bytes, list[int], list[npt.NDArray[np.uint8]]]
-"""Pickled objects; for each large Array in them the place of its bytes; and those bytes, each once."""
-
-
-def _seal(value: Any) -> _Parcel:
-    """Pickle in C, where Ray calls back into Python for every object; dressed as numpy arrays, bytes are not copied twice."""
-    order: list[int] = []
-    blobs: dict[int, npt.NDArray[np.uint8]] = {}
-    place: dict[int, int] = {}
-
-    def reduce(array: Array) -> Any:
-        data = array.data
-        if len(data) < _APART_BYTES:
-            return array.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
-        blobs.setdefault(id(data), np.frombuffer(data, np.uint8))
-        order.append(place.setdefault(id(data), len(place)))
-        return Array, (array.dtype, array.shape, array.stype, pickle.PickleBuffer(data))
-
-    stream = io.BytesIO()
-    # A callback that returns nothing keeps the buffer out of the stream.
-    pickler = pickle.Pickler(stream, pickle.HIGHEST_PROTOCOL, buffer_callback=lambda buffer: None)
-    pickler.dispatch_table = {**copyreg.dispatch_table, Array: reduce}
-    pickler.dump(value)
-    return stream.getvalue(), order, list(blobs.values())
-
-
-def _open(parcel: _Parcel) -> Any:
-    objects, order, blobs = parcel
-    data = [blob.tobytes() for blob in blobs]
-    return pickle.loads(objects, buffers=[data[i] for i in order])
 
 
 class _ShardActor:
@@ -78,9 +41,9 @@ class _ShardActor:
     def ready(self) -> None:
         """Return once the actor has been constructed."""
 
-    def handle(self, content: _Parcel, batch: bytes) -> _Parcel:
-        shared = _open(content)
-        return _seal(self._shard.handle_all([addressed(shared, metadata) for metadata in pickle.loads(batch)]))
+    def handle(self, content: Parcel, batch: bytes) -> Parcel:
+        shared = unseal(content)
+        return seal(self._shard.handle_all([addressed(shared, metadata) for metadata in pickle.loads(batch)]))
 
 
 class RayGrid(LocalGrid):
@@ -156,7 +119,7 @@ class RayGrid(LocalGrid):
             worker = self.partition_of.get(metadata.dst_node_id, 0) % len(self._actors)
             batches.setdefault(id(message.content), {}).setdefault(worker, []).append(metadata)
         for key, by_worker in batches.items():
-            parcel = _seal(contents[key])
+            parcel = seal(contents[key])
             content = self._ray.put(parcel) if parcel[2] else parcel
             for worker, batch in by_worker.items():
                 packed = pickle.dumps(batch, pickle.HIGHEST_PROTOCOL)
@@ -194,7 +157,7 @@ class RayGrid(LocalGrid):
                 return
             batch = self._pending.pop(done[0])
             try:
-                replies = _open(self._ray.get(done[0]))
+                replies = unseal(self._ray.get(done[0]))
             except self._ray.exceptions.RayError as error:
                 replies = [_lost(metadata, error) for metadata in batch]
             self._replies.update({reply.metadata.reply_to_message_id: reply for reply in replies})

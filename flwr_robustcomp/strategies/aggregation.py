@@ -32,7 +32,7 @@ def median_aside(updates: Sequence[Update], layout: Layout) -> dict[str, Tensor]
     """
     return {
         slot.name: torch.stack([u.aside[slot.name] for u in updates])
-        .to(_sortable(slot.dtype))
+        .to(_SORTABLE.get(slot.dtype, slot.dtype))
         .median(dim=0)
         .values.to(slot.dtype)
         for slot in layout.uncompressed
@@ -44,8 +44,8 @@ def is_finite_model(model: Mapping[str, Tensor]) -> bool:
     return all(bool(torch.isfinite(tensor).all()) for tensor in model.values() if tensor.is_floating_point())
 
 
-def _sortable(dtype: torch.dtype) -> torch.dtype:
-    return torch.uint8 if dtype == torch.bool else dtype
+# Types whose median torch lacks. A uint64 above 2**63 turns negative, which can only make it another outlier.
+_SORTABLE = {torch.bool: torch.uint8, torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: torch.int64}
 
 
 def project(w: Tensor, radius: float | None) -> Tensor:

@@ -80,7 +80,7 @@ class CompressedStrategy(FedAvg):
         """Aggregate the evaluation metrics of the replies that pass screening, as `FedAvg` does."""
         metrics = list(screen_metrics(replies, self.weighted_by_key).values())
         weights = [float(str(one[self.weighted_by_key])) for one in metrics]
-        contents = alike_contents(metrics, weights, self.weighted_by_key)
+        contents = [c for c in alike_contents(metrics, weights, self.weighted_by_key) if c is not None]
         return self.evaluate_metrics_aggr_fn(contents, self.weighted_by_key) if contents else None
 
     def conclude(
@@ -95,7 +95,8 @@ class CompressedStrategy(FedAvg):
         if not is_finite_model(model):
             return self.skip(report, screened, "the step overflows the model's dtype")
         metrics = self._publish(report, screened)
-        contents = alike_contents([u.metrics for u in kept], weights, self.weighted_by_key)
+        told = alike_contents([u.metrics for u in kept], weights, self.weighted_by_key)
+        contents = [content for content in told if content is not None]
         if contents:
             metrics.update(self.train_metrics_aggr_fn(contents, self.weighted_by_key))
         return wire.to_arrays(model), metrics

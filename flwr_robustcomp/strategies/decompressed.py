@@ -93,8 +93,10 @@ class Decompressed(Strategy):
             arrays, metrics = self.strategy.aggregate_train(server_round, self._dense(updates))
         model = None if arrays is None else self._in_model_dtypes(arrays)
         skipped = None
-        if model is None or not is_finite_model(model):
-            skipped = "the inner strategy's result is not finite" if model else "no reply was accepted"
+        if model is None:
+            skipped = "the inner strategy gave no result" if updates else "no reply was accepted"
+        elif not is_finite_model(model):
+            skipped = "the inner strategy's result is not finite"
         report = RoundReport(server_round, kept=tuple(u.node_id for u in updates), skipped=skipped)
         merged = self._account.publish(report, screened.rejected, screened.bytes_received)
         merged.update(metrics or {})
@@ -107,9 +109,13 @@ class Decompressed(Strategy):
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Let the inner strategy aggregate the replies that pass screening."""
         replies = list(replies)
-        accepted = screen_metrics(replies, self.strategy.weighted_by_key)
-        passed = [message for message in replies if message.metadata.src_node_id in accepted]
-        return self.strategy.aggregate_evaluate(server_round, passed)
+        by_node = {message.metadata.src_node_id: message for message in replies}
+        key = self.strategy.weighted_by_key
+        accepted = screen_metrics(replies, key)
+        weights = [float(str(metrics[key])) for metrics in accepted.values()]
+        contents = alike_contents(list(accepted.values()), weights, key)
+        told = [(by_node[n], content) for n, content in zip(accepted, contents, strict=True) if content is not None]
+        return self.strategy.aggregate_evaluate(server_round, [_with_content(*one) for one in told])
 
     def _dense(self, updates: Sequence[Update]) -> list[Message]:
         """Return ordinary replies of w_t - gamma Q(x), with the metrics that most clients share."""
@@ -117,15 +123,15 @@ class Decompressed(Strategy):
         w = layout.flatten(self.receiver.model)
         weights = [float(str(update.metrics[key])) for update in updates]
         # Clients without the agreed metrics still take part; Flower's check only wants all records alike.
-        shared = alike_contents([u.metrics for u in updates], weights, key)
-        alike = shared if len(shared) == len(updates) else [RecordDict({"metrics": MetricRecord({key: n})}) for n in weights]
+        told = alike_contents([u.metrics for u in updates], weights, key)
+        alike = [content for content in told if content is not None]
+        if len(alike) < len(updates):
+            alike = [RecordDict({"metrics": MetricRecord({key: weight})}) for weight in weights]
         dense = []
         for update, content in zip(updates, alike, strict=True):
             step = decompress_spans(update.payloads, self.receiver.compressor, w.dtype).mul_(self.step_size)
             content[self.strategy.arrayrecord_key] = wire.to_arrays(_for_numpy(layout.join(w - step, update.aside)))
-            message = copy.copy(update.message)
-            message.content = content
-            dense.append(message)
+            dense.append(_with_content(update.message, content))
         return dense
 
     def _in_model_dtypes(self, arrays: ArrayRecord) -> dict[str, Tensor]:
@@ -133,6 +139,13 @@ class Decompressed(Strategy):
         model = self.receiver.model
         tensors = wire.from_arrays(arrays)
         return {name: tensors[name].to(model[name].dtype) for name in model}
+
+
+def _with_content(message: Message, content: RecordDict) -> Message:
+    """Return a reply of the same node with other content; the reply itself stays as it came."""
+    other = copy.copy(message)
+    other.content = content
+    return other
 
 
 def _for_numpy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -12,8 +12,8 @@ from flwr_robustcomp.strategies.screening import Metrics
 __all__ = ["alike_contents"]
 
 
-def alike_contents(metrics: Sequence[Metrics], weights: Sequence[int | float], weight_key: str) -> list[RecordDict]:
-    """Return one RecordDict for each client, all with the same keys, for a Flower metrics aggregation function.
+def alike_contents(metrics: Sequence[Metrics], weights: Sequence[int | float], weight_key: str) -> list[RecordDict | None]:
+    """Return a RecordDict for each client, all with the same keys, for a Flower metrics aggregation function.
 
     Parameters
     ----------
@@ -26,9 +26,9 @@ def alike_contents(metrics: Sequence[Metrics], weights: Sequence[int | float], w
 
     Returns
     -------
-    list of RecordDict
-        m of them, or none if more than half of the clients agree on no metric: a minority can neither add metrics of its
-        own nor suppress everybody's. Clients that lack an agreed metric are left out.
+    list of RecordDict or None
+        m of them. A metric that more than half of the clients have is agreed: a minority can neither add metrics of its own
+        nor suppress everybody's. None for a client that lacks an agreed metric, and for all if none is agreed.
     """
     forms = [
         {(key, len(value) if isinstance(value, list) else None) for key, value in one.items() if key != weight_key}
@@ -36,11 +36,10 @@ def alike_contents(metrics: Sequence[Metrics], weights: Sequence[int | float], w
     ]
     counts = Counter(form for one in forms for form in one)
     agreed = {form for form, count in counts.items() if 2 * count > len(metrics)}
-    if not agreed:
-        return []
     keys = sorted(key for key, _ in agreed)
     return [
         RecordDict({"metrics": MetricRecord({weight_key: weight, **{key: one[key] for key in keys}})})
+        if agreed and agreed <= form
+        else None
         for one, form, weight in zip(metrics, forms, weights, strict=True)
-        if agreed <= form
     ]

@@ -51,7 +51,7 @@ def combine_norms(norms: Sequence[float], order: float) -> float:
         return norms[0]
     if order == math.inf:
         return max(norms)
-    return math.fsum(norms) if order == 1 else math.hypot(*norms)
+    return sum(norms) if order == 1 else math.hypot(*norms)  # not fsum, which raises where the sum overflows
 
 
 def keep_smallest(norms: Sequence[float], trim: int) -> Selection:

@@ -128,19 +128,26 @@ def screen(replies: Iterable[Message], expected: Expected) -> Screened:
         nothing says which is meant.
     """
     outcome = Screened()
-    by_node: dict[int, list[Message]] = {}
-    for message in replies:
-        by_node.setdefault(message.metadata.src_node_id, []).append(message)
-    for node_id in sorted(by_node):
-        messages = by_node[node_id]
+    for node_id, messages in _by_node(replies):
         outcome.bytes_received += sum(map(_size, messages))
         try:
-            if len(messages) > 1:
-                raise _Rejected(Reason.DUPLICATE, f"{len(messages)} replies in one round")
-            outcome.accepted.append(_read(messages[0], expected))
+            outcome.accepted.append(_read(_only(messages), expected))
         except _Rejected as rejected:
             outcome.rejected.append(Rejection(node_id, rejected.reason, str(rejected)))
     return outcome
+
+
+def _by_node(replies: Iterable[Message]) -> list[tuple[int, list[Message]]]:
+    by_node: dict[int, list[Message]] = {}
+    for message in replies:
+        by_node.setdefault(message.metadata.src_node_id, []).append(message)
+    return sorted(by_node.items())
+
+
+def _only(messages: Sequence[Message]) -> Message:
+    if len(messages) > 1:
+        raise _Rejected(Reason.DUPLICATE, f"{len(messages)} replies in one round")
+    return messages[0]
 
 
 def _read(message: Message, expected: Expected) -> Update:
@@ -205,7 +212,7 @@ def _aside(array: Array, shape: torch.Size, dtype: torch.dtype) -> Tensor:
 def _reported_norm(norms: Mapping[str, Any], payloads: Sequence[Payload], compressor: Compressor, order: float) -> float:
     """Return the reported norm if some x with these payloads has it."""
     value = norms.get(wire.norm_key(order))
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not _is_finite(value) or value < 0:
         raise _Rejected(Reason.NORM, f"{wire.norm_key(order)} must be reported, finite and non-negative, got {str(value)[:64]}")
     bounds = [compressor.norm_bounds(p, order) for p in payloads]
     low, high = (combine_norms(side, order) for side in zip(*bounds, strict=True))
@@ -220,11 +227,19 @@ def _reported_norm(norms: Mapping[str, Any], payloads: Sequence[Payload], compre
     return float(value)
 
 
+def _is_finite(number: int | float) -> bool:
+    """Whether a number is finite as a float; an int may be too large for one."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
+
+
 def _metrics(record: Mapping[str, Any], weight_key: str, weight_required: bool) -> Metrics:
     metrics: Metrics = dict(record)
     for key, value in metrics.items():
         numbers = value if isinstance(value, list) else [value]
-        if not all(math.isfinite(number) for number in numbers):
+        if not all(map(_is_finite, numbers)):
             raise _Rejected(Reason.METRICS, f"metric {key[:64]!r} must be finite")
     weight = metrics.get(weight_key)
     if weight is None and not weight_required:
@@ -243,9 +258,9 @@ def screen_metrics(replies: Iterable[Message], weight_key: str) -> dict[int, Met
         The metrics of each accepted node, by node id, ascending.
     """
     accepted: dict[int, Metrics] = {}
-    for message in sorted(replies, key=lambda m: m.metadata.src_node_id):
-        node_id = message.metadata.src_node_id
+    for node_id, messages in _by_node(replies):
         try:
+            message = _only(messages)
             if message.has_error():
                 raise _Rejected(Reason.ERROR_REPLY, _error_of(message))
             records = [r for r in message.content.values() if isinstance(r, MetricRecord)]

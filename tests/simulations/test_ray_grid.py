@@ -131,6 +131,9 @@ def test_a_run_goes_on_without_a_worker_that_was_killed(ray: Any) -> None:
             records.append(record)
             if record["round"] == 2:
                 ray.kill(grid._actors[1])
+                with pytest.raises(ray.exceptions.RayActorError):  # killing returns before the worker is gone
+                    while True:
+                        ray.get(grid._actors[1].ready.remote())
 
         serve(grid, server_context(grid.run.run_id, grid.run_config), observe)
     assert [record["kept"] for record in records[1:]] == [9, 9, 4, 4]
