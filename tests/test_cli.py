@@ -212,6 +212,8 @@ def test_ctrl_c_keeps_the_rounds_and_leaves_nothing_running(environ: dict[str, s
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell starts background jobs with SIGINT ignored, and children inherit that; a terminal does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
     )
     try:
         # A terminal sends SIGINT to the whole group: the driver's, which Ray's own processes belong to as far as Ray lets them.

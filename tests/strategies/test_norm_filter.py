@@ -66,3 +66,10 @@ def test_norms_of_parts_combine_to_the_norm_of_the_whole(parts: list[list[float]
         return max(map(abs, x)) if order == math.inf else sum(abs(v) ** order for v in x) ** (1 / order)
 
     assert combine_norms([norm(p) for p in parts], order) == pytest.approx(norm([v for p in parts for v in p]))
+
+
+@pytest.mark.parametrize("order", [1, 2, math.inf])
+def test_norms_that_overflow_together_are_infinite_and_trimmed_first(order: float) -> None:
+    norm = combine_norms([1.7e308, 1.7e308], order)
+    assert norm == (1.7e308 if order == math.inf else math.inf)
+    assert keep_smallest([norm, 1.0, 2.0], 1).trimmed == (0,)
