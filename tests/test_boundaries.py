@@ -33,19 +33,19 @@ READS_BYTES = {
     "int.from_bytes": set(),
     "ast.literal_eval": {"wire.py"},
     # Foreign bodies are checked by `wire` before a compressor looks at them; Ray's parcels are this process's own bytes.
-    "np.frombuffer": {"wire.py", "compressors/bits.py", "compressors/sign.py", "simulations/ray_grid.py"},
+    "np.frombuffer": {"wire.py", "compressors/bits.py", "compressors/sign.py", "simulations/parcel.py"},
     "torch.frombuffer": {"compressors/values.py"},
     "np.load": set(),
     "torch.load": set(),
     "pickle.load": set(),
-    "pickle.loads": {"simulations/ray_grid.py"},
+    "pickle.loads": {"simulations/parcel.py", "simulations/ray_grid.py"},
     "eval": set(),
     "exec": set(),
 }
 """Which files may call what turns bytes into values."""
 
-TOUCHES_ARRAY_DATA = {"wire.py", "strategies/screening.py", "simulations/ray_grid.py"}
-"""Besides `wire`: screening counts bytes, and the Ray grid carries them."""
+TOUCHES_ARRAY_DATA = {"wire.py", "strategies/screening.py", "simulations/parcel.py"}
+"""Besides `wire`: screening counts bytes, and Ray's parcels carry them."""
 
 
 @cache

@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from flwr_robustcomp import wire
-from flwr_robustcomp.compressors import QSGD, Compressor, Identity, L1Sign, Sign, TopK, working_dtype
+from flwr_robustcomp.compressors import QSGD, Compressor, Identity, L1Sign, RandomK, Sign, TopK, working_dtype
 from flwr_robustcomp.compressors.bits import pack_uints, unpack_uints
 from flwr_robustcomp.errors import WireError
 from tests.compressors.samples import ALL, DTYPE_LIST, gaussian, rng
@@ -109,7 +109,47 @@ def test_an_accepted_payload_is_q_of_what_it_decodes_to(compressor: Compressor, 
     data = bytearray(wire.pack(compressor.compress(gaussian(d, dtype, seed), rng()), compressor).data)
     data[seed % len(data)] ^= 1 << seed % 8
     q = _accepted(compressor, bytes(data), d, dtype)
-    assert torch.equal(compressor.decompress(compressor.compress(q)), q)
+    again = compressor.compress(q)
+    assert torch.equal(compressor.decompress(again), q)
+    if not isinstance(compressor, TopK) or not bool((q == 0).any()):  # which zeros top-k keeps is a matter of taste
+        assert wire.pack(again, compressor).data == bytes(data)
+
+
+@every
+@pytest.mark.parametrize("dtype", DTYPE_LIST, ids=str)
+def test_unused_bits_are_zero(compressor: Compressor, dtype: torch.dtype) -> None:
+    payload = compressor.compress(gaussian(41, dtype), rng())
+    packed = len(payload.body) - (getattr(compressor, "kept", lambda d: 0)(41) * dtype.itemsize)
+    if isinstance(compressor, Identity) or not packed:
+        return  # whole entries only
+    body = bytearray(payload.body)
+    body[packed - 1] |= 0x80
+    if bytes(body) == payload.body:
+        return  # every bit is used
+    with pytest.raises(WireError, match="padding bits must be zero"):
+        compressor.check(replace(payload, body=bytes(body)))
+
+
+@pytest.mark.parametrize("compressor", [TopK(k=2), TopK(ratio=0.1), RandomK(k=2), QSGD(levels=4)], ids=repr)
+def test_the_announced_parameters_must_be_the_configured_ones(compressor: Compressor) -> None:
+    payload = compressor.compress(gaussian(20), rng())
+    for word in (0, 1, 3, 2**32 - 1):
+        with pytest.raises(WireError, match=r"must be .*got"):
+            compressor.check(replace(payload, scalars=(word, *payload.scalars[1:])))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
+def test_l1_sign_sends_nothing_where_the_mean_rounds_to_zero(dtype: torch.dtype) -> None:
+    info = torch.finfo(dtype)
+    x = torch.zeros(3, 40, dtype=dtype)
+    x[0] = -1.0
+    x[1, 7] = -info.smallest_normal * info.eps  # the smallest subnormal; its mean over 40 entries is none
+    rows = L1Sign().compress_rows(x, [None] * 3)
+    assert rows == [L1Sign().compress(row) for row in x]
+    assert [p.scalars for p in rows] == [(1.0,), (0.0,), (0.0,)]
+    assert rows[1].body == rows[2].body
+    for payload in rows:
+        L1Sign().check(payload)
 
 
 @given(levels=st.lists(st.integers(-4, 4), min_size=1, max_size=30), norm=st.floats(1e-3, 1e3))

@@ -136,7 +136,7 @@ def test_integer_arrays_get_the_median_of_the_kept() -> None:
     model = {"w": torch.zeros(2), "count": torch.tensor(5)}
     requests = ask(strategy, 5, model)
     replies = []
-    for request, size, count in zip(requests, (1.0, 2.0, 3.0, 4.0, 100.0), (6, 7, 2**60, 8, -(2**60)), strict=True):
+    for request, size, count in zip(requests, (1.0, 2.0, 3.0, 4.0, 100.0), (6, 7, 2**60, 8, 2**61), strict=True):
         told = {"w": torch.zeros(2), "count": torch.tensor(count)}
         replies.append(answer(request, torch.full((2,), size), Identity(), model=told))
     arrays, _ = strategy.aggregate_train(1, replies)
