@@ -162,11 +162,12 @@ class QSGD(Compressor):
                 target[start : start + symbols.size] += values[symbols]
 
     def _write(self, symbols: npt.NDArray[np.int32]) -> bytes:
+        if self.coding == "entropy":
+            coded = encode_symbols(symbols)
+            if len(coded) < packed_size(symbols.size, self._width):
+                return _ENTROPY + coded
         fixed = pack_uints(symbols.astype(np.uint32), self._width)
-        if self.coding == "fixed":
-            return fixed
-        coded = encode_symbols(symbols)
-        return _ENTROPY + coded if len(coded) < len(fixed) else _FIXED + fixed
+        return fixed if self.coding == "fixed" else _FIXED + fixed
 
     def _coded(self, payload: Payload) -> bool:
         """Whether the symbols are entropy-coded."""
