@@ -118,6 +118,11 @@ class NormThreshold(CompressedStrategy):
         self.weighting = weighting
         self._said = False
 
+    @property
+    def theorem(self) -> Theorem:
+        """The theorem of the algorithm that this is: 1 for reported norms, 2 for compressed ones."""
+        return 1 if self.norm == "reported" else 2
+
     def summary(self) -> None:
         """Log the configuration."""
         LOG.info("\t├──> NormThreshold settings:")
@@ -131,9 +136,8 @@ class NormThreshold(CompressedStrategy):
         messages = list(super().configure_train(server_round, arrays, config, grid))
         if messages and not self._said:
             self._said = True
-            theorem: Theorem = 1 if self.norm == "reported" else 2
             spans, compressor = self.receiver.spans, self.receiver.expected.compressor
-            log_guarantee(compressor, spans, len(messages), self.trim, theorem=theorem, norm_order=self.norm_order)
+            log_guarantee(compressor, spans, len(messages), self.trim, theorem=self.theorem, norm_order=self.norm_order)
         return messages
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
