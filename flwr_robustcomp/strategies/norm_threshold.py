@@ -17,6 +17,7 @@ from flwr_robustcomp.strategies.aggregation import median_aside, project, weight
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
 from flwr_robustcomp.strategies.guarantee import log_guarantee
 from flwr_robustcomp.strategies.norm_filter import check_trim, combine_norms, keep_smallest, trim_count
+from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.report import RoundReport
 from flwr_robustcomp.strategies.screening import Update
 from flwr_robustcomp.theory import Theorem
@@ -60,6 +61,8 @@ class NormThreshold(CompressedStrategy):
         Equal to the clients'.
     on_round : callable, optional
         Called with the `RoundReport` of every round as it ends.
+    policy : Policy, optional
+        What follows from rejected replies.
     **fedavg_options
         `FedAvg`'s own: sampling, keys, metric aggregation.
 
@@ -87,6 +90,7 @@ class NormThreshold(CompressedStrategy):
         granularity: Granularity = "model",
         uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
         on_round: Callable[[RoundReport], None] | None = None,
+        policy: Policy | None = None,
         **fedavg_options: Any,
     ) -> None:
         check_trim(trim)
@@ -100,6 +104,7 @@ class NormThreshold(CompressedStrategy):
             granularity=granularity,
             uncompressed=uncompressed,
             on_round=on_round,
+            policy=policy,
             norm_order=norm_order if norm == "reported" else None,
             weight_required=weighting == "examples",
             **fedavg_options,
@@ -144,7 +149,9 @@ class NormThreshold(CompressedStrategy):
         """Screen, sort by norm, keep the smallest, average straight from the bits, step, project (line 6)."""
         screened = self.receiver.screen(replies)
         updates, layout = screened.accepted, self.receiver.layout
-        trim = trim_count(self.trim, len(updates))
+        if (why := self.policy.shortfall(len(updates), len(screened.asked))) is not None:
+            return self.skip(RoundReport(server_round), screened, why)
+        trim = trim_count(self.policy.left_to_trim(self.trim, screened.rejected), len(updates))
         if 2 * trim >= len(updates):
             why = f"trimming {trim} needs more than {2 * trim} accepted replies, got {len(updates)}"
             return self.skip(RoundReport(server_round), screened, why)
