@@ -107,14 +107,14 @@ def measure(quick: bool) -> Section:
         "`wire.read_packed`, with every check of a foreign payload, and `decompress`. GB/s are dense bytes; copies says how "
         "many times as long as a plain copy of the vector into memory that is there already. "
         f"Low rank sees the same entries as a matrix of {rows} rows. "
-        f"Each call follows one like it that is not timed, and freed memory is used again. Median of {repetitions} repetitions, by turns.",
+        f"Each call follows one like it that is not timed; freed memory stays. Median of {repetitions} repetitions, by turns.",
         [Table(f"d = {d:,}", columns, lines)],
         targets,
     )
 
 
 def _keep_freed_memory() -> None:
-    """Let malloc keep what is freed: otherwise some calls pay the kernel for new pages, ten copies' worth, and others do not."""
+    """Let malloc keep what is freed: otherwise some calls pay the kernel for new pages, and others do not."""
     with contextlib.suppress(AttributeError, OSError):  # a C library other than glibc
         mallopt = ctypes.CDLL(None).mallopt
         for parameter in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
