@@ -96,8 +96,8 @@ def check_asked(message: Message, nodes: AbstractSet[int], requests: Mapping[int
 
     Notes
     -----
-    Flower's `send_and_receive` returns replies to the ids that it pushed and no others. Grids, Flower's and ours, write those ids
-    into the requests; where one does not, the type of the message is all that is checked.
+    Flower's `send_and_receive` returns replies to the ids that it pushed and no others. Grids, Flower's and ours, write those
+    ids into the requests; where one does not, the type of the message is all that is checked.
     """
     metadata = message.metadata
     if metadata.src_node_id not in nodes:
