@@ -12,7 +12,7 @@ export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo suite report-picture test test-fast test-deployment lint types check figures bench compressors hostile fuzz clean
+.PHONY: help setup demo suite report-picture test test-fast test-deployment lint types check figures bench compressors hostile fuzz fuzz-replies clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -69,6 +69,9 @@ compressors: $(READY) ## Measure every compressor; writes docs/compressors.md
 
 fuzz: $(READY) ## Feed a million changed payloads to every decoder
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.fuzz_payloads
+
+fuzz-replies: $(READY) ## Send a million spoilt replies to every strategy
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.fuzz_replies
 
 hostile: $(READY) ## Try every kind of hostile reply on every strategy; writes docs/hostile-replies.md
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.hostile

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from benchmarks.payload_mutations import mutated
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import COMPRESSORS, DTYPES, Compressor, Payload
 from flwr_robustcomp.errors import WireError
@@ -94,28 +95,7 @@ def fuzz(inputs: int, seed: int = 0) -> Iterator[Finding | None]:
 
 
 def _mutated(subject: Subject, rng: np.random.Generator) -> bytes:
-    base = bytearray(subject.honest[rng.integers(len(subject.honest))])
-    for _ in range(int(rng.integers(1, 4))):
-        place = int(rng.integers(len(base))) if base else 0
-        match int(rng.integers(8)):
-            case 0 if base:
-                base[place] ^= 1 << int(rng.integers(8))
-            case 1 if base:
-                base[place] = int(rng.choice([0, 1, 2, 127, 128, 255]))
-            case 2:
-                del base[place:]
-            case 3:
-                base += rng.bytes(int(rng.integers(1, 9)))
-            case 4:
-                other = subject.honest[rng.integers(len(subject.honest))]
-                base = base[:place] + bytearray(other[place:])
-            case 5:
-                base[place : place + 8] = np.float64(rng.choice([math.nan, math.inf, -0.0, 1e308, 5e-324, 1.0])).tobytes()
-            case 6:
-                base[place:place] = base[place : place + 4]
-            case _:
-                base[:] = rng.bytes(len(base))
-    return bytes(base)
+    return mutated(subject.honest[rng.integers(len(subject.honest))], subject.honest, rng)
 
 
 def main() -> None:

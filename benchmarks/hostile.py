@@ -75,15 +75,20 @@ def _result(strategy: Strategy, replies: Sequence[Message]) -> Tensor | None:
 def outcome(make: Callable[[], Any], spoil: Callable[[Message], list[Message]]) -> str:
     """Return "survived", "changed" or "raised <exception>" for a round of eight honest replies and a hostile one.
 
-    Survived: the result is that of the eight, or of the nine where the reply was honest, to float tolerance.
+    Survived: to float tolerance the result is that of the eight, or of the nine if the ninth update was honest all the same. A
+    strategy that reports whom it rejected must give the one of the two that its report says.
     """
     strategy = make()
     replies = honest_replies(strategy)
-    wanted = _honest_results(make)
+    ninth = replies[8].metadata.src_node_id
+    of_eight, of_nine = _honest_results(make)
     try:
         got = _result(strategy, [*replies[:8], *spoil(replies[8])])
     except Exception as error:  # noqa: BLE001 (what a strategy raises is what is measured)
         return f"raised {type(error).__name__}"
+    wanted = [of_eight, of_nine]
+    if reports := getattr(strategy, "reports", None):
+        wanted = [of_nine if ninth in {*reports[-1].kept, *reports[-1].trimmed} else of_eight]
     return "survived" if any(_same(got, one) for one in wanted) else "changed"
 
 
@@ -119,7 +124,8 @@ def _page(skip: Sequence[str]) -> str:
         "",
         f"Made by `python -m benchmarks.hostile{' --skip ' + ' '.join(skip) if skip else ''}`. A round of eight honest replies",
         "and one of each kind below (packed for ours and behind `Decompressed`, dense for Flower's strategies bare).",
-        "*survived*: the result is that of the honest replies, to float tolerance; *changed*: another one, or none;",
+        "*survived*: to float tolerance the result is that of the eight, or of nine where the ninth update was honest all the same",
+        "(for ours and behind `Decompressed`: of those whom the round's report calls accepted); *changed*: another result, or none;",
         "*raised*: the exception out of `aggregate_train`, which ends the run.",
         "",
         f"| kind | {' | '.join(strategies)} |",

@@ -132,8 +132,8 @@ def read_metrics(record: Mapping[str, Any], weight_key: str, weight_required: bo
     metrics: Metrics = dict(record)
     for key, value in metrics.items():
         numbers = value if isinstance(value, list) else [value]
-        if not all(map(is_finite, numbers)):
-            raise Rejected(Reason.METRICS, f"metric {key[:64]!r} must be finite")
+        if any(isinstance(number, bool) for number in numbers) or not all(map(is_finite, numbers)):
+            raise Rejected(Reason.METRICS, f"metric {key[:64]!r} must be finite numbers")
     weight = metrics.get(weight_key)
     if weight is None and not weight_required:
         return metrics
