@@ -105,6 +105,10 @@ HOSTILE: dict[str, tuple[Reason, Callable[[Message], Message]]] = {
         Reason.RECORDS,
         _content(lambda r: RecordDict({**r.content, **{f"c{i}": ConfigRecord({"k": i}) for i in range(300)}})),
     ),
+    "two megabytes in a config record": (
+        Reason.SIZE,
+        _content(lambda r: RecordDict({**r.content, "c": ConfigRecord({"k": b"x" * 2**21})})),
+    ),
     "no records": (Reason.RECORDS, _content(lambda r: RecordDict())),
     "no arrays": (Reason.RECORDS, _content(lambda r: RecordDict({"metrics": MetricRecord({"num-examples": 3})}))),
     "two array records": (
@@ -187,7 +191,7 @@ HOSTILE: dict[str, tuple[Reason, Callable[[Message], Message]]] = {
 
 HARMLESS: dict[str, Callable[[Message], Message]] = {
     "no num-examples": _metrics(loss=1.0),
-    "a record name of a megabyte": _content(lambda r: RecordDict({**r.content, "x" * 2**20: ConfigRecord()})),
+    "a record name of half a megabyte": _content(lambda r: RecordDict({**r.content, "x" * 2**19: ConfigRecord()})),
     "another round's group": _metadata(group_id="77"),
     "a NaN norm": _norm(NAN),
     "an infinite norm": _norm(math.inf),
