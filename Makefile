@@ -12,10 +12,10 @@ export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint types check figures bench clean
+.PHONY: help setup demo suite report-picture test test-fast test-deployment lint types check figures bench compressors hostile fuzz clean
 
 help: ## Show this help
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 setup: $(READY) ## Make .venv and install everything into it
 
@@ -26,14 +26,27 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(READY) ## Compare strategies under attack, on the regression and on real digits, in under two minutes
+demo: $(READY) ## Compare strategies under attack, on the regression and on real digits, and report it, in under two minutes
 	@$(BIN)/robustcomp compare examples/regression.toml examples/digits.toml --out $(OUT)/demo
+	@$(BIN)/robustcomp report $(OUT)/demo
 
-test: $(READY) ## Run all tests
-	@$(BIN)/python -m pytest
+suite: $(READY) ## Run the default suite, 6 defences x 6 attacks x 3 compressors x 3 seeds, and report it in docs/examples
+	@$(BIN)/robustcomp compare examples/suite.toml --out $(OUT)/suite
+	@$(BIN)/robustcomp report $(OUT)/suite
+	@mkdir -p docs/examples && cp $(OUT)/suite/report.html docs/examples/suite.html
+
+report-picture: demo ## Photograph the demo's report for docs/report.md (needs Chromium)
+	@chromium --headless=new --no-sandbox --disable-gpu --hide-scrollbars --disable-background-networking \
+	  --window-size=1180,1500 --screenshot=docs/images/report.png file://$(CURDIR)/$(OUT)/demo/report.html
+
+test: $(READY) ## Run all tests but those of a deployment
+	@$(BIN)/python -m pytest -m "not deployment"
 
 test-fast: $(READY) ## Run the tests that start no other processes
-	@$(BIN)/python -m pytest -m "not processes"
+	@$(BIN)/python -m pytest -m "not processes and not deployment"
+
+test-deployment: $(READY) ## Run a deployment on loopback: SuperLink, SuperNodes, some of them Byzantine (two to three minutes)
+	@$(BIN)/python -m pytest -m deployment
 
 lint: $(READY) ## Check style, format and the direction of imports
 	@$(BIN)/ruff check .
@@ -43,13 +56,22 @@ lint: $(READY) ## Check style, format and the direction of imports
 types: $(READY) ## Check types (mypy --strict)
 	@$(BIN)/mypy
 
-check: lint types test ## Everything that CI runs
+check: lint types test test-deployment ## Everything that CI runs
 
 figures: $(READY) ## Reproduce the paper's figures 1 to 3 with 20 runs each (figure 4 needs data: docs/figures.md)
 	@for n in 1 2 3; do $(BIN)/robustcomp reproduce figure$$n --out $(OUT)/figures || exit $$?; done
 
 bench: $(READY) ## Measure speed, size and memory side by side; writes docs/benchmarks.md
 	@$(BIN)/python -m benchmarks
+
+compressors: $(READY) ## Measure every compressor; writes docs/compressors.md
+	@OMP_NUM_THREADS=1 $(BIN)/robustcomp compressors --markdown docs/compressors.md
+
+fuzz: $(READY) ## Feed a million changed payloads to every decoder
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.fuzz_payloads
+
+hostile: $(READY) ## Try every kind of hostile reply on every strategy; writes docs/hostile-replies.md
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.hostile
 
 clean: ## Remove what the targets made
 	@rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -11,19 +12,44 @@ import torch
 from flwr.app import Array
 
 from benchmarks.report import Section, Table, milliseconds, times
-from flwr_robustcomp import QSGD, Identity, L1Sign, RandomK, Sign, TopK, wire
+from flwr_robustcomp import (
+    QSGD,
+    CrossPolytope,
+    Drive,
+    Identity,
+    L1Sign,
+    LowRank,
+    RandomK,
+    RotatedQuantizer,
+    Sign,
+    SparseTernary,
+    SphericalNet,
+    TernGrad,
+    TopK,
+    wire,
+)
 from flwr_robustcomp.compressors import COMPRESSORS, Compressor
 
 __all__ = ["measure"]
 
 _COMPRESSORS: dict[str, Compressor] = {
+    "CrossPolytope(repetitions=1000)": CrossPolytope(repetitions=1000),
+    "Drive()": Drive(),
     "Identity()": Identity(),
     "L1Sign()": L1Sign(),
+    'LowRank(rank=4, method="power")': LowRank(rank=4, method="power"),
     "QSGD(levels=1)": QSGD(levels=1),
     "QSGD(levels=16)": QSGD(levels=16),
+    "QSGD(levels=16, fixed)": QSGD(levels=16, coding="fixed"),
     "RandomK(ratio=0.01)": RandomK(ratio=0.01),
+    "RotatedQuantizer(levels=16)": RotatedQuantizer(levels=16),
     "Sign()": Sign(),
+    "SparseTernary(ratio=0.01)": SparseTernary(ratio=0.01),
+    "SphericalNet()": SphericalNet(),
+    "TernGrad()": TernGrad(),
+    "TernGrad(fixed)": TernGrad(coding="fixed"),
     "TopK(ratio=0.01)": TopK(ratio=0.01),
+    "TopK(ratio=0.01, fixed)": TopK(ratio=0.01, coding="fixed"),
     "TopK(ratio=0.1)": TopK(ratio=0.1),
 }
 
@@ -34,9 +60,11 @@ def measure(quick: bool) -> Section:
         raise RuntimeError(f"the benchmark misses the compressors {sorted(kind.name for kind in missing)}")
     d, repetitions = (10_000, 3) if quick else (795_010, 15)
     x = torch.from_numpy(np.random.default_rng(0).standard_normal(d, dtype=np.float32))
+    rows = max(n for n in range(1, math.isqrt(d) + 1) if d % n == 0)
+    inputs = {name: x.reshape(rows, -1) if c.wants_matrices else x for name, c in _COMPRESSORS.items()}
     rng = np.random.default_rng(1)
     source, target = x.numpy(), np.empty(d, np.float32)
-    packed = {name: _write(c, x, rng) for name, c in _COMPRESSORS.items()}
+    packed = {name: _write(c, inputs[name], rng) for name, c in _COMPRESSORS.items()}
 
     copying: list[float] = []
     writing: dict[str, list[float]] = {name: [] for name in _COMPRESSORS}
@@ -44,23 +72,24 @@ def measure(quick: bool) -> Section:
     for _ in range(1 + repetitions):
         copying.append(_seconds(lambda: np.copyto(target, source)))
         for name, compressor in _COMPRESSORS.items():
-            writing[name].append(_seconds(lambda c=compressor: _write(c, x, rng)))  # type: ignore[misc]
-            reading[name].append(_seconds(lambda c=compressor, a=packed[name]: _read(c, a, x)))  # type: ignore[misc]
+            writing[name].append(_seconds(lambda c=compressor, y=inputs[name]: _write(c, y, rng)))  # type: ignore[misc]
+            reading[name].append(_seconds(lambda c=compressor, a=packed[name], y=inputs[name]: _read(c, a, y)))  # type: ignore[misc]
 
     size = source.nbytes
     copy = statistics.median(copying[1:])  # the first repetition warms up
-    rows = [("plain copy", "32", *_columns(copy, copy, size), "", "", "")]
+    lines = [("plain copy", "32", *_columns(copy, copy, size), "", "", "")]
     for name, array in packed.items():
         write, read = (statistics.median(found[name][1:]) for found in (writing, reading))
-        rows.append((name, f"{8 * len(array.data) / d:.3f}", *_columns(write, copy, size), *_columns(read, copy, size)))
+        lines.append((name, f"{8 * len(array.data) / d:.3f}", *_columns(write, copy, size), *_columns(read, copy, size)))
     columns = ("compressor", "bits a coordinate", "write", "GB/s", "copies", "read", "GB/s", "copies")
     return Section(
         "Compressors",
         f"One update of d = {d:,} float32, Gaussian ({size / 1e6:.2f} MB). Write is `wire.pack` of `compress`; read is "
         "`wire.read_packed`, with every check of a foreign payload, and `decompress`. GB/s are dense bytes; copies says how "
         "many times as long as a plain copy of the vector into memory that is there already. "
+        f"Low rank sees the same entries as a matrix of {rows} rows. "
         f"Median of {repetitions} repetitions, by turns.",
-        [Table(f"d = {d:,}", columns, rows)],
+        [Table(f"d = {d:,}", columns, lines)],
     )
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["Measurement", "Step", "Worker"]
+__all__ = ["Measurement", "Step", "Worker", "status"]
 
 Step = Callable[[], Callable[[], Any]]
 """Prepares one repetition, untimed; the function that it returns is timed. Its result must fit into JSON."""
@@ -84,15 +84,16 @@ def _measure(step: Step) -> Measurement:
     timed = step()
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-    before = _status("VmRSS")
+    before = status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # VmHWM starts anew
     started = time.perf_counter()
     value = timed()
     seconds = time.perf_counter() - started
-    return Measurement(seconds, max(0, _status("VmHWM") - before), value)
+    return Measurement(seconds, max(0, status("VmHWM") - before), value)
 
 
-def _status(field: str) -> int:
+def status(field: str) -> int:
+    """Return a size of this process from ``/proc/self/status``, in bytes."""
     match = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
     if match is None:
         raise RuntimeError(f"this system's /proc/self/status has no {field}")

@@ -7,26 +7,53 @@ Ramchandran, "Communication-Efficient and Byzantine-Robust Distributed Learning"
 
 from __future__ import annotations
 
+from flwr_robustcomp.checkpoints import Checkpointed
 from flwr_robustcomp.clients import CompressionMod, training_labels
-from flwr_robustcomp.compressors import QSGD, Identity, L1Sign, RandomK, Sign, TopK
+from flwr_robustcomp.compressors import (
+    QSGD,
+    CrossPolytope,
+    Drive,
+    Identity,
+    L1Sign,
+    LowRank,
+    RandomK,
+    RotatedQuantizer,
+    Sign,
+    SparseTernary,
+    SphericalNet,
+    TernGrad,
+    TopK,
+)
 from flwr_robustcomp.errors import ConfigurationError, WireError
-from flwr_robustcomp.strategies import Decompressed, NormThreshold, RoundReport, SignMajorityVote
+from flwr_robustcomp.settings import Settings, configured_mod
+from flwr_robustcomp.strategies import Decompressed, NormThreshold, RobustCompressed, RoundReport, SignMajorityVote
 from flwr_robustcomp.wire import from_arrays, to_arrays
 
 __all__ = [
     "QSGD",
+    "Checkpointed",
     "CompressionMod",
     "ConfigurationError",
+    "CrossPolytope",
     "Decompressed",
+    "Drive",
     "Identity",
     "L1Sign",
+    "LowRank",
     "NormThreshold",
     "RandomK",
+    "RobustCompressed",
+    "RotatedQuantizer",
     "RoundReport",
+    "Settings",
     "Sign",
     "SignMajorityVote",
+    "SparseTernary",
+    "SphericalNet",
+    "TernGrad",
     "TopK",
     "WireError",
+    "configured_mod",
     "from_arrays",
     "to_arrays",
     "training_labels",

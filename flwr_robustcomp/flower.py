@@ -18,6 +18,7 @@ from flwr.supercore.task_identity import TaskIdentity
 __all__ = [
     "LOG",
     "SERVER_NODE_ID",
+    "Metadata",
     "Run",
     "addressed",
     "assume_identity",
@@ -100,6 +101,7 @@ def quick_reply(
     created_at: float,
     *,
     norm_record: str,
+    more: Mapping[str, float] | None = None,
 ) -> Message:
     """Return the reply to a message: ``arrays`` and ``metrics`` under their usual names, and reported norms if there are any.
 
@@ -117,11 +119,16 @@ def quick_reply(
         Unix time of the batch.
     norm_record : str
         The name of the record of norms.
+    more : mapping of str to float, optional
+        Metrics of this reply alone.
     """
     record = ArrayRecord()
     record.__dict__["_data"].update({name: _quick_array(*fields) for name, fields in arrays.items()})
+    own = metrics.copy()
+    if more:
+        own.__dict__["_data"].update(more)
     content = RecordDict()
-    content.__dict__["_data"].update(arrays=record, metrics=metrics.copy())
+    content.__dict__["_data"].update(arrays=record, metrics=own)
     if norms is not None:
         content.__dict__["_data"][norm_record] = norms
     request = message.metadata.__dict__

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from flwr_robustcomp.compressors import DTYPES, working_dtype
+from flwr_robustcomp.compressors import DTYPES, Compressor, working_dtype
 from flwr_robustcomp.errors import ConfigurationError, require
 
 __all__ = ["DEFAULT_UNCOMPRESSED", "Granularity", "Layout", "Slot", "Span", "check_granularity", "shared_layout"]
@@ -156,7 +156,9 @@ def shared_layout(arrays: Mapping[str, Tensor], uncompressed: tuple[str, ...]) -
     return _last[2]
 
 
-def check_granularity(value: str) -> None:
-    """Raise unless ``value`` is a `Granularity`."""
+def check_granularity(value: str, compressor: Compressor) -> None:
+    """Raise unless ``value`` is a `Granularity` that suits the compressor."""
     allowed = get_args(Granularity)
     require(value in allowed, "granularity", value, f"one of {', '.join(allowed)}")
+    suits = value == "array" or not compressor.wants_matrices
+    require(suits, "granularity", value, f'"array" for {compressor.name!r}, which sees no matrix in a whole model')

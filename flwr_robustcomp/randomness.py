@@ -6,19 +6,30 @@ processes differ in number, so neither may enter: the same scenario and seed the
 
 from __future__ import annotations
 
+import random
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-__all__ = ["distinct_positions", "generator", "seeded_torch"]
+__all__ = [
+    "distinct_positions",
+    "generator",
+    "global_random_state",
+    "integer_gaussians",
+    "random_signs",
+    "seeded_torch",
+    "set_global_random_state",
+]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
+_MASK = 2**64 - 1
 
 
 def generator(seed: int, purpose: str, *, round_: int = 0, partition: int = 0) -> np.random.Generator:
@@ -63,6 +74,28 @@ def seeded_torch(seed: int, purpose: str, *, round_: int = 0, partition: int = 0
         yield
 
 
+def global_random_state() -> dict[str, Any]:
+    """Return the states of the global generators of Python and NumPy as a JSON value.
+
+    Nothing of this package draws from them. Flower samples nodes with Python's, and its strategies with differential privacy
+    draw noise from NumPy's.
+    """
+    version, internal, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002 (Flower's, not ours)
+    return {
+        "python": [version, list(internal), gauss],
+        "numpy": [name, np.asarray(keys).tolist(), position, has_gauss, cached],
+    }
+
+
+def set_global_random_state(state: dict[str, Any]) -> None:
+    """Put the global generators back into a state that `global_random_state` returned."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, cached))  # noqa: NPY002
+
+
 def distinct_positions(seed: int, k: int, d: int) -> npt.NDArray[np.int64]:
     """Choose k of d positions as a function of a 64-bit seed alone, so that the seed can travel in their place.
 
@@ -84,12 +117,63 @@ def distinct_positions(seed: int, k: int, d: int) -> npt.NDArray[np.int64]:
     win, ties to the smaller position. NumPy's own generators promise no stable stream between versions, and a reader in another
     language must be able to repeat this; twelve lines of integer arithmetic are repeatable anywhere.
     """
-    index = np.arange(1, d + 1, dtype=np.uint64)
-    z = np.uint64(seed) + index * _GOLDEN  # wraps modulo 2**64, as splitmix64 asks
-    z = (z ^ (z >> np.uint64(30))) * _MIX_1
-    z = (z ^ (z >> np.uint64(27))) * _MIX_2
-    z ^= z >> np.uint64(31)
+    z = _splitmix64(seed, d)
     threshold = np.partition(z, k - 1)[k - 1]
     smaller = np.flatnonzero(z < threshold)
     tied = np.flatnonzero(z == threshold)[: k - smaller.size]
     return np.sort(np.concatenate([smaller, tied]))
+
+
+def random_signs(seed: int, round_: int, d: int) -> npt.NDArray[np.int8]:
+    """Draw d fair signs as a function of (seed, round) alone, so that all nodes of a round draw the same.
+
+    Parameters
+    ----------
+    seed : int
+        In [0, 2**64).
+    round_ : int
+        The server round, in [0, 2**32).
+    d : int
+        How many.
+
+    Returns
+    -------
+    numpy.ndarray, shape (d,), int8
+        -1 and +1.
+
+    Notes
+    -----
+    The round's own seed s is output round + 1 of splitmix64 started at ``seed``; sign j is +1 where bit j % 64 of output
+    j // 64 + 1 of splitmix64 started at s is set. The signs of fewer coordinates begin those of more.
+    """
+    own = int(_splitmix64(seed + round_ * int(_GOLDEN) & _MASK, 1)[0])
+    words = _splitmix64(own, (d + 63) // 64)
+    bits = np.unpackbits(words.astype("<u8").view(np.uint8), count=d, bitorder="little")
+    return bits.view(np.int8) * np.int8(2) - np.int8(1)
+
+
+def integer_gaussians(seed: int, count: int) -> npt.NDArray[np.int64]:
+    """Draw integers that are close to normal as a function of a 64-bit seed alone.
+
+    Returns
+    -------
+    numpy.ndarray, shape (count,), int64
+        Odd, hence never zero, below 2**18 in magnitude.
+
+    Notes
+    -----
+    Number i is 2 (a + b + c + e) - 262139 with a, b, c, e the four 16-bit fields of output i + 1 of splitmix64: a sum of four
+    uniform numbers, whose distribution is near enough to normal for directions, and exact in every language, which no
+    logarithm or cosine of a mathematics library is.
+    """
+    fields = _splitmix64(seed, count).astype("<u8").view("<u2").reshape(count, 4)
+    sums: npt.NDArray[np.int64] = fields.sum(axis=1, dtype=np.int64)
+    return 2 * sums - 262139
+
+
+def _splitmix64(seed: int, count: int) -> npt.NDArray[np.uint64]:
+    """Return the first outputs of splitmix64, shape (count,)."""
+    z = np.uint64(seed) + np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN  # wraps modulo 2**64, as splitmix64 asks
+    z = (z ^ (z >> np.uint64(30))) * _MIX_1
+    z = (z ^ (z >> np.uint64(27))) * _MIX_2
+    return z ^ (z >> np.uint64(31))

@@ -221,17 +221,9 @@ def read_dense(array: Array, shape: tuple[int, ...] | None = None, dtype: torch.
 
 
 def dense_values(array: Array, shape: tuple[int, ...], dtype: torch.dtype) -> npt.NDArray[np.floating]:
-    """Read a dense floating Array as `read_dense` does, in working precision and, where possible, without a copy.
+    """Read a dense floating Array as `read_dense` does, but in working precision and, where possible, without a copy.
 
-    Returns
-    -------
-    numpy.ndarray
-        May share memory with the Array's bytes: not to be written to.
-
-    Raises
-    ------
-    WireError
-        As `read_dense`.
+    The result may share memory with the Array's bytes and is not to be written to.
     """
     if array.dtype == "bfloat16":
         return as_numpy(read_dense(array, shape, dtype))

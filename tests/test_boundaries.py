@@ -15,7 +15,7 @@ PACKAGE = Path(flwr_robustcomp.__file__).parent
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
 PUBLIC_FLOWER = ("flwr.app", "flwr.clientapp", "flwr.serverapp")
-FREE_OF_FLOWER = ("compressors/", "layout.py", "spans.py", "randomness.py", "errors.py")
+FREE_OF_FLOWER = ("compressors/", "theory/", "layout.py", "spans.py", "randomness.py", "errors.py")
 
 RANDOM_MODULES = ("random", "np.random", "numpy.random", "torch.random", "secrets")
 GENERATORS = {
@@ -31,12 +31,15 @@ _FOLDER = "simulations/problems/folder.py"
 
 READS_BYTES = {
     "struct.unpack": set(),
-    "struct.unpack_from": {"wire.py"},
+    "struct.unpack_from": {"wire.py", "compressors/nested.py"},
     "struct.iter_unpack": set(),
     "int.from_bytes": set(),
     "ast.literal_eval": {"wire.py"},
     # Foreign bodies are checked by `wire` before a compressor looks at them; Ray's parcels are this process's own bytes.
-    "np.frombuffer": {"wire.py", "compressors/bits.py", "compressors/sign.py", "simulations/parcel.py", _FOLDER},
+    "np.frombuffer": {
+        *("wire.py", "simulations/parcel.py", _FOLDER),
+        *("compressors/bits.py", "compressors/entropy.py", "compressors/sign.py", "compressors/ternary.py"),
+    },
     "torch.frombuffer": {"compressors/values.py"},
     "np.load": {_FOLDER},
     "torch.load": set(),
@@ -47,8 +50,8 @@ READS_BYTES = {
 }
 """Which files may call what turns bytes into values."""
 
-TOUCHES_ARRAY_DATA = {"wire.py", "strategies/screening.py", "simulations/parcel.py"}
-"""Besides `wire`: screening counts bytes, and Ray's parcels carry them."""
+TOUCHES_ARRAY_DATA = {"wire.py", "strategies/screening.py", "simulations/parcel.py", "checkpoints/records.py"}
+"""Besides `wire`: screening counts bytes, Ray's parcels carry them, and checkpoints keep them."""
 
 
 @cache
@@ -94,7 +97,7 @@ def test_flower_py_does_touch_them() -> None:
 def test_mathematics_does_not_import_flwr(file: str) -> None:
     assert [name for name in _imports(file) if _inside(name, ("flwr",))] == []
     own = {name.split(".")[1] for name in _imports(file) if _inside(name, ("flwr_robustcomp",))}
-    assert own <= {"compressors", "errors", "layout", "randomness", "spans"}
+    assert own <= {"compressors", "errors", "layout", "randomness", "spans", "theory"}
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file != "randomness.py"])
@@ -149,7 +152,7 @@ def test_all_is_sorted_and_complete(file: str) -> None:
     ]
     assert names == sorted(set(names), key=_rank)
     defined = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
-    if file not in ("cli.py", "simulations/app.py"):  # whose functions are commands and handlers, registered by decorators
+    if file != "simulations/app.py":  # whose functions are commands and handlers, registered by decorators
         assert {name for name in defined if not name.startswith("_")} <= set(names)
 
 

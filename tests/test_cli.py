@@ -15,11 +15,14 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from flwr_robustcomp import cli
+from flwr_robustcomp.cli import console
 from flwr_robustcomp.simulations import Scenario, run_scenario
 from flwr_robustcomp.simulations.suite import Suite
 from flwr_robustcomp.simulations.sweep import CELLS_FILE, ROUNDS_FILE, read_curves
+from flwr_robustcomp.theory import CATALOGUE, label
 from tests.simulations.bad_inputs import BAD, COMMON
 from tests.simulations.kit import descendants, gone, marked, until
 
@@ -124,6 +127,7 @@ def files(tmp_path: Path) -> dict[str, str | Path]:
         "NAMESAKE": _write(tmp_path / "other" / "suite.toml", SUITE),
         "INSIDE-A-FILE": tmp_path / "scenario.toml" / "sub",
         "CLOSED": closed,
+        "BOARD": tmp_path / "board",
     }
 
 
@@ -142,16 +146,31 @@ def files(tmp_path: Path) -> dict[str, str | Path]:
         ("compare SUITE --ray-address CLOSED", ["ray_address", "running Ray cluster", "127.0.0.1"]),
         ("compare SUITE --jobs -1", ["jobs", "at least 1", "-1"]),
         ("compare SUITE --out INSIDE-A-FILE", ["out", "writable folder"]),
+        ("compare SUITE --tensorboard BOARD", ["tensorboard", "pip install"]),
+        ("run SCENARIO --tensorboard BOARD", ["tensorboard", "pip install"]),
+        ("report NOWHERE", ["folder", "rounds.jsonl", "nowhere.toml"]),
+        ("report INSIDE-A-FILE", ["folder", "rounds.jsonl"]),
+        ("report . --figures gif", ["figures", "svg, pdf", "'gif'"]),
         ("reproduce figure5", ["figure", "figure1, figure2, figure3, figure4", "'figure5'"]),
         ("reproduce figure4 --data-dir NOWHERE", ["data_dir", "IDX", ".npz", "nowhere.toml"]),
         ("reproduce figure4 --byzantine 7", ["byzantine", "5, 10 or 20", "7"]),
         ("reproduce figure1 --data-dir NOWHERE", ["data-dir", "figure4 only"]),
         ("reproduce figure1 --runs 0", ["runs", "at least 1", "0"]),
+        ("advise --nodes 20 --byzantine 2 --compressor zip", ["compressor", "'zip'", "l1-sign"]),
+        ("advise --nodes 20 --byzantine 2 --compressor top-k", ["compressor 'top-k'", "k, ratio"]),
+        ("advise --nodes 20 --byzantine 2 --compressor top-k --compressor-option ratio", ["KEY=VALUE", "'ratio'"]),
+        ("advise --nodes 20 --byzantine 2 --compressor top-k --compressor-option ratio=[", ["TOML value", "'['"]),
+        ("advise --nodes 20 --byzantine 2 --compressor top-k --compressor-option size=1", ["compressor.size", "k, ratio"]),
+        ("advise --nodes 20 --byzantine 2 --compressor {ratio=0.5}", ["compressor", "must have a name"]),
+        ("advise --nodes 20 --byzantine 12 --compressor l1-sign", ["byzantine", "nodes/2 = 10", "12"]),
+        ("advise --nodes 20 --byzantine 5 --trim 4 --compressor l1-sign", ["trim", "byzantine = 5", "4"]),
+        ("compressors --dimension 10", ["dimension", "100", "10"]),
     ],
 )
 def test_every_bad_argument_is_one_line_and_status_2(
-    main: Main, files: dict[str, str | Path], line: str, words: list[str]
+    main: Main, files: dict[str, str | Path], line: str, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # as where it is not installed
     _assert_one_line(main(*(files.get(word, word) for word in line.split())), words)
 
 
@@ -164,11 +183,64 @@ def test_a_process_of_its_own_says_the_same(robustcomp: Run, files: dict[str, st
 
 
 @pytest.mark.processes
-def test_help_names_the_three_commands(robustcomp: Run) -> None:
+def test_help_names_the_commands(robustcomp: Run) -> None:
     done = robustcomp("--help")
     assert done.returncode == 0
-    for command in ("run", "compare", "reproduce"):
+    for command in ("run", "compare", "report", "reproduce", "advise", "compressors"):
         assert f" {command} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            "--compressor l1-sign --trim 22",
+            [
+                "200 nodes, 20 of them Byzantine, 22 trimmed, L1Sign() on d = 1,000",
+                "guaranteed: 0.001",
+                "is not covered for every gradient: delta must exceed 0.399, and L1Sign() guarantees 0.001; it is where",
+                "guaranteed delta 0.001: no Byzantine nodes",
+                "covered by their guarantee: Identity(), ",
+                "A round sends up 26,600 bytes, 1.06 bits a coordinate; dense float32 is 800,000, 30.1 times as much.",
+            ],
+        ),
+        ("--compressor identity", ["guaranteed: 1", "(sorting by the norm of what arrives) is covered."]),
+        (
+            "--compressor qsgd --compressor-option levels=300",
+            ["guaranteed in expectation", "is covered, in expectation over its draws.", "replies are sorted after the draw."],
+        ),
+        ('--compressor {name="top-k",ratio=0.7} --dimension 500', ["TopK(ratio=0.7) on d = 500", "is covered."]),
+        ("--compressor l1-sign --error-feedback", ["nobody has proved why"]),
+        ("--compressor sign", ["guaranteed: none", "does not embed the norm."]),
+    ],
+)
+def test_advise_says_where_a_configuration_stands(
+    line: str, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "out", Console(width=200))
+    monkeypatch.setattr(sys, "argv", ["robustcomp", "advise", "--nodes", "200", "--byzantine", "20", *line.split()])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr().out
+    assert ended.value.code == 0
+    for word in words:
+        assert word in said
+
+
+@pytest.mark.processes
+def test_compressors_prints_the_table_and_writes_it(robustcomp: Run, tmp_path: Path) -> None:
+    done = robustcomp("compressors", "--dimension", "200", "--markdown", tmp_path / "table.md", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "table.md").read_text(encoding="utf-8")
+    for entry in CATALOGUE.values():
+        for compressor in entry.configurations:
+            assert label(compressor) in done.stdout and f"| `{label(compressor)}` |" in page
+    _assert_one_line_after_a_table(robustcomp("compressors", "--dimension", "200", "--markdown", tmp_path))
+
+
+def _assert_one_line_after_a_table(done: subprocess.CompletedProcess[str]) -> None:
+    assert done.returncode == 2
+    assert "robustcomp: error: markdown must be a writable file" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.processes
@@ -199,6 +271,15 @@ def test_compare_prints_tables_and_draws(robustcomp: Run, tmp_path: Path) -> Non
     assert "Tiny, 10 honest nodes" in done.stdout
     assert "Tiny, 2 of 10 nodes Byzantine: gaussian-noise" in done.stdout
     assert "Traceback" not in done.stderr
+
+    done = robustcomp("report", "here", "--csv", "tables", "--figures", "svg", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "2 defences against 1 attack with 1 compressor and 1 seed: 4 of 4 runs finished." in done.stdout
+    assert f"report: {Path('here') / 'report.html'}" in done.stdout
+    assert f"robustcomp compare {path} --out here --jobs 1" in (tmp_path / "here" / "report.html").read_text()
+    assert (tmp_path / "tables" / "tiny-heat-map.csv").exists()
+    assert (tmp_path / "here" / "figures" / "tiny-heat-map.svg").exists()
+    assert done.stderr == ""
 
 
 @pytest.mark.processes

@@ -53,11 +53,13 @@ def test_a_quick_reply_is_the_reply_that_the_constructors_make() -> None:
     request = flower.addressed(content, flower.envelope(asked, "m1"))
     fields = ("float32", (9,), "robustcomp/sign/1", b"\x01\x02")
     metrics, norms = MetricRecord({"num-examples": 3}), ConfigRecord({"norm-2": 1.5})
+    all_metrics = MetricRecord({"num-examples": 3, "robustcomp.delta": 0.5})
     slow = Message(
-        RecordDict({"arrays": ArrayRecord({"w": Array(*fields)}), "metrics": metrics, "norms": norms}), reply_to=request
+        RecordDict({"arrays": ArrayRecord({"w": Array(*fields)}), "metrics": all_metrics, "norms": norms}), reply_to=request
     )
     created_at = slow.metadata.created_at
-    quick = flower.quick_reply(request, {"w": fields}, metrics, norms, created_at, norm_record="norms")
+    more = {"robustcomp.delta": 0.5}
+    quick = flower.quick_reply(request, {"w": fields}, metrics, norms, created_at, norm_record="norms", more=more)
     assert quick.content == slow.content
     assert quick.metadata.__dict__.keys() == slow.metadata.__dict__.keys()
     timing = {"_ttl"}
@@ -67,4 +69,4 @@ def test_a_quick_reply_is_the_reply_that_the_constructors_make() -> None:
     assert quick.metadata.ttl == pytest.approx(slow.metadata.ttl, abs=1e-3)
     assert quick.content.object_id == slow.content.object_id  # hashes everything that would be sent
     quick.content["metrics"]["num-examples"] = 4
-    assert metrics["num-examples"] == 3
+    assert dict(metrics) == {"num-examples": 3}

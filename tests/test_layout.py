@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from flwr_robustcomp.compressors import Identity
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.layout import Layout, check_granularity, shared_layout
 
@@ -80,4 +81,4 @@ def test_shared_layout_is_made_anew_for_another_mapping() -> None:
 
 def test_granularity_is_one_of_two() -> None:
     with pytest.raises(ConfigurationError, match="granularity must be one of model, array, got 'layer'"):
-        check_granularity("layer")
+        check_granularity("layer", Identity())

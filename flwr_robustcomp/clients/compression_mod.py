@@ -15,13 +15,14 @@ from flwr_robustcomp.clients.node import (
     partition_of,
     round_of,
     seed_of,
+    tell_delta,
 )
 from flwr_robustcomp.clients.update import Reply, check_reply, dense_update
 from flwr_robustcomp.compressors import NORM_ORDERS, Compressor, vector_norm
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity, check_granularity, shared_layout
 from flwr_robustcomp.randomness import generator
-from flwr_robustcomp.spans import compress_spans
+from flwr_robustcomp.spans import compress_spans, decompress_spans, measured_deltas
 
 __all__ = ["CompressionMod"]
 
@@ -45,6 +46,10 @@ class CompressionMod:
         Shell patterns of floating arrays that travel as they are. Integer and boolean arrays always do.
     seed : int, optional
         Seed of randomized compressors; by default the run config's ``seed``, else 0.
+    report_delta : bool
+        Also send the metric ``robustcomp.delta`` = 1 - ||Q(p) - p||^2 / ||p||^2, what this round's compression achieved, in the
+        reply's MetricRecord or, where it has none, in one of its own. Strategies report the median. Costs one decompression
+        where there is no error feedback, which has it anyway.
 
     Raises
     ------
@@ -71,9 +76,10 @@ class CompressionMod:
         report_norm: float | None = None,
         uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
         seed: int | None = None,
+        report_delta: bool = False,
     ) -> None:
         require(isinstance(compressor, Compressor), "compressor", compressor, "a Compressor instance")
-        check_granularity(granularity)
+        check_granularity(granularity, compressor)
         check_reply(reply)
         require(report_norm is None or report_norm in NORM_ORDERS, "report_norm", report_norm, "one of 1, 2, inf, None")
         self.compressor = compressor
@@ -83,6 +89,7 @@ class CompressionMod:
         self.report_norm = report_norm
         self.uncompressed = tuple(uncompressed)
         self.seed = seed
+        self.report_delta = report_delta
 
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         """Train, form x, add the residual, compress, keep what was dropped, reply with packed Arrays."""
@@ -104,10 +111,10 @@ class CompressionMod:
         if compressor.randomized:
             seed, partition = seed_of(context, self.seed), partition_of(context)
             rng = generator(seed, "compress", round_=server_round, partition=partition)
+        dropped = None
         if self.error_feedback:
             residual = load_residual(context.state, layout.dim, p.dtype)
-            p, payloads, residual = compress_with_feedback(p, residual, spans, compressor, rng)
-            store_residual(context.state, residual)
+            p, payloads, dropped = compress_with_feedback(p, residual, spans, compressor, rng)
         else:
             payloads = compress_spans(p, spans, compressor, rng)
 
@@ -119,4 +126,10 @@ class CompressionMod:
         answer.content[key] = packed
         if self.report_norm is not None:
             answer.content[wire.NORM_RECORD] = ConfigRecord({wire.norm_key(self.report_norm): vector_norm(p, self.report_norm)})
+        if self.report_delta:
+            dropped = p - decompress_spans(payloads, compressor, p.dtype) if dropped is None else dropped
+            tell_delta(answer.content, measured_deltas(p[None], dropped[None])[0])
+        if self.error_feedback and dropped is not None:
+            # Last: had anything above raised, nothing would have been sent, and e must stay as it was (docs/adr/0004).
+            store_residual(context.state, dropped)
         return answer

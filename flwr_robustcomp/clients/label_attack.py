@@ -1,14 +1,15 @@
-"""Byzantine nodes that train on wrong labels: the attacks of the paper's network experiments.
+"""Byzantine nodes that train on wrong data: the attacks of the paper's network experiments, and their relatives.
 
-A mod cannot reach into a training function's data. It tells the function, in the message, what to do to its labels; the
+A mod cannot reach into a training function's data. It tells the function, in the message, what to do to its data; the
 function passes its labels through `training_labels`, which changes nothing on honest nodes.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,45 +17,49 @@ from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp.typing import ClientAppCallable
 from torch import Tensor
 
-from flwr_robustcomp.clients.node import is_training, partition_of, seed_of
-from flwr_robustcomp.errors import ConfigurationError, require
+from flwr_robustcomp.clients.attack import Attack, Kind
+from flwr_robustcomp.clients.node import partition_of, seed_of
+from flwr_robustcomp.errors import require
 from flwr_robustcomp.randomness import generator
 
-__all__ = ["LABEL_RECORD", "LabelAttack", "RandomLabels", "ShiftedLabels", "training_labels"]
+__all__ = ["LABEL_RECORD", "FlippedLabels", "LabelAttack", "Poison", "RandomLabels", "ShiftedLabels"]
 
 LABEL_RECORD = "robustcomp.labels"
 """Name of the ConfigRecord by which a label attack reaches the training function."""
 
 
-class LabelAttack(ABC):
+class LabelAttack(Attack, ABC):
     """A mod that makes Byzantine nodes train on labels of `relabel`'s making.
 
     Parameters
     ----------
-    partitions : collection of int, optional
-        The partition ids of the Byzantine nodes; None makes every node that runs this app Byzantine.
-    seed : int, optional
-        Of the attack's random numbers; by default the run config's ``seed``, else 0.
+    **options
+        Those of `Attack`.
     """
 
-    name: ClassVar[str]
-
-    def __init__(self, *, partitions: Collection[int] | None = None, seed: int | None = None) -> None:
-        self.partitions = partitions
-        self.seed = seed
+    kind: ClassVar[Kind] = "label"
 
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         """Mark the message on Byzantine nodes."""
-        partition = partition_of(context)
-        if is_training(message) and (self.partitions is None or partition in self.partitions):
-            seed = seed_of(context, self.seed)
-            message.content[LABEL_RECORD] = ConfigRecord({"attack": self.name, "seed": seed, "partition": partition})
+        if self.lies_to(message, context):
+            seed, partition = seed_of(context, self.seed), partition_of(context)
+            message.content[LABEL_RECORD] = ConfigRecord(
+                {"attack": self.name, "seed": seed, "partition": partition, **self.params}
+            )
         return call_next(message, context)
 
-    @staticmethod
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The constructor's own parameters, which travel with the message."""
+        return {}
+
     @abstractmethod
-    def relabel(labels: Tensor, num_classes: int, rng: np.random.Generator) -> Tensor:
+    def relabel(self, labels: Tensor, num_classes: int, rng: np.random.Generator) -> Tensor:
         """Return the wrong labels, shape and dtype of ``labels``."""
+
+    def stamp(self, images: Tensor) -> Tensor:
+        """Return the inputs to train on, first dimension that of the labels; most attacks leave them as they are."""
+        return images
 
 
 class ShiftedLabels(LabelAttack):
@@ -62,8 +67,7 @@ class ShiftedLabels(LabelAttack):
 
     name: ClassVar[str] = "shifted-labels"
 
-    @staticmethod
-    def relabel(labels: Tensor, num_classes: int, rng: np.random.Generator) -> Tensor:
+    def relabel(self, labels: Tensor, num_classes: int, rng: np.random.Generator) -> Tensor:
         """Return C - 1 - y."""
         return num_classes - 1 - labels
 
@@ -73,40 +77,65 @@ class RandomLabels(LabelAttack):
 
     name: ClassVar[str] = "random-labels"
 
-    @staticmethod
-    def relabel(labels: Tensor, num_classes: int, rng: np.random.Generator) -> Tensor:
+    def relabel(self, labels: Tensor, num_classes: int, rng: np.random.Generator) -> Tensor:
         """Return labels drawn uniformly."""
         return torch.from_numpy(rng.integers(0, num_classes, tuple(labels.shape))).to(labels.dtype)
 
 
-_ATTACKS: dict[str, type[LabelAttack]] = {cls.name: cls for cls in (ShiftedLabels, RandomLabels)}
-
-
-def training_labels(labels: Tensor, num_classes: int, message: Message, context: Context) -> Tensor:
-    """Return the labels that this node trains on: its own, or an attack's.
+class FlippedLabels(LabelAttack):
+    """Call one class another, and leave the rest alone (Tolpegin et al. 2020).
 
     Parameters
     ----------
-    labels : Tensor, integers in [0, num_classes)
-        The node's labels.
-    num_classes : int
-        C, at least 2.
-    message : Message
-        The server's message, as the training function received it.
-    context : Context
-        The node's context.
-
-    Returns
-    -------
-    Tensor
-        ``labels`` itself on honest nodes.
+    source, target : int
+        Every ``source`` is called ``target``; different classes.
+    **options
+        Those of `Attack`.
     """
-    record = message.content.get(LABEL_RECORD)
-    if not isinstance(record, ConfigRecord):
-        return labels
-    require(num_classes >= 2, "num_classes", num_classes, "at least 2")
-    name = record["attack"]
-    if name not in _ATTACKS:
-        raise ConfigurationError(f"label attack must be one of {', '.join(_ATTACKS)}, got {name!r}")
-    rng = generator(int(str(record["seed"])), str(name), partition=int(str(record["partition"])))
-    return _ATTACKS[str(name)].relabel(labels, num_classes, rng)
+
+    name: ClassVar[str] = "flipped-labels"
+
+    def __init__(self, source: int = 7, target: int = 1, **options: Any) -> None:
+        require(source >= 0, "source", source, "a class, at least 0")
+        require(target >= 0 and target != source, "target", target, f"a class other than source = {source}")
+        super().__init__(**options)
+        self.source = source
+        self.target = target
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """Source and target."""
+        return {"source": self.source, "target": self.target}
+
+    def relabel(self, labels: Tensor, num_classes: int, rng: np.random.Generator) -> Tensor:
+        """Return the labels with ``source`` called ``target``."""
+        for name, value in self.params.items():
+            require(value < num_classes, name, value, f"one of the {num_classes} classes")
+        return torch.where(labels == self.source, self.target, labels)
+
+
+@dataclass(frozen=True)
+class Poison:
+    """What one Byzantine node's training function does to its data; called like a `Relabel`.
+
+    Attributes
+    ----------
+    attack : LabelAttack
+        Whose making it is.
+    seed, partition : int
+        Of its random numbers, the same in every round.
+    """
+
+    attack: LabelAttack
+    seed: int
+    partition: int
+
+    def __call__(self, labels: Tensor, num_classes: int) -> Tensor:
+        """Return the labels to train on."""
+        require(num_classes >= 2, "num_classes", num_classes, "at least 2")
+        rng = generator(self.seed, self.attack.name, partition=self.partition)
+        return self.attack.relabel(labels, num_classes, rng)
+
+    def stamp(self, images: Tensor) -> Tensor:
+        """Return the inputs to train on."""
+        return self.attack.stamp(images)

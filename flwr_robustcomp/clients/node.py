@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
+import math
+
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
 from flwr_robustcomp.errors import ConfigurationError
+from flwr_robustcomp.spans import DELTA_METRIC
 
-__all__ = ["is_training", "only_arrays", "partition_of", "round_of", "seed_of"]
+__all__ = ["is_training", "only_arrays", "partition_of", "round_of", "seed_of", "tell_delta"]
 
 
 def is_training(message: Message) -> bool:
@@ -44,3 +47,16 @@ def partition_of(context: Context) -> int:
 def seed_of(context: Context, default: int | None) -> int:
     """Return the mod's own seed, else the run's ``seed``, else 0."""
     return int(context.run_config.get("seed", 0)) if default is None else default
+
+
+def tell_delta(content: RecordDict, delta: float) -> None:
+    """Put a measured delta into a reply's metrics, or into a MetricRecord of its own; one that is not finite is not told.
+
+    Screening rejects whoever tells a number that is not finite, and a delta is not worth a reply.
+    """
+    if math.isfinite(delta):
+        records = [record for record in content.values() if isinstance(record, MetricRecord)]
+        if not records:
+            records = [MetricRecord()]
+            content["robustcomp.metrics"] = records[0]
+        records[0][DELTA_METRIC] = delta

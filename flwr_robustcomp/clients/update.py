@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -10,12 +11,12 @@ from flwr.app import ArrayRecord
 from torch import Tensor
 
 from flwr_robustcomp import wire
-from flwr_robustcomp.compressors import working_dtype
+from flwr_robustcomp.compressors import Compressor, Payload, working_dtype
 from flwr_robustcomp.compressors.values import as_numpy
 from flwr_robustcomp.errors import ConfigurationError, WireError, require
 from flwr_robustcomp.layout import Layout
 
-__all__ = ["Reply", "check_reply", "dense_update", "with_update"]
+__all__ = ["Reply", "check_reply", "dense_update", "packed_names", "packed_update", "with_update"]
 
 Reply = Literal["weights", "update"]
 """What the training function replies with: its new weights w_local, or the update x itself (a gradient, say)."""
@@ -77,3 +78,20 @@ def with_update(layout: Layout, model: dict[str, Tensor], x: Tensor, aside: dict
     """Write a dense reply that holds x, the inverse of `dense_update`."""
     flat = x if reply == "update" else layout.flatten(model).sub_(x)
     return wire.to_arrays(layout.join(flat, aside))
+
+
+def packed_names(arrays: ArrayRecord, layout: Layout) -> list[str]:
+    """Return the names of the packed Arrays; none if the reply is dense.
+
+    A bfloat16 model that was sent per array by the identity codec looks like a dense reply and is taken for one.
+    """
+    if wire.MODEL_ARRAY in arrays:
+        return [wire.MODEL_ARRAY]
+    names = [slot.name for slot in layout.compressed if slot.name in arrays]
+    return names if any(wire.is_packed(arrays[name]) for name in names) else []
+
+
+def packed_update(arrays: ArrayRecord, names: Sequence[str]) -> tuple[Tensor, list[tuple[Compressor, Payload]]]:
+    """Read Q(x), shape (d,) in working precision, from the named, packed Arrays; and the compressor and payload of each."""
+    packed = [wire.unpack_trusted(arrays[name]) for name in names]
+    return torch.cat([c.decompress(p).reshape(-1).to(working_dtype(p.dtype)) for c, p in packed]), packed

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,28 +13,27 @@ from flwr.clientapp.typing import ClientAppCallable
 from torch import Tensor
 
 from flwr_robustcomp import wire
-from flwr_robustcomp.clients.node import is_training, only_arrays, partition_of, round_of, seed_of
-from flwr_robustcomp.clients.update import Reply, check_reply, dense_update, with_update
-from flwr_robustcomp.compressors import vector_norm, working_dtype
-from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Layout, shared_layout
+from flwr_robustcomp.clients.attack import Attack, Kind
+from flwr_robustcomp.clients.node import only_arrays, partition_of, round_of, seed_of
+from flwr_robustcomp.clients.update import Reply, check_reply, dense_update, packed_names, packed_update, with_update
+from flwr_robustcomp.compressors import vector_norm
+from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, shared_layout
 from flwr_robustcomp.randomness import generator
 
 __all__ = ["UpdateAttack"]
 
 
-class UpdateAttack(ABC):
+class UpdateAttack(Attack, ABC):
     """A mod that replaces the update x of Byzantine nodes by `transform` (x).
 
     Parameters
     ----------
-    partitions : collection of int, optional
-        The partition ids of the Byzantine nodes; None makes every node that runs this app Byzantine.
     reply : {"weights", "update"}
         What the training function replies with, as for `CompressionMod`.
     uncompressed : sequence of str
         As for `CompressionMod`.
-    seed : int, optional
-        Of the attack's random numbers; by default the run config's ``seed``, else 0.
+    **options
+        Those of `Attack`.
 
     Notes
     -----
@@ -45,21 +44,13 @@ class UpdateAttack(ABC):
     in.
     """
 
-    name: ClassVar[str]
+    kind: ClassVar[Kind] = "update"
 
-    def __init__(
-        self,
-        *,
-        partitions: Collection[int] | None = None,
-        reply: Reply = "weights",
-        uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
-        seed: int | None = None,
-    ) -> None:
+    def __init__(self, *, reply: Reply = "weights", uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED, **options: Any) -> None:
         check_reply(reply)
-        self.partitions = partitions
+        super().__init__(**options)
         self.reply = reply
         self.uncompressed = tuple(uncompressed)
-        self.seed = seed
 
     @abstractmethod
     def transform(self, x: Tensor, rng: np.random.Generator) -> Tensor:
@@ -67,18 +58,17 @@ class UpdateAttack(ABC):
 
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         """Let honest nodes pass; transform the update of Byzantine ones, packed or not."""
-        partition = partition_of(context)
-        if not is_training(message) or (self.partitions is not None and partition not in self.partitions):
+        if not self.lies_to(message, context):
             return call_next(message, context)
         _, received = only_arrays(message.content, "the server's message")
-        rng = generator(seed_of(context, self.seed), self.name, round_=round_of(message), partition=partition)
+        rng = generator(seed_of(context, self.seed), self.name, round_=round_of(message), partition=partition_of(context))
         answer = call_next(message, context)
         if answer.has_error():
             return answer
         key, arrays = only_arrays(answer.content, "the reply")
         model = wire.shared_tensors(received)
         layout = shared_layout(model, self.uncompressed)
-        if packed := _packed_names(arrays, layout):
+        if packed := packed_names(arrays, layout):
             x = self._repack(arrays, packed, rng)
             if isinstance(norms := answer.content.get(wire.NORM_RECORD), ConfigRecord):
                 # A liar that wants to be believed reports the norm of what it pretends to have compressed.
@@ -91,21 +81,9 @@ class UpdateAttack(ABC):
 
     def _repack(self, arrays: ArrayRecord, names: Sequence[str], rng: np.random.Generator) -> Tensor:
         """Transform the named, packed Arrays in place; return the transformed vector before it was packed again."""
-        packed = {name: wire.unpack_trusted(arrays[name]) for name in names}
-        parts = [c.decompress(p).reshape(-1).to(working_dtype(p.dtype)) for c, p in packed.values()]
-        x = self.transform(torch.cat(parts), rng)
-        pieces = torch.split(x, [part.numel() for part in parts])
-        for (name, (compressor, payload)), piece in zip(packed.items(), pieces, strict=True):
+        x, packed = packed_update(arrays, names)
+        x = self.transform(x, rng)
+        pieces = torch.split(x, [payload.size for _, payload in packed])
+        for name, (compressor, payload), piece in zip(names, packed, pieces, strict=True):
             arrays[name] = wire.pack(compressor.compress(piece.to(payload.dtype).reshape(payload.shape), rng), compressor)
         return x
-
-
-def _packed_names(arrays: ArrayRecord, layout: Layout) -> list[str]:
-    """Return the names of the packed Arrays; none if the reply is dense.
-
-    A bfloat16 model that was sent per array by the identity codec looks like a dense reply and is taken for one.
-    """
-    if wire.MODEL_ARRAY in arrays:
-        return [wire.MODEL_ARRAY]
-    names = [slot.name for slot in layout.compressed if slot.name in arrays]
-    return names if any(wire.is_packed(arrays[name]) for name in names) else []

@@ -6,11 +6,18 @@
 from __future__ import annotations
 
 from flwr_robustcomp.compressors.base import NORM_ORDERS, Compressor, vector_norm
+from flwr_robustcomp.compressors.cross_polytope import CrossPolytope
+from flwr_robustcomp.compressors.drive import Drive
 from flwr_robustcomp.compressors.identity import Identity
+from flwr_robustcomp.compressors.low_rank import LowRank
 from flwr_robustcomp.compressors.payload import DTYPES, Payload, dtype_name, working_dtype
 from flwr_robustcomp.compressors.qsgd import QSGD
 from flwr_robustcomp.compressors.random_k import RandomK
+from flwr_robustcomp.compressors.rotated_quantizer import RotatedQuantizer
 from flwr_robustcomp.compressors.sign import L1Sign, Sign
+from flwr_robustcomp.compressors.sparse_ternary import SparseTernary
+from flwr_robustcomp.compressors.spherical_net import SphericalNet
+from flwr_robustcomp.compressors.tern_grad import TernGrad
 from flwr_robustcomp.compressors.top_k import TopK
 
 __all__ = [
@@ -19,11 +26,18 @@ __all__ = [
     "NORM_ORDERS",
     "QSGD",
     "Compressor",
+    "CrossPolytope",
+    "Drive",
     "Identity",
     "L1Sign",
+    "LowRank",
     "Payload",
     "RandomK",
+    "RotatedQuantizer",
     "Sign",
+    "SparseTernary",
+    "SphericalNet",
+    "TernGrad",
     "TopK",
     "dtype_name",
     "vector_norm",
@@ -31,11 +45,18 @@ __all__ = [
 ]
 
 COMPRESSORS: dict[str, type[Compressor]] = {
+    "cross-polytope": CrossPolytope,
+    "drive": Drive,
     "identity": Identity,
     "l1-sign": L1Sign,
+    "low-rank": LowRank,
     "qsgd": QSGD,
     "random-k": RandomK,
+    "rotated-quantizer": RotatedQuantizer,
     "sign": Sign,
+    "sparse-ternary": SparseTernary,
+    "spherical-net": SphericalNet,
+    "tern-grad": TernGrad,
     "top-k": TopK,
 }
 """Every compressor by the name that scenarios and the wire use."""

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from flwr_robustcomp.compressors.payload import DTYPES, Payload, working_dtype
+from flwr_robustcomp.compressors.products import dense_products
 from flwr_robustcomp.compressors.values import is_finite
 from flwr_robustcomp.errors import WireError, require
 
@@ -52,6 +54,8 @@ class Compressor(ABC):
         The paper's C_norm (True) or C_normless (False), section 3.
     randomized : bool
         Whether `compress` needs a generator.
+    wants_matrices : bool
+        Whether it is of use on arrays of two dimensions and more only, one by one.
     exact_size : bool
         Whether every body has exactly `body_size` bytes; where an entropy coder decides, that is only the largest size.
     """
@@ -61,6 +65,7 @@ class Compressor(ABC):
     header: ClassVar[str] = "<"
     embeds_norm: ClassVar[bool] = True
     randomized: ClassVar[bool] = False
+    wants_matrices: ClassVar[bool] = False
     exact_size: bool = True
 
     @property
@@ -200,6 +205,11 @@ class Compressor(ABC):
         """Raise ValueError, naming the parameter, if the parameters do not fit arrays of a shape."""
         self.check_size(math.prod(shape))
 
+    def check_shapes(self, shapes: Sequence[Sequence[int]]) -> None:
+        """Raise ValueError if the parameters do not fit the arrays of a model, taken together."""
+        for shape in shapes:
+            self.check_shape(shape)
+
     def check_size(self, d: int) -> None:  # noqa: B027 (most compressors take any size)
         """Raise ValueError, naming the parameter, if vectors of d coordinates are too short for the parameters."""
 
@@ -250,3 +260,27 @@ class Compressor(ABC):
         """
         for payload, weight in zip(payloads, weights, strict=True):
             out.add_(self._decode(payload).to(out.dtype), alpha=weight)
+
+    def inner_products(
+        self, payloads: Sequence[Payload], chosen: npt.NDArray[np.intp] | None = None
+    ) -> npt.NDArray[np.float64]:
+        """Return the inner products <Q_i, Q_j> of packed vectors.
+
+        Parameters
+        ----------
+        payloads : sequence of Payload, m of them
+            All of d coordinates.
+        chosen : numpy.ndarray of int, shape (s,), optional
+            A sketch: only these runs of 64 coordinates count, out of ceil(d / 64), and the result is scaled up by their
+            share. Drawn uniformly without replacement, it is unbiased.
+
+        Returns
+        -------
+        numpy.ndarray, shape (m, m), float64
+            Symmetric.
+
+        Notes
+        -----
+        This dense fall-back decodes blocks of rows; see `products.dense_products`.
+        """
+        return dense_products(self.decompress_rows, payloads, chosen)

@@ -10,11 +10,27 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["accumulate_signs", "pack_bits", "pack_uints", "packed_size", "padding_is_zero", "unpack_bits", "unpack_uints"]
+__all__ = [
+    "accumulate_block_signs",
+    "accumulate_signs",
+    "hamming_distances",
+    "pack_bits",
+    "pack_uints",
+    "packed_size",
+    "padding_is_zero",
+    "unpack_bits",
+    "unpack_uints",
+]
 
 # Bytes of each bitmap that are expanded at a time. m x 128 bytes expand to m x 1024 float32, about 0.8 MB for m = 200: it
 # stays in a core's second-level cache, and 128 measured fastest of 128, 512, 1024 and 4096.
 _BLOCK = 128
+
+# 64-bit words of each bitmap that are compared at a time: m x 512 words, 0.8 MB for m = 200, for the same reason.
+_WORDS = 512
+# Bitmaps that are laid side by side at a time. More would leave the cache, and copy all replies at once; what a thousand nodes
+# cost is measured by benchmarks/load.py.
+_ROWS = 256
 
 
 def packed_size(count: int, width: int = 1) -> int:
@@ -91,9 +107,52 @@ def accumulate_signs(out: npt.NDArray[np.floating], bitmaps: Sequence[bytes], we
     Notes
     -----
     sum_i w_i s_i = 2 sum_i w_i b_i - sum_i w_i with bits b in {0, 1}: one matrix-vector product on bits, taken over blocks of
-    columns so that the expanded bits never leave the cache. Memory: O(m) beyond the packed bits, whatever d.
+    columns so that the expanded bits never leave the cache. Memory beyond the bitmaps: a copy of 256 of them, and a block.
     """
-    rows = np.frombuffer(b"".join(bitmaps), np.uint8).reshape(len(bitmaps), -1)  # (m, ceil(d / 8))
+    for first in range(0, len(bitmaps), _ROWS):
+        _add_signs(out, _rows(bitmaps[first : first + _ROWS]), weights[first : first + _ROWS])
+
+
+def accumulate_block_signs(
+    out: npt.NDArray[np.floating], bitmaps: Sequence[bytes], weights: npt.NDArray[np.floating], sizes: Sequence[int]
+) -> None:
+    """Add sums of packed sign vectors to ``out`` in place, with a weight for each vector and block of coordinates.
+
+    Parameters
+    ----------
+    out : numpy.ndarray, shape (d,), float32 or float64
+        The accumulator.
+    bitmaps : sequence of bytes, m of them
+        As in `accumulate_signs`.
+    weights : numpy.ndarray, shape (m, n)
+        One weight for each bitmap and block.
+    sizes : sequence of int, n of them
+        The blocks' sizes, which add up to d; no block of fewer than eight coordinates spans two bytes, no larger one starts
+        within a byte.
+    """
+    for first in range(0, len(bitmaps), _ROWS):
+        _add_block_signs(out, _rows(bitmaps[first : first + _ROWS]), weights[first : first + _ROWS], sizes)
+
+
+def _add_block_signs(
+    out: npt.NDArray[np.floating], rows: npt.NDArray[np.uint8], weights: npt.NDArray[np.floating], sizes: Sequence[int]
+) -> None:
+    start = 0
+    for size, column in zip(sizes, weights.T, strict=True):
+        block = out[start : start + size]
+        if size >= 8:
+            _add_signs(block, rows[:, start // 8 : packed_size(start + size)], column)
+        else:
+            bits = np.unpackbits(rows[:, start // 8], bitorder="little").reshape(-1, 8)  # (m, 8)
+            block += (column @ (2.0 * bits - 1.0))[start % 8 : start % 8 + size].astype(out.dtype)
+        start += size
+
+
+def _rows(bitmaps: Sequence[bytes]) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(b"".join(bitmaps), np.uint8).reshape(len(bitmaps), -1)  # (m, ceil(d / 8))
+
+
+def _add_signs(out: npt.NDArray[np.floating], rows: npt.NDArray[np.uint8], weights: npt.NDArray[np.floating]) -> None:
     weights = weights.astype(out.dtype, copy=False)
     doubled, total = 2 * weights, weights.sum(dtype=np.float64).astype(out.dtype)
     for start in range(0, rows.shape[1], _BLOCK):
@@ -101,3 +160,36 @@ def accumulate_signs(out: npt.NDArray[np.floating], bitmaps: Sequence[bytes], we
         bits = np.unpackbits(block, axis=1, bitorder="little").astype(out.dtype)  # (m, 8 * _BLOCK)
         target = out[8 * start : 8 * (start + _BLOCK)]
         target += (doubled @ bits)[: target.size] - total
+
+
+def hamming_distances(bitmaps: Sequence[bytes], chosen: npt.NDArray[np.intp] | None = None) -> npt.NDArray[np.int64]:
+    """Count the bits in which any two of m bitmaps of equal length differ.
+
+    Parameters
+    ----------
+    bitmaps : sequence of bytes, m of them
+        Padding bits, equal in all, count for nothing.
+    chosen : numpy.ndarray of int, optional
+        Look at these words of 64 bits only.
+
+    Returns
+    -------
+    numpy.ndarray, shape (m, m), int64
+        Symmetric, zero on the diagonal.
+
+    Notes
+    -----
+    Exclusive or and population count on 64-bit words, over blocks of columns that stay in the cache; m (m - 1) / 2 pairs.
+    Matrix products on expanded bits were measured too: float32 and int8 are no faster, and bfloat16, which is, rounds its sums.
+    """
+    m = len(bitmaps)
+    rows = np.frombuffer(b"".join(bitmaps), np.uint8).reshape(m, -1)
+    words = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 8))).view(np.uint64)  # (m, ceil(bytes / 8))
+    if chosen is not None:
+        words = words[:, chosen]
+    distances = np.zeros((m, m), np.int64)
+    for start in range(0, words.shape[1], _WORDS):
+        block = np.ascontiguousarray(words[:, start : start + _WORDS])
+        for i in range(m - 1):
+            distances[i, i + 1 :] += np.bitwise_count(block[i + 1 :] ^ block[i]).sum(axis=1, dtype=np.int64)
+    return distances + distances.T

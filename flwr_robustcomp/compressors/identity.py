@@ -27,6 +27,11 @@ class Identity(Compressor):
 
     name: ClassVar[str] = "identity"
 
+    @property
+    def unbiased(self) -> bool:
+        """Whether E[Q(x)] = x: yes."""
+        return True
+
     def delta(self, d: int) -> float:
         """Return 1: nothing is lost."""
         return 1.0

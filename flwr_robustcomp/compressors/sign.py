@@ -13,8 +13,16 @@ import torch
 from torch import Tensor
 
 from flwr_robustcomp.compressors.base import Compressor, Scalars
-from flwr_robustcomp.compressors.bits import accumulate_signs, pack_bits, packed_size, padding_is_zero, unpack_bits
+from flwr_robustcomp.compressors.bits import (
+    accumulate_signs,
+    hamming_distances,
+    pack_bits,
+    packed_size,
+    padding_is_zero,
+    unpack_bits,
+)
 from flwr_robustcomp.compressors.payload import DTYPES, Payload
+from flwr_robustcomp.compressors.products import RUN, scale_of
 from flwr_robustcomp.compressors.values import as_numpy, check_scale, is_finite, round_to
 from flwr_robustcomp.errors import WireError
 
@@ -30,6 +38,16 @@ def _signs(payload: Payload) -> Tensor:
     """Return the signs, shape (d,), as -1 and +1 in the payload's dtype."""
     bits = torch.from_numpy(unpack_bits(payload.body, payload.size))
     return bits.to(payload.dtype).mul_(2).sub_(1)
+
+
+def _sign_products(payloads: Sequence[Payload], chosen: npt.NDArray[np.intp] | None) -> npt.NDArray[np.float64]:
+    """Return <s_i, s_j> = d - 2 Hamming(s_i, s_j) of packed signs, shape (m, m), straight from the bits."""
+    if not payloads:
+        return np.zeros((0, 0))
+    d = payloads[0].size
+    counted = d if chosen is None else int(np.minimum(RUN, d - RUN * chosen).sum())
+    products = counted - 2.0 * hamming_distances([p.body for p in payloads], chosen)
+    return np.asarray(products * scale_of(d, chosen), np.float64)
 
 
 def _check_padding(payload: Payload) -> None:
@@ -90,6 +108,12 @@ class Sign(Compressor):
         """Add weighted signs straight from the bits; see `bits.accumulate_signs`."""
         if payloads:
             accumulate_signs(out.numpy(), [p.body for p in payloads], np.asarray(weights, np.float64))
+
+    def inner_products(
+        self, payloads: Sequence[Payload], chosen: npt.NDArray[np.intp] | None = None
+    ) -> npt.NDArray[np.float64]:
+        """Return d - 2 Hamming distances, straight from the bits."""
+        return _sign_products(payloads, chosen)
 
     def compress_rows(self, x: Tensor, rngs: Sequence[np.random.Generator | None]) -> list[Payload]:
         """Compress k tensors with one pass over the matrix."""
@@ -163,6 +187,13 @@ class L1Sign(Compressor):
         if payloads:
             scaled = np.array([w * p.scalars[0] for w, p in zip(weights, payloads, strict=True)], np.float64)
             accumulate_signs(out.numpy(), [p.body for p in payloads], scaled)
+
+    def inner_products(
+        self, payloads: Sequence[Payload], chosen: npt.NDArray[np.intp] | None = None
+    ) -> npt.NDArray[np.float64]:
+        """Return s_i s_j (d - 2 Hamming distances), straight from the bits."""
+        scales = np.array([float(p.scalars[0]) for p in payloads])
+        return np.outer(scales, scales) * _sign_products(payloads, chosen)
 
     def compress_rows(self, x: Tensor, rngs: Sequence[np.random.Generator | None]) -> list[Payload]:
         """Compress k tensors with one pass over the matrix."""

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import math
 
+from flwr_robustcomp.compressors.base import Compressor
 from flwr_robustcomp.errors import require
 
-__all__ = ["check_sparsity", "kept_of", "require_fits"]
+__all__ = ["check_sparsity", "check_values", "kept_of", "require_fits"]
+
+
+def check_values(values: object) -> None:
+    """Raise unless the kept entries can go through it: a compressor of vectors that sees no round and no shape."""
+    simple = isinstance(values, Compressor) and not values.wants_matrices and values.codec == values.name
+    require(simple, "values", values, "a Compressor that is not composed itself")
 
 
 def check_sparsity(k: int | None, ratio: float | None) -> None:

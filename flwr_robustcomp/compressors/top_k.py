@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from flwr_robustcomp.compressors.base import Compressor, Scalars, vector_norm
-from flwr_robustcomp.compressors.bits import (
-    pack_bits,
-    pack_uints,
-    packed_size,
-    padding_is_zero,
-    unpack_bits,
-    unpack_uints,
-)
+from flwr_robustcomp.compressors.base import Compressor, Scalars
+from flwr_robustcomp.compressors.identity import Identity
+from flwr_robustcomp.compressors.nested import nest, nested_compressor, unnest
 from flwr_robustcomp.compressors.payload import Payload
-from flwr_robustcomp.compressors.sparsity import check_sparsity, kept_of, require_fits
-from flwr_robustcomp.compressors.values import check_finite, values_from_bytes, values_to_bytes
+from flwr_robustcomp.compressors.positions import Coding, check_coding, largest_size, read_positions, write_positions
+from flwr_robustcomp.compressors.selection import largest_entries
+from flwr_robustcomp.compressors.sparsity import check_sparsity, check_values, kept_of, require_fits
+from flwr_robustcomp.compressors.values import as_numpy
 from flwr_robustcomp.errors import WireError
 
 __all__ = ["TopK"]
+
+_LENGTH = struct.Struct("<I")
+_CODINGS: dict[bool, Coding] = {False: "fixed", True: "entropy"}
 
 
 @dataclass(frozen=True)
@@ -38,112 +39,161 @@ class TopK(Compressor):
         Number of entries kept, in [1, d].
     ratio : float, optional
         Share of entries kept, in (0, 1], rounded up. Exactly one of ``k`` and ``ratio`` is given.
+    values : Compressor
+        What the kept entries go through, as they are by default.
+    coding : {"entropy", "fixed"}
+        Positions near log2 C(d, k) bits, or in a form of known size that is faster to write and to read.
 
     Notes
     -----
-    delta = k/d for every x (Stich et al. 2018, Lemma A.1). C_norm: the kept values carry the norm implicitly (section 3).
+    delta = k/d for every x (Stich et al. 2018, Lemma A.1), times the delta of ``values`` on k entries: with x_S the kept part,
+    Q(x) lies in the same k places and ||Q(x) - x||^2 = ||x - x_S||^2 + ||Q(x_S) - x_S||^2 <= ||x||^2 - delta_values ||x_S||^2.
+    C_norm as far as ``values`` is: the kept entries carry the norm implicitly (section 3).
 
-    Wire: k, then the positions (a bitmap of d bits or k numbers of ceil(log2 d) bits, whichever is smaller for this k and d),
-    then k values in the model's dtype, both by ascending position. The decoder enforces the configured k, ascending distinct
-    positions below d, zero padding and finite values; every such vector has at most k entries and is therefore Q of itself.
+    Wire: k and the coding; the length of the positions, only if composed; the positions; the header and body of ``values`` on
+    the k entries by ascending position. The codec is ``top-k``, or ``top-k+`` and that of ``values``. The
+    decoder enforces the configured k and coding, canonical positions, and what ``values`` enforces; such a vector has at most k
+    entries and is therefore Q of itself.
     """
 
     k: int | None = None
     ratio: float | None = None
+    values: Compressor = field(default_factory=Identity)
+    coding: Coding = "entropy"
 
     name: ClassVar[str] = "top-k"
-    header: ClassVar[str] = "<I"
+    version: ClassVar[int] = 2
+    header: ClassVar[str] = "<IB"
 
     def __post_init__(self) -> None:
         check_sparsity(self.k, self.ratio)
+        check_values(self.values)
+        check_coding(self.coding)
+
+    @property
+    def codec(self) -> str:
+        """``top-k``, or ``top-k+`` and the codec of ``values``."""
+        return f"{self.name}+{self.values.codec}" if self._composed else self.name
+
+    @property
+    def randomized(self) -> bool:  # type: ignore[override]
+        """Whether ``values`` draws."""
+        return self.values.randomized
+
+    @property
+    def embeds_norm(self) -> bool:  # type: ignore[override]
+        """Whether ``values`` does."""
+        return self.values.embeds_norm
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether the delta of ``values`` is."""
+        return self.values.pointwise
+
+    @property
+    def exact_size(self) -> bool:  # type: ignore[override]
+        """Whether bodies have one size: in the fixed form, if those of ``values`` have."""
+        return self.coding == "fixed" and self.values.exact_size
 
     @classmethod
-    def from_scalars(cls, scalars: Scalars) -> TopK:
-        """Read k."""
-        return cls(k=int(scalars[0]))
+    def from_payload(cls, scalars: Scalars, body: bytes, inner: Sequence[type[Compressor]]) -> TopK:
+        """Read k and the coding, and the parameters of ``values`` behind the positions."""
+        k, coding = int(scalars[0]), _CODINGS[bool(scalars[1])]
+        if not inner:
+            return cls(k=k, coding=coding)
+        if len(body) < _LENGTH.size:
+            raise WireError("truncated positions")
+        start = _LENGTH.size + int(_LENGTH.unpack_from(body)[0])
+        return cls(k=k, values=nested_compressor(body[start:], inner), coding=coding)
 
-    def delta(self, d: int) -> float:
-        """Return k/d, for every x."""
-        return self.kept(d) / d
+    @property
+    def _composed(self) -> bool:
+        return not isinstance(self.values, Identity)
+
+    def for_round(self, round_: int) -> TopK:
+        """Return this compressor with the ``values`` of a round."""
+        values = self.values.for_round(round_)
+        return self if values is self.values else TopK(self.k, self.ratio, values, self.coding)
+
+    def delta(self, d: int) -> float | None:
+        """Return k/d times the delta of ``values`` on k entries."""
+        k = self.kept(d)
+        inner = self.values.delta(k)
+        return None if inner is None else k / d * inner
 
     def kept(self, d: int) -> int:
         """Return k for vectors of d coordinates."""
         return kept_of(self.k, self.ratio, d)
 
     def check_size(self, d: int) -> None:
-        """Ask for d >= k."""
+        """Ask for d >= k, and for enough kept entries for ``values``."""
         require_fits(self.k, d)
+        self.values.check_size(self.kept(d))
 
     def body_size(self, d: int, dtype: torch.dtype) -> int:
         """Return the bytes of positions and values."""
-        return self._position_size(d) + self.kept(d) * dtype.itemsize
+        k = self.kept(d)
+        length = _LENGTH.size if self._composed else 0
+        return length + largest_size(k, d, self.coding) + self.values.encoded_size(k, dtype)
 
     def check(self, payload: Payload) -> None:
-        """Ask for the configured k, canonical positions and finite values."""
-        d, k = payload.size, self.kept(payload.size)
-        if payload.scalars[0] != k:
-            raise WireError(f"k must be {k}, as configured, got {payload.scalars[0]}")
-        bits = d if self._bitmap(d) else k * _width(d)
-        if not padding_is_zero(payload.body[: self._position_size(d)], bits):
-            raise WireError("padding bits must be zero")
-        positions = self._positions(payload)
-        if positions.size != k or positions[-1] >= d or bool((np.diff(positions) <= 0).any()):
-            raise WireError(f"positions must be {k} ascending distinct numbers below {d}")
-        check_finite(self._values(payload))
+        """Ask for the configured k and coding, canonical positions and admissible values."""
+        wanted = (self.kept(payload.size), int(self.coding == "entropy"))
+        if payload.scalars != wanted:
+            raise WireError(f"k and coding must be {wanted}, as configured, got {payload.scalars}")
+        self._positions(payload)
+        self.values.check(self._inner(payload))
 
     def norm(self, payload: Payload, order: float = 2) -> float:
         """Return ||Q(x)||_q from the k values alone."""
-        return vector_norm(self._values(payload), order)
+        return self.values.norm(self._inner(payload), order)
 
     def norm_bounds(self, payload: Payload, order: float = 2) -> tuple[float, float]:
         """Return the bounds that follow from no dropped entry being larger than the smallest kept one."""
-        kept = self.norm(payload, order)
+        low, high = self.values.norm_bounds(self._inner(payload), order)
         if order == math.inf:
-            return kept, kept
-        dropped = payload.size - self.kept(payload.size)
-        smallest = float(self._values(payload).abs().min())
-        return kept, float((kept**order + dropped * smallest**order) ** (1.0 / order))
+            return low, high
+        k = self.kept(payload.size)
+        if isinstance(self.values, Identity):
+            smallest = float(self.values.decompress(self._inner(payload)).abs().min())
+        else:
+            smallest = high / k ** (1.0 / order)  # the smallest of k entries is at most their mean in the norm's sense
+        return low, float((high**order + (payload.size - k) * smallest**order) ** (1.0 / order))
 
     def accumulate(self, out: Tensor, payloads: Sequence[Payload], weights: Sequence[float]) -> None:
         """Add k entries for each payload; nothing becomes dense."""
         for payload, weight in zip(payloads, weights, strict=True):
-            positions = torch.from_numpy(self._positions(payload))
-            out.index_add_(0, positions, self._values(payload).to(out.dtype), alpha=weight)
+            entries = torch.zeros(self.kept(payload.size), dtype=out.dtype)
+            self.values.accumulate(entries, [self._inner(payload)], [weight])
+            out.index_add_(0, torch.from_numpy(self._positions(payload)), entries)
 
     def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
         d, k = flat.numel(), self.kept(flat.numel())
-        positions = torch.topk(flat.abs(), k, sorted=False).indices.sort().values
-        index = positions.numpy()
-        if self._bitmap(d):
-            mask = np.zeros(d, np.bool_)
-            mask[index] = True
-            packed = pack_bits(mask)
-        else:
-            packed = pack_uints(index.astype(np.uint32), _width(d))
-        return (k,), packed + values_to_bytes(flat[positions])
+        index = largest_entries(as_numpy(flat), k)
+        positions = write_positions(index, d, self.coding)
+        values = nest(self.values.compress(flat[torch.from_numpy(index)], rng), self.values)
+        length = _LENGTH.pack(len(positions)) if self._composed else b""
+        return (k, int(self.coding == "entropy")), length + positions + values
 
     def _decode(self, payload: Payload) -> Tensor:
         out = torch.zeros(payload.size, dtype=payload.dtype)
-        out[torch.from_numpy(self._positions(payload))] = self._values(payload)
+        out[torch.from_numpy(self._positions(payload))] = self.values.decompress(self._inner(payload))
         return out
 
-    def _bitmap(self, d: int) -> bool:
-        return d <= self.kept(d) * _width(d)
+    def _positions(self, payload: Payload) -> npt.NDArray[np.int64]:
+        start, stop = self._span(payload)
+        return read_positions(payload.body[start:stop], self.kept(payload.size), payload.size, self.coding)
 
-    def _position_size(self, d: int) -> int:
-        return packed_size(d) if self._bitmap(d) else packed_size(self.kept(d), _width(d))
+    def _inner(self, payload: Payload) -> Payload:
+        """Return the payload of the k kept entries."""
+        _, stop = self._span(payload)
+        return unnest(payload.body[stop:], self.values, (self.kept(payload.size),), payload.dtype)
 
-    def _positions(self, payload: Payload) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        d = payload.size
-        packed = payload.body[: self._position_size(d)]
-        if self._bitmap(d):
-            return np.flatnonzero(unpack_bits(packed, d))
-        return unpack_uints(packed, self.kept(d), _width(d)).astype(np.int64)
-
-    def _values(self, payload: Payload) -> Tensor:
-        return values_from_bytes(payload.body[self._position_size(payload.size) :], payload.dtype)
-
-
-def _width(d: int) -> int:
-    """Bits of a position below d."""
-    return max(1, (d - 1).bit_length())
+    def _span(self, payload: Payload) -> tuple[int, int]:
+        """Return where in the body the positions start and stop."""
+        k = self.kept(payload.size)
+        if not self._composed:
+            return 0, max(0, len(payload.body) - self.values.encoded_size(k, payload.dtype))
+        if len(payload.body) < _LENGTH.size:
+            raise WireError("truncated positions")
+        return _LENGTH.size, _LENGTH.size + int(_LENGTH.unpack_from(payload.body)[0])

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp.typing import ClientAppCallable, Mod
 from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import Strategy
 
 from flwr_robustcomp import wire
-from flwr_robustcomp.clients import training_labels
+from flwr_robustcomp.checkpoints import Checkpointed
+from flwr_robustcomp.clients import poison_of
 from flwr_robustcomp.clients.node import round_of
+from flwr_robustcomp.simulations.attacks.colluding_grid import ColludingGrid
 from flwr_robustcomp.simulations.batch import BatchClientApp, train_batch
+from flwr_robustcomp.simulations.problems import StampedProblem, true_labels
 from flwr_robustcomp.simulations.record import Recorder, RoundRecord
-from flwr_robustcomp.simulations.setup import make_strategy, setup_of
+from flwr_robustcomp.simulations.setup import byzantine_partitions, make_strategy, setup_of
+from flwr_robustcomp.strategies import NormThreshold, RobustCompressed
+from flwr_robustcomp.strategies.norm_filter import trim_count
 
 __all__ = ["CLIENT_APP", "client_app", "serve", "server_app"]
 
@@ -33,6 +40,9 @@ def _call_mod(mod: Mod, call_next: ClientAppCallable, message: Message, context:
     return mod(message, context, call_next)
 
 
+_TRIMMING = (NormThreshold, RobustCompressed)
+"""The strategies whose trim an adversary who stays under the threshold has to know."""
+
 client_app = BatchClientApp(train_batch)
 server_app = ServerApp()
 
@@ -44,25 +54,29 @@ def train(message: Message, context: Context) -> Message:
     partition = int(context.node_config["partition-id"])
     record = message.content["arrays"]
     model = wire.shared_tensors(record) if isinstance(record, ArrayRecord) else {}
-    found = problem.train(
-        partition, model, lambda labels, classes: training_labels(labels, classes, message, context), round_of(message)
-    )
+    found = problem.train(partition, model, poison_of(message) or true_labels, round_of(message))
     metrics = MetricRecord({"num-examples": problem.num_examples(partition)})
     return Message(RecordDict({"arrays": wire.to_arrays(found), "metrics": metrics}), reply_to=message)
 
 
 @server_app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run the run config's scenario; with ``record`` set to a path, write the record of every round there."""
-    path = str(context.run_config.get("record", ""))
+    """Run the run config's scenario.
+
+    With ``record`` set to a path, the record of every round is written there; with ``checkpoint`` set to a folder, the run is
+    kept there and goes on from there.
+    """
+    path, checkpoint = (str(context.run_config.get(key, "")) for key in ("record", "checkpoint"))
     if not path:
-        serve(grid, context, lambda record: None)
+        serve(grid, context, lambda record: None, checkpoint=checkpoint or None)
         return
     with Recorder(Path(path)) as recorder:
-        serve(grid, context, recorder)
+        serve(grid, context, recorder, checkpoint=checkpoint or None)
 
 
-def serve(grid: Grid, context: Context, observe: Callable[[RoundRecord], None]) -> None:
+def serve(
+    grid: Grid, context: Context, observe: Callable[[RoundRecord], None], *, checkpoint: str | Path | None = None
+) -> None:
     """Run a scenario on a grid.
 
     Parameters
@@ -73,13 +87,34 @@ def serve(grid: Grid, context: Context, observe: Callable[[RoundRecord], None]) 
         With the scenario in its run config.
     observe : callable
         Called with the record of every round as it ends, round 0 (the initial model) included.
+    checkpoint : str or Path, optional
+        Folder to go on from and to keep the run in, ``context.state`` included.
+
+    Raises
+    ------
+    ConfigurationError
+        If the folder holds another scenario's run.
     """
     setup = setup_of(context.run_config)
     strategy = make_strategy(setup.scenario)
     partition_of: dict[int, int] = getattr(grid, "partition_of", {})
+    liars = byzantine_partitions(setup.scenario)
+    if setup.collusion is not None:
+        grid = ColludingGrid(
+            grid,
+            setup.collusion,
+            adversary=setup.scenario.adversary,
+            trim=trim_count(strategy.trim, setup.scenario.nodes) if isinstance(strategy, _TRIMMING) else None,
+            norm_order=strategy.norm_order if isinstance(strategy, NormThreshold) else 2,
+            reply=setup.problem.reply,
+            seed=setup.scenario.seed,
+        )
 
     def evaluate(server_round: int, arrays: ArrayRecord) -> MetricRecord:
-        metrics = setup.problem.evaluate(wire.shared_tensors(arrays))
+        model = wire.shared_tensors(arrays)
+        metrics = setup.problem.evaluate(model)
+        if setup.backdoor is not None and isinstance(setup.problem, StampedProblem):
+            metrics["backdoor"] = setup.problem.backdoor(model, setup.backdoor.size, setup.backdoor.target)
         record: RoundRecord = {"round": server_round, **metrics}
         reports = strategy.reports
         if reports and reports[-1].round_ == server_round:
@@ -91,8 +126,23 @@ def serve(grid: Grid, context: Context, observe: Callable[[RoundRecord], None]) 
                 "threshold": report.threshold,
                 "bytes": report.bytes_received,
                 "skipped": report.skipped,
+                "delta": report.delta,
             }
+            if report.norms and partition_of:  # who lies is known by partition only
+                record["norms"] = _by_honesty({partition_of[n]: norm for n, norm in report.norms.items()}, liars)
         observe(record)
         return MetricRecord(dict(metrics))
 
-    strategy.start(grid, wire.to_arrays(setup.problem.initial()), num_rounds=setup.scenario.rounds, evaluate_fn=evaluate)
+    runner: Strategy = strategy
+    if checkpoint is not None:
+        runner = Checkpointed(strategy, checkpoint, run=setup.scenario.key, app_state=context.state)
+    runner.start(grid, wire.to_arrays(setup.problem.initial()), num_rounds=setup.scenario.rounds, evaluate_fn=evaluate)
+
+
+def _by_honesty(norms: dict[int, float], liars: Collection[int]) -> dict[str, list[float]]:
+    """Return smallest, median and largest norm of the honest and of the Byzantine partitions, where there are any."""
+    groups = {
+        "honest": [norm for partition, norm in norms.items() if partition not in liars],
+        "byzantine": [norm for partition, norm in norms.items() if partition in liars],
+    }
+    return {name: [min(of), statistics.median(of), max(of)] for name, of in groups.items() if of}

@@ -9,6 +9,7 @@ problem computes gradients one by one, to rounding where it stacks them (tests h
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,11 +18,10 @@ import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord
 from flwr.clientapp import ClientApp
-from flwr.clientapp.typing import Mod
 from torch import Tensor
 
 from flwr_robustcomp import wire
-from flwr_robustcomp.clients import ClientMomentum, CompressionMod, LabelAttack, UpdateAttack
+from flwr_robustcomp.clients import ClientMomentum, CompressionMod, LabelAttack, Poison, UpdateAttack
 from flwr_robustcomp.clients.client_momentum import MOMENTUM_RECORD, load_momentum, momentum_record, momentum_step
 from flwr_robustcomp.clients.error_feedback import RESIDUAL_RECORD, load_residual, residual_record
 from flwr_robustcomp.clients.node import is_training, round_of
@@ -30,9 +30,10 @@ from flwr_robustcomp.compressors.values import is_finite
 from flwr_robustcomp.flower import quick_reply
 from flwr_robustcomp.layout import Layout, shared_layout
 from flwr_robustcomp.randomness import generator
-from flwr_robustcomp.simulations.problems import BatchedProblem, Relabel
+from flwr_robustcomp.simulations.attacks.accomplice import Accomplice, mark
+from flwr_robustcomp.simulations.problems import BatchedProblem, Relabel, true_labels
 from flwr_robustcomp.simulations.setup import Setup, setup_of
-from flwr_robustcomp.spans import compress_rows, decompress_rows
+from flwr_robustcomp.spans import DELTA_METRIC, compress_rows, decompress_rows, measured_deltas
 
 __all__ = ["Batch", "BatchClientApp", "train_batch"]
 
@@ -54,10 +55,6 @@ class BatchClientApp(ClientApp):
     def __init__(self, batch: Batch) -> None:
         super().__init__()
         self.batch = batch
-
-
-def _true_labels(labels: Tensor, num_classes: int) -> Tensor:
-    return labels
 
 
 def train_batch(messages: Sequence[Message], contexts: Sequence[Context]) -> list[Message] | None:
@@ -85,7 +82,7 @@ def train_batch(messages: Sequence[Message], contexts: Sequence[Context]) -> lis
             return None
         replies += answered[0]
         states += answered[1]
-    # Only now: where a later chunk needs the one-by-one path, that path must find every node as it was.
+    # Only now: a batch that raises or gives up is asked again one by one, and no update may count twice (docs/adr/0004).
     for context, kept in zip(contexts, states, strict=True):
         context.state.update(kept)
     return replies
@@ -100,7 +97,7 @@ class _Mods:
     """The scenario's mods, by what they do."""
 
     compression: CompressionMod
-    attack: UpdateAttack | LabelAttack | None
+    attack: UpdateAttack | LabelAttack | Accomplice | None
     momentum: ClientMomentum | None
 
 
@@ -117,14 +114,14 @@ def _answer(
     compression, attack = mods.compression, mods.attack
     partitions = [int(context.node_config["partition-id"]) for context in contexts]
     states: list[_States] = [{} for _ in contexts]
-    rows = _gradients(setup, mods, model, layout, partitions)  # (k, d)
+    rows = _gradients(setup, mods, model, layout, partitions, server_round)  # (k, d)
     if mods.momentum is not None:
         for row, context, kept in zip(rows, contexts, states, strict=True):
             row.copy_(momentum_step(row, load_momentum(context.state, row), mods.momentum.beta))
             kept[MOMENTUM_RECORD] = momentum_record(row)
     if isinstance(attack, UpdateAttack):
         for row, partition in zip(rows, partitions, strict=True):
-            if attack.partitions is None or partition in attack.partitions:
+            if attack.lies(partition, server_round, seed):
                 row.copy_(attack.transform(row, generator(seed, attack.name, round_=server_round, partition=partition)))
     if not is_finite(rows):
         return None
@@ -139,13 +136,17 @@ def _answer(
         rngs = [generator(seed, "compress", round_=server_round, partition=partition) for partition in partitions]
     spans = layout.spans(compression.granularity)
     payloads = compress_rows(rows, spans, compressor, rngs)  # k lists, one payload for each span
-    if compression.error_feedback:
+    deltas = [math.nan] * len(partitions)
+    if compression.error_feedback or compression.report_delta:
         residuals = rows - decompress_rows(payloads, spans, compressor, rows.dtype)
-        for residual, kept in zip(residuals, states, strict=True):
-            kept[RESIDUAL_RECORD] = residual_record(residual)
+        if compression.error_feedback:
+            for residual, kept in zip(residuals, states, strict=True):
+                kept[RESIDUAL_RECORD] = residual_record(residual)
+        if compression.report_delta:
+            deltas = measured_deltas(rows, residuals)
 
     now, replies = time.time(), []
-    for message, partition, packed, row in zip(messages, partitions, payloads, rows, strict=True):
+    for message, partition, packed, row, delta in zip(messages, partitions, payloads, rows, deltas, strict=True):
         norms = None
         if (order := compression.report_norm) is not None:
             norms = ConfigRecord({wire.norm_key(order): vector_norm(row, order)})
@@ -154,14 +155,20 @@ def _answer(
             for span, payload in zip(spans, packed, strict=True)
         }
         metrics = _metrics(setup.problem.num_examples(partition))
-        replies.append(quick_reply(message, arrays, metrics, norms, now, norm_record=wire.NORM_RECORD))
+        told = {DELTA_METRIC: delta} if math.isfinite(delta) else None
+        reply = quick_reply(message, arrays, metrics, norms, now, norm_record=wire.NORM_RECORD, more=told)
+        if isinstance(attack, Accomplice) and attack.lies(partition, server_round, seed):
+            mark(reply, partition)
+        replies.append(reply)
     return replies, states
 
 
-def _gradients(setup: Setup, mods: _Mods, model: dict[str, Tensor], layout: Layout, partitions: Sequence[int]) -> Tensor:
+def _gradients(
+    setup: Setup, mods: _Mods, model: dict[str, Tensor], layout: Layout, partitions: Sequence[int], server_round: int
+) -> Tensor:
     """Return the gradients of nodes as rows, shape (k, d)."""
     problem = setup.problem
-    relabels = [_relabel(mods.attack, setup.scenario.seed, partition) for partition in partitions]
+    relabels = [_relabel(mods.attack, setup.scenario.seed, partition, server_round) for partition in partitions]
     if isinstance(problem, BatchedProblem) and len(partitions) > 1:
         stacked = problem.gradients(partitions, model, relabels)
         return torch.cat([stacked[slot.name].reshape(len(partitions), -1) for slot in layout.compressed], dim=1)
@@ -180,28 +187,20 @@ def _metrics(num_examples: int) -> MetricRecord:
 
 def _mods(setup: Setup) -> _Mods | None:
     """Return the scenario's mods if the compression has the last word, as it has in the paper's section 4."""
-    match setup.mods:
-        case [CompressionMod() as compression, *rest]:
-            return _mods_behind(compression, rest)
-        case _:
-            return None
-
-
-def _mods_behind(compression: CompressionMod, rest: list[Mod]) -> _Mods | None:
-    momentum: ClientMomentum | None = None
-    if rest and isinstance(rest[-1], ClientMomentum):
-        momentum = rest[-1]
-        rest = rest[:-1]
-    match rest:
-        case []:
+    last = setup.mods[-1]
+    momentum = last if isinstance(last, ClientMomentum) else None
+    match [mod for mod in setup.mods if mod is not momentum]:
+        case [CompressionMod() as compression]:
             return _Mods(compression, None, momentum)
-        case [(UpdateAttack() | LabelAttack()) as attack]:
+        case [CompressionMod() as compression, (UpdateAttack() | LabelAttack()) as attack]:
+            return _Mods(compression, attack, momentum)
+        case [Accomplice() as attack, CompressionMod() as compression]:
             return _Mods(compression, attack, momentum)
         case _:
             return None
 
 
-def _relabel(attack: object, seed: int, partition: int) -> Relabel:
-    if not isinstance(attack, LabelAttack) or (attack.partitions is not None and partition not in attack.partitions):
-        return _true_labels
-    return lambda labels, classes: attack.relabel(labels, classes, generator(seed, attack.name, partition=partition))
+def _relabel(attack: object, seed: int, partition: int, round_: int) -> Relabel:
+    if isinstance(attack, LabelAttack) and attack.lies(partition, round_, seed):
+        return Poison(attack, seed, partition)
+    return true_labels

@@ -11,7 +11,7 @@ from flwr_robustcomp.simulations.plots import Line, Panel, draw
 from flwr_robustcomp.simulations.setup import make_problem
 from flwr_robustcomp.simulations.suite import NO_ATTACK, Suite, SuiteCell
 from flwr_robustcomp.simulations.summary import Row, curves_of, headline, summarize
-from flwr_robustcomp.simulations.sweep import Curves, run_cells
+from flwr_robustcomp.simulations.sweep import Curves, Observe, run_cells
 
 __all__ = ["Finding", "compare"]
 
@@ -48,6 +48,7 @@ def compare(
     jobs: int,
     ray_address: str | None = None,
     advance: Callable[[int], None] = lambda rounds: None,
+    observe: Observe = lambda key, record: None,
 ) -> list[Finding]:
     """Run all cells of all suites together, and make each suite's table and picture.
 
@@ -63,6 +64,8 @@ def compare(
         Of an existing cluster.
     advance : callable
         Called with the number of rounds just finished.
+    observe : callable
+        Called with the key of a cell and the record of each of its rounds.
     """
     cells = {name: suite.cells() for name, suite in suites.items()}
     curves = run_cells(
@@ -71,6 +74,7 @@ def compare(
         jobs=jobs,
         ray_address=ray_address,
         advance=advance,
+        observe=observe,
     )
     return [_finding(name, suite, cells[name], curves, out) for name, suite in suites.items()]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from flwr_robustcomp.flower import envelope
@@ -54,6 +54,14 @@ class InProcessGrid(LocalGrid):
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Push, then pull."""
         return self.pull_messages(self.push_messages(messages))
+
+    def node_states(self) -> dict[int, RecordDict]:
+        """Return `Context.state` of every node by its id."""
+        return self._shard.states()
+
+    def restore_node_states(self, states: Mapping[int, RecordDict]) -> None:
+        """Put states in the place of the nodes' own; a node without one is as new."""
+        self._shard.restore(states)
 
     def close(self) -> None:
         """Forget replies that nobody pulled."""

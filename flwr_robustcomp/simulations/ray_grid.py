@@ -7,7 +7,7 @@ import copy
 import gc
 import pickle
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flwr.app import Error, Message, RecordDict
@@ -44,6 +44,12 @@ class _ShardActor:
     def handle(self, content: Parcel, batch: bytes) -> Parcel:
         shared = unseal(content)
         return seal(self._shard.handle_all([addressed(shared, metadata) for metadata in pickle.loads(batch)]))
+
+    def states(self) -> Parcel:
+        return seal(self._shard.states())
+
+    def restore(self, states: Parcel) -> None:
+        self._shard.restore(unseal(states))
 
 
 class RayGrid(LocalGrid):
@@ -137,6 +143,22 @@ class RayGrid(LocalGrid):
         ids = list(self.push_messages(messages))
         self._collect(ids, timeout=timeout)
         return self.pull_messages(ids)
+
+    def node_states(self) -> dict[int, RecordDict]:
+        """Return `Context.state` of every node by its id; nodes whose actor has died have lost theirs and are left out."""
+        states: dict[int, RecordDict] = {}
+        for reference in [actor.states.remote() for actor in self._actors]:
+            with contextlib.suppress(self._ray.exceptions.RayActorError):
+                states |= unseal(self._ray.get(reference))
+        return states
+
+    def restore_node_states(self, states: Mapping[int, RecordDict]) -> None:
+        """Put states in the place of the nodes' own; a node without one is as new."""
+        by_actor: list[dict[int, RecordDict]] = [{} for _ in self._actors]
+        for node, state in states.items():
+            if node in self.partition_of:
+                by_actor[self.partition_of[node] % len(self._actors)][node] = state
+        self._ray.get([actor.restore.remote(seal(own)) for actor, own in zip(self._actors, by_actor, strict=True)])
 
     def close(self) -> None:
         """Stop the actors, and Ray if it was started here."""

@@ -13,8 +13,11 @@ from flwr_robustcomp.errors import ConfigurationError
 __all__ = ["Recorder", "RoundRecord", "read_records"]
 
 RoundRecord = dict[str, Any]
-"""``round``, the problem's metrics and, from round 1, ``kept``, ``trimmed``, ``rejected``, ``threshold``, ``bytes`` and
-``skipped``."""
+"""``round``, the problem's metrics and, from round 1, ``kept``, ``trimmed``, ``rejected``, ``threshold``, ``bytes``,
+``skipped``, ``delta`` and, where norms were computed, ``norms``: smallest, median and largest of the ``honest`` and of the
+``byzantine``.
+
+All of it follows from the scenario; what depends on the machine stands in files of its own (`cost`, `provenance`)."""
 
 
 class Recorder:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, get_args
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+from flwr.app import ConfigRecord, RecordDict
 
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.flower import server_context
@@ -20,6 +24,8 @@ __all__ = ["Engine", "quiet_flower", "run_scenario"]
 
 Engine = Literal["inprocess", "ray"]
 
+_RECORDS = "robustcomp.records"
+
 
 def run_scenario(
     scenario: Scenario,
@@ -28,6 +34,7 @@ def run_scenario(
     observe: Callable[[RoundRecord], None] | None = None,
     num_workers: int | None = None,
     ray_address: str | None = None,
+    checkpoint: str | Path | None = None,
 ) -> list[RoundRecord]:
     """Run a scenario.
 
@@ -43,17 +50,26 @@ def run_scenario(
         Ray actors; by default one a core.
     ray_address : str, optional
         Of an existing Ray cluster.
+    checkpoint : str or Path, optional
+        Folder in which the run is kept after every round, and from which it goes on if it is there, on either engine.
 
     Returns
     -------
     list of RoundRecord
-        Rounds 0 to T.
+        Rounds 0 to T, those before the checkpoint included; ``observe`` has not seen those again.
+
+    Raises
+    ------
+    ConfigurationError
+        If the folder holds the run of another scenario.
     """
     require(engine in get_args(Engine), "engine", engine, f"one of {', '.join(get_args(Engine))}")
     records: list[RoundRecord] = []
 
     def keep(record: RoundRecord) -> None:
         records.append(record)
+        if checkpoint is not None:
+            _note(context.state, record)
         if observe is not None:
             observe(record)
 
@@ -64,8 +80,20 @@ def run_scenario(
     else:
         grid = InProcessGrid(CLIENT_APP, scenario.nodes, run_config=config)
     with grid:
-        serve(grid, server_context(grid.run.run_id, grid.run_config), keep)
-    return records
+        context = server_context(grid.run.run_id, grid.run_config)
+        serve(grid, context, keep, checkpoint=checkpoint)
+    return records if checkpoint is None else [json.loads(line) for line in _lines(context.state)]
+
+
+def _note(state: RecordDict, record: RoundRecord) -> None:
+    """Add a round's record to the ServerApp's state, which the checkpoint keeps."""
+    state[_RECORDS] = ConfigRecord({"rounds": [*_lines(state), json.dumps(record)]})
+
+
+def _lines(state: RecordDict) -> list[str]:
+    """Return the records in a ServerApp's state, each as JSON, which keeps floats exact."""
+    record = state.get(_RECORDS)
+    return cast(list[str], record["rounds"]) if isinstance(record, ConfigRecord) else []
 
 
 @contextmanager

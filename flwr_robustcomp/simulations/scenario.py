@@ -10,11 +10,11 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from flwr_robustcomp.component import Component, flattened, nested, one_line
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.layout import Granularity
-from flwr_robustcomp.simulations.component import Component
 
-__all__ = ["RunConfig", "Scenario", "load_toml", "one_line"]
+__all__ = ["RunConfig", "Scenario", "load_toml"]
 
 RunConfig = dict[str, str | int | float | bool]
 """Flower's run config: flat, with dots for nesting."""
@@ -32,9 +32,9 @@ class Scenario(BaseModel):
     byzantine : int
         How many of them lie; which ones follows from the seed.
     attack : Component
-        One of `ATTACKS`.
+        One of `ATTACKS`, with ``start``, ``stop`` and ``fraction`` of its `Schedule`.
     adversary : {"restricted", "arbitrary"}
-        Whether attacks on the update come before the compressor (section 4) or after it (section 5).
+        Whether attacks on the update come before the compressor (section 4) or after it (section 5); see docs/attacks.md.
     compressor : Component
         One of `COMPRESSORS`.
     error_feedback : bool
@@ -97,25 +97,12 @@ class Scenario(BaseModel):
     @classmethod
     def from_run_config(cls, config: RunConfig) -> Self:
         """Read a scenario from Flower's run config, whose nested keys are joined by dots; other keys are ignored."""
-        nested: dict[str, Any] = {}
-        for key, value in config.items():
-            head, _, tail = key.partition(".")
-            if head in cls.model_fields:
-                if tail:
-                    nested.setdefault(head, {})[tail] = value
-                else:
-                    nested[head] = value
-        return cls.parse(nested)
+        own = {key: value for key, value in config.items() if key.split(".")[0] in cls.model_fields}
+        return cls.parse(nested(own))
 
     def to_run_config(self) -> RunConfig:
         """Return the scenario as Flower's run config."""
-        flat: RunConfig = {}
-        for key, value in self.model_dump().items():
-            if isinstance(value, dict):
-                flat.update({f"{key}.{name}": inner for name, inner in value.items()})
-            else:
-                flat[key] = value
-        return flat
+        return flattened(self.model_dump())
 
     @property
     def key(self) -> str:
@@ -139,16 +126,3 @@ def load_toml(path: str | Path) -> dict[str, Any]:
         raise ConfigurationError(f"file must be readable, got {str(path)!r}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"file must be TOML, got {str(path)!r}: {error}") from error
-
-
-def one_line(error: ValidationError) -> str:
-    """Return pydantic's findings in one line: field, what is allowed, value."""
-    parts = []
-    for item in error.errors():
-        field = ".".join(map(str, item["loc"]))
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "value_error":
-            parts.append(f"{field}: {message}" if field else message)
-        else:
-            parts.append(f"{field}: {message[0].lower()}{message[1:]}, got {item['input']!r}")
-    return "; ".join(parts)

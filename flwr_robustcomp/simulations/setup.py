@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import json
 import math
 import re
@@ -12,18 +11,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from flwr.clientapp.typing import Mod
-from flwr.serverapp.strategy import FedAvg
 
-from flwr_robustcomp.clients import ATTACKS, ClientMomentum, CompressionMod, LabelAttack, UpdateAttack
+from flwr_robustcomp.clients import (
+    ATTACK_MODS,
+    BackdoorTrigger,
+    ClientMomentum,
+    CompressionMod,
+    LabelAttack,
+    Schedule,
+    UpdateAttack,
+)
+from flwr_robustcomp.clients.update import Reply
+from flwr_robustcomp.component import Component, construct
 from flwr_robustcomp.compressors import COMPRESSORS, Compressor
 from flwr_robustcomp.errors import ConfigurationError
-from flwr_robustcomp.layout import Layout
+from flwr_robustcomp.layout import Layout, check_granularity
 from flwr_robustcomp.randomness import generator
-from flwr_robustcomp.simulations.component import Component, construct
-from flwr_robustcomp.simulations.problems import PROBLEMS, Problem
+from flwr_robustcomp.settings import STRATEGIES, build_strategy, reported_norm
+from flwr_robustcomp.simulations.attacks import ATTACKS, COLLUSIONS, Collusion
+from flwr_robustcomp.simulations.attacks.accomplice import Accomplice
+from flwr_robustcomp.simulations.problems import PROBLEMS, Problem, StampedProblem
 from flwr_robustcomp.simulations.scenario import RunConfig, Scenario
-from flwr_robustcomp.strategies import CompressedStrategy, Decompressed, NormThreshold, SignMajorityVote
-from flwr_robustcomp.strategies.flower_builtin import FLOWER_STRATEGIES
+from flwr_robustcomp.strategies import CompressedStrategy, Decompressed
 from flwr_robustcomp.strategies.norm_filter import trim_count
 
 __all__ = [
@@ -32,6 +41,7 @@ __all__ = [
     "byzantine_partitions",
     "check_components",
     "client_mods",
+    "make_collusion",
     "make_compressor",
     "make_problem",
     "make_strategy",
@@ -39,13 +49,9 @@ __all__ = [
 ]
 
 
-SCENARIO_STRATEGIES: tuple[str, ...] = tuple(sorted(["norm-threshold", "majority-vote", *FLOWER_STRATEGIES]))
-"""Every strategy by the name that scenarios use; Flower's own run behind `Decompressed`."""
-
-# What a scenario settles itself: sampling, keys and callbacks of the strategy.
-_FIXED = {"on_round", "uncompressed", "weight_required", *inspect.signature(FedAvg.__init__).parameters}
-
-_SAMPLING = {"fraction_train": 1.0, "fraction_evaluate": 0.0}
+SCENARIO_STRATEGIES = STRATEGIES
+"""Every strategy by the name that scenarios use."""
+_SCHEDULE = ("start", "stop", "fraction")
 
 
 def make_compressor(scenario: Scenario) -> Compressor:
@@ -67,24 +73,16 @@ def _problem(problem: str, nodes: int, seed: int) -> Problem:
 
 def make_strategy(scenario: Scenario) -> CompressedStrategy | Decompressed:
     """Build the scenario's strategy for its nodes."""
-    common: dict[str, Any] = {"compressor": make_compressor(scenario), "granularity": scenario.granularity}
-    sampling: dict[str, Any] = {
-        **_SAMPLING,
-        "min_train_nodes": scenario.nodes,
-        "min_available_nodes": scenario.nodes,
-    }
-    component = _with_trim(scenario)
-    if component.name in FLOWER_STRATEGIES:
-        own = {key: value for key, value in component.params.items() if key == "step_size"}
-        rest = Component(name=component.name, **{k: v for k, v in component.params.items() if k not in own})
-        inner = construct("strategy", FLOWER_STRATEGIES, rest, reserved=_FIXED, elsewhere=("step_size",), **sampling)
-        return construct(
-            "strategy", {component.name: Decompressed}, Component(name=component.name, **own), strategy=inner, **common
-        )
-    ours: dict[str, type[CompressedStrategy]] = {"norm-threshold": NormThreshold, "majority-vote": SignMajorityVote}
-    if component.name not in ours:
-        raise ConfigurationError(f"strategy must be one of {', '.join(SCENARIO_STRATEGIES)}, got {component.name!r}")
-    return construct("strategy", ours, component, reserved=_FIXED, **common, **sampling)
+    return build_strategy(
+        "strategy",
+        _with_trim(scenario),
+        compressor=make_compressor(scenario),
+        granularity=scenario.granularity,
+        fraction_train=1.0,
+        fraction_evaluate=0.0,
+        min_train_nodes=scenario.nodes,
+        min_available_nodes=scenario.nodes,
+    )
 
 
 def _with_trim(scenario: Scenario) -> Component:
@@ -116,39 +114,77 @@ def client_mods(scenario: Scenario) -> list[Mod]:
         error_feedback=scenario.error_feedback,
         granularity=scenario.granularity,
         reply=reply,
-        report_norm=_reported(scenario),
+        report_norm=reported_norm(scenario.strategy),
+        report_delta=True,
     )
-    attack_type = ATTACKS.get(scenario.attack.name)
-    given: dict[str, Any] = {"partitions": byzantine_partitions(scenario)}
+    attack = _attack_mod(scenario, reply)
+    momentum: list[Mod] = [ClientMomentum(scenario.client_momentum, reply=reply)] if scenario.client_momentum else []
+    if scenario.byzantine == 0:
+        return [compression, *momentum]
+    if isinstance(attack, Accomplice):
+        return [attack, compression, *momentum]  # a mark on the reply, whatever the adversary
+    return [attack, compression, *momentum] if scenario.adversary == "arbitrary" else [compression, attack, *momentum]
+
+
+def _attack_mod(scenario: Scenario, reply: Reply) -> Mod:
+    """Return what the Byzantine nodes run; where they collude, that is a mark on their replies."""
+    schedule, component = _scheduled(scenario.attack)
+    given: dict[str, Any] = {"partitions": byzantine_partitions(scenario), "schedule": schedule}
+    if component.name in COLLUSIONS:
+        return Accomplice(**given)
+    attack_type = ATTACK_MODS.get(component.name)
     if attack_type is not None and issubclass(attack_type, UpdateAttack):
         given["reply"] = reply
-    attacks: Mapping[str, Callable[..., Mod]] = ATTACKS
-    attack = construct("attack", attacks, scenario.attack, reserved=("seed", "reply", "uncompressed"), **given)
-    mods: list[Mod] = [ClientMomentum(scenario.client_momentum, reply=reply)] if scenario.client_momentum else []
-    if scenario.byzantine == 0:
-        return [compression, *mods]
-    return [attack, compression, *mods] if scenario.adversary == "arbitrary" else [compression, attack, *mods]
+    # Colluding attacks were built above; they are among the names that an error lists.
+    attacks: Mapping[str, Callable[..., Mod]] = {**ATTACKS, **ATTACK_MODS}  # type: ignore[dict-item]
+    return construct("attack", attacks, component, reserved=("seed", "reply", "uncompressed"), elsewhere=_SCHEDULE, **given)
 
 
-def _reported(scenario: Scenario) -> float | None:
-    """Return the norm order that Algorithm 1 asks clients to report, None for the others."""
-    params = scenario.strategy.params
-    return params.get("norm_order", 2) if params.get("norm") == "reported" else None
+def make_collusion(scenario: Scenario) -> Collusion | None:
+    """Build the scenario's colluding attack; None where its Byzantine nodes act each on its own."""
+    _, component = _scheduled(scenario.attack)
+    if component.name not in COLLUSIONS:
+        return None
+    return construct("attack", COLLUSIONS, component, elsewhere=_SCHEDULE)
+
+
+def _scheduled(attack: Component) -> tuple[Schedule, Component]:
+    """Take an attack's schedule out of its parameters."""
+    when = {key: value for key, value in attack.params.items() if key in _SCHEDULE}
+    rest = {key: value for key, value in attack.params.items() if key not in _SCHEDULE}
+    schedule = construct("attack", {attack.name: Schedule}, Component(name=attack.name, **when))
+    return schedule, Component(name=attack.name, **rest)
 
 
 def check_components(scenario: Scenario) -> None:
     """Raise `ConfigurationError` unless everything that the scenario names can be built and fits together."""
     compressor = make_compressor(scenario)
-    for span in Layout.of(make_problem(scenario).initial()).spans(scenario.granularity):
-        try:
-            compressor.check_size(span.stop - span.start)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"compressor {compressor.name!r}: {error}") from error
+    spans = Layout.of(make_problem(scenario).initial()).spans(scenario.granularity)
+    check_granularity(scenario.granularity, compressor)
+    try:
+        compressor.check_shapes([span.shape for span in spans])
+    except ConfigurationError as error:
+        raise ConfigurationError(f"compressor {compressor.name!r}: {error}") from error
     make_strategy(scenario)
     client_mods(scenario)
-    if scenario.byzantine and issubclass(ATTACKS[scenario.attack.name], LabelAttack) and not make_problem(scenario).labelled:
+    make_collusion(scenario)
+    _check_data(scenario)
+
+
+def _check_data(scenario: Scenario) -> None:
+    """Raise unless the problem has the labels, and for a backdoor the images, that the attack would change."""
+    attack = ATTACKS[scenario.attack.name]
+    if not scenario.byzantine or not issubclass(attack, LabelAttack):
+        return
+    problem = make_problem(scenario)
+    if not problem.labelled:
         raise ConfigurationError(
             f"attack must be one on updates for the problem {scenario.problem.name!r}, which has no labels, "
+            f"got {scenario.attack.name!r}"
+        )
+    if issubclass(attack, BackdoorTrigger) and not isinstance(problem, StampedProblem):
+        raise ConfigurationError(
+            f"attack must be one on labels or updates for the problem {scenario.problem.name!r}, which has no images to mark, "
             f"got {scenario.attack.name!r}"
         )
 
@@ -160,12 +196,17 @@ class Setup:
     scenario: Scenario
     problem: Problem
     mods: tuple[Mod, ...]
+    collusion: Collusion | None
+    backdoor: BackdoorTrigger | None
 
 
 @functools.lru_cache(maxsize=4)
 def _setup(config: str) -> Setup:
     scenario = Scenario.from_run_config(json.loads(config))
-    return Setup(scenario, make_problem(scenario), tuple(client_mods(scenario)))
+    mods = client_mods(scenario)
+    collusion = make_collusion(scenario) if scenario.byzantine else None
+    backdoor = next((mod for mod in mods if isinstance(mod, BackdoorTrigger)), None)
+    return Setup(scenario, make_problem(scenario), tuple(mods), collusion, backdoor)
 
 
 _last: tuple[RunConfig, Setup] | None = None

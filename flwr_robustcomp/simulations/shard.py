@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -72,6 +72,15 @@ class NodeShard:
             )
             for partition in partitions
         }
+
+    def states(self) -> dict[int, RecordDict]:
+        """Return `Context.state` of every node of this shard by its id."""
+        return {node: context.state for node, context in self._contexts.items()}
+
+    def restore(self, states: Mapping[int, RecordDict]) -> None:
+        """Put states in the place of those of this shard's nodes; a node without one is as new."""
+        for node, context in self._contexts.items():
+            context.state = states.get(node, RecordDict())
 
     def handle_all(self, messages: Sequence[Message]) -> list[Message]:
         """Run the app on messages to different nodes; an app that raises becomes an error reply, as in a deployment.

@@ -10,9 +10,9 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from flwr_robustcomp.component import Component, one_line
 from flwr_robustcomp.errors import ConfigurationError
-from flwr_robustcomp.simulations.component import Component
-from flwr_robustcomp.simulations.scenario import Scenario, load_toml, one_line
+from flwr_robustcomp.simulations.scenario import Scenario, load_toml
 
 __all__ = ["Group", "Suite", "SuiteCell", "SuiteStrategy"]
 
@@ -35,6 +35,12 @@ class SuiteCell:
 
     group: Group
     scenario: Scenario
+
+    @property
+    def name(self) -> str:
+        """A name for files and lists, in which slashes group the runs of a setting."""
+        group = self.group
+        return f"{group.byzantine} {group.attack}/{group.compressor}/{group.strategy}/seed {self.scenario.seed}"
 
 
 class SuiteStrategy(Component):

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from flwr_robustcomp.errors import require
+from flwr_robustcomp.simulations.cost import COSTS_FILE, Meter
 from flwr_robustcomp.simulations.ray_session import ray_session
 from flwr_robustcomp.simulations.record import Recorder, RoundRecord, read_records
 from flwr_robustcomp.simulations.run import quiet_flower, run_scenario
 from flwr_robustcomp.simulations.scenario import Scenario
 
-__all__ = ["CELLS_FILE", "ROUNDS_FILE", "Curves", "SweepError", "read_curves", "run_cells"]
+__all__ = ["CELLS_FILE", "ROUNDS_FILE", "Curves", "Observe", "SweepError", "read_curves", "run_cells"]
 
 ROUNDS_FILE = "rounds.jsonl"
 """One line for each round of each cell, written as it ends: ``{"cell": key, "round": t, ...}``."""
@@ -23,6 +24,9 @@ CELLS_FILE = "cells.jsonl"
 
 Curves = dict[str, list[RoundRecord]]
 """The records of each cell, by key, rounds ascending from 0."""
+
+Observe = Callable[[str, RoundRecord], None]
+"""(key of a cell, record of a round) as they come in."""
 
 _FLUSH_SECONDS = 0.3
 _POLL_SECONDS = 0.2
@@ -48,6 +52,7 @@ def run_cells(
     jobs: int = 1,
     ray_address: str | None = None,
     advance: Callable[[int], None] = lambda rounds: None,
+    observe: Observe = lambda key, record: None,
 ) -> Curves:
     """Run scenarios, or take them from the folder's record where they are complete.
 
@@ -63,6 +68,8 @@ def run_cells(
         Of an existing cluster; used with any number of jobs.
     advance : callable
         Called with the number of rounds just finished, the ones found in the record included.
+    observe : callable
+        Called with the key of a cell and the record of each of its rounds, as they come in.
 
     Returns
     -------
@@ -81,19 +88,27 @@ def run_cells(
     if found := sum(cell.rounds for key, cell in cells.items() if key not in todo):
         advance(found)
     if todo:
-        with Recorder(out / CELLS_FILE) as index, Recorder(out / ROUNDS_FILE) as recorder:
+        with (
+            Recorder(out / CELLS_FILE) as index,
+            Recorder(out / ROUNDS_FILE) as recorder,
+            Recorder(out / COSTS_FILE) as costs,
+        ):
             for key in todo.keys() - known.keys():
                 index({"cell": key, "scenario": cells[key].model_dump()})
 
             def keep(key: str, records: list[RoundRecord]) -> None:
                 for record in records:
                     recorder({"cell": key, **record})
+                    observe(key, record)
                 advance(sum(record["round"] > 0 for record in records))
 
+            def charge(key: str, cost: dict[str, Any]) -> None:
+                costs({"cell": key, **cost})
+
             if jobs == 1 and ray_address is None:
-                failures = _run_here(todo, keep)
+                failures = _run_here(todo, keep, charge)
             else:
-                failures = _run_on_ray(todo, keep, min(jobs, len(todo)), ray_address)
+                failures = _run_on_ray(todo, keep, charge, min(jobs, len(todo)), ray_address)
         if failures:
             raise SweepError("; ".join(f"cell {key}: {' '.join(why.split())}" for key, why in failures.items()))
         known = read_curves(out)
@@ -101,15 +116,23 @@ def run_cells(
 
 
 Keep = Callable[[str, list[RoundRecord]], None]
+Charge = Callable[[str, dict[str, Any]], None]
 
 
-def _run_here(todo: dict[str, Scenario], keep: Keep) -> dict[str, str]:
+def _run_here(todo: dict[str, Scenario], keep: Keep, charge: Charge) -> dict[str, str]:
     """Run cells one after the other; return why which of them failed."""
     failures: dict[str, str] = {}
     with quiet_flower():
         for key, scenario in todo.items():
+            meter = Meter()
+
+            def observe(record: RoundRecord, key: str = key, meter: Meter = meter) -> None:
+                meter.tick()
+                keep(key, [record])
+
             try:
-                run_scenario(scenario, observe=lambda record, key=key: keep(key, [record]))  # type: ignore[misc]
+                run_scenario(scenario, observe=observe)
+                charge(key, meter.cost())
             except Exception as error:  # noqa: BLE001 (whatever it is, the other cells can run)
                 failures[key] = f"{type(error).__name__}: {error}"
     return failures
@@ -124,12 +147,14 @@ class _CellWorker:
         torch.set_num_threads(1)
         self._queue = queue
 
-    def run(self, key: str, config: dict[str, Any]) -> None:
+    def run(self, key: str, config: dict[str, Any]) -> dict[str, Any]:
         batch: list[RoundRecord] = []
+        meter = Meter()
         sent = time.monotonic()
 
         def observe(record: RoundRecord) -> None:
             nonlocal sent
+            meter.tick()
             batch.append(record)
             if time.monotonic() - sent > _FLUSH_SECONDS:
                 self._queue.put((key, batch.copy()))
@@ -141,9 +166,10 @@ class _CellWorker:
                 run_scenario(Scenario.parse(config), observe=observe)
         finally:  # a cell that fails keeps the rounds before it did
             self._queue.put((key, batch))
+        return meter.cost()
 
 
-def _run_on_ray(todo: dict[str, Scenario], keep: Keep, jobs: int, ray_address: str | None) -> dict[str, str]:
+def _run_on_ray(todo: dict[str, Scenario], keep: Keep, charge: Charge, jobs: int, ray_address: str | None) -> dict[str, str]:
     """Run cells on Ray workers, ``jobs`` at a time; return why which of them failed."""
     failures: dict[str, str] = {}
     with ray_session(ray_address, num_cpus=jobs) as ray:
@@ -168,7 +194,7 @@ def _run_on_ray(todo: dict[str, Scenario], keep: Keep, jobs: int, ray_address: s
             for reference in done:
                 key, worker = running.pop(reference)
                 try:
-                    ray.get(reference)
+                    charge(key, ray.get(reference))
                     idle.append(worker)
                 except ray.exceptions.RayError as error:
                     cause = getattr(error, "cause", None)  # what the cell raised, where it lives on

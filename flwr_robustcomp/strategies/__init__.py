@@ -1,4 +1,4 @@
-"""What runs on the server: norm thresholding, majority vote, and a wrapper for any Flower strategy."""
+"""What runs on the server: norm thresholding, filters by inner products, majority vote, any Flower strategy wrapped."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ from flwr_robustcomp.strategies.decompressed import Decompressed
 from flwr_robustcomp.strategies.majority_vote import SignMajorityVote
 from flwr_robustcomp.strategies.norm_threshold import NormThreshold
 from flwr_robustcomp.strategies.report import Reason, Rejection, RoundReport
+from flwr_robustcomp.strategies.robust_compressed import RobustCompressed
+from flwr_robustcomp.strategies.server_step import Adam, Momentum, Plain, ServerStep
 
 __all__ = [
+    "Adam",
     "CompressedStrategy",
     "Decompressed",
+    "Momentum",
     "NormThreshold",
+    "Plain",
     "Reason",
     "Rejection",
+    "RobustCompressed",
     "RoundReport",
+    "ServerStep",
     "SignMajorityVote",
 ]

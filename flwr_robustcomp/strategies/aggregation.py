@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -11,7 +12,7 @@ from flwr_robustcomp.compressors import Compressor, working_dtype
 from flwr_robustcomp.layout import Layout, Span
 from flwr_robustcomp.strategies.screening import Update
 
-__all__ = ["is_finite_model", "median_aside", "project", "weighted_sum"]
+__all__ = ["is_finite_model", "median_aside", "median_delta", "project", "weighted_sum"]
 
 
 def weighted_sum(
@@ -37,6 +38,15 @@ def median_aside(updates: Sequence[Update], layout: Layout) -> dict[str, Tensor]
         .values.to(slot.dtype)
         for slot in layout.uncompressed
     }
+
+
+def median_delta(updates: Sequence[Update]) -> float | None:
+    """Return the lower median of the deltas that clients told, None if none did.
+
+    Told, not checked: a minority can move it within the range of the others, and nothing is decided by it.
+    """
+    deltas = [update.delta for update in updates if update.delta is not None]
+    return statistics.median_low(deltas) if deltas else None
 
 
 def is_finite_model(model: Mapping[str, Tensor]) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 from torch import Tensor
@@ -14,11 +14,12 @@ from torch import Tensor
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.layout import Granularity
-from flwr_robustcomp.strategies.aggregation import is_finite_model
+from flwr_robustcomp.strategies.aggregation import is_finite_model, median_delta
+from flwr_robustcomp.strategies.evaluation import EvaluationReceiver, median_metrics
 from flwr_robustcomp.strategies.metrics import alike_contents
 from flwr_robustcomp.strategies.receiver import UpdateReceiver
 from flwr_robustcomp.strategies.report import Account, RoundReport
-from flwr_robustcomp.strategies.screening import Screened, Update, screen_metrics
+from flwr_robustcomp.strategies.screening import Screened, Update
 
 __all__ = ["CompressedStrategy"]
 
@@ -41,7 +42,7 @@ class CompressedStrategy(FedAvg):
     weight_required : bool
         Whether a reply must count its examples.
     **fedavg_options
-        Passed to `FedAvg` untouched.
+        Passed to `FedAvg`. Without an ``evaluate_metrics_aggr_fn`` evaluation metrics are summed up by `median_metrics`.
 
     Attributes
     ----------
@@ -60,6 +61,7 @@ class CompressedStrategy(FedAvg):
         weight_required: bool = False,
         **fedavg_options: Any,
     ) -> None:
+        fedavg_options["evaluate_metrics_aggr_fn"] = fedavg_options.get("evaluate_metrics_aggr_fn") or median_metrics
         super().__init__(**fedavg_options)
         self.receiver = UpdateReceiver(
             compressor,
@@ -69,19 +71,36 @@ class CompressedStrategy(FedAvg):
             weight_key=self.weighted_by_key,
             weight_required=weight_required,
         )
+        self._evaluation = EvaluationReceiver(self.weighted_by_key)
         self._account = Account(on_round)
         self.reports = self._account.reports
+
+    def state(self) -> RecordDict:
+        """Return what a checkpoint must keep of this strategy; a strategy that carries more between rounds adds it."""
+        return RecordDict()
+
+    def restore(self, state: RecordDict) -> None:
+        """Go on from what `state` returned."""
 
     def configure_train(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
         """Sample as `FedAvg` does; remember w_t and who was asked."""
         return self.receiver.ask(server_round, arrays, super().configure_train(server_round, arrays, config, grid))
 
+    def configure_evaluate(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
+        """Sample as `FedAvg` does; remember who was asked."""
+        return self._evaluation.ask(super().configure_evaluate(server_round, arrays, config, grid))
+
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """Aggregate the evaluation metrics of the replies that pass screening, as `FedAvg` does."""
-        metrics = list(screen_metrics(replies, self.weighted_by_key).values())
+        """Aggregate the evaluation metrics of the replies that pass screening, and count both."""
+        metrics = list(self._evaluation.screen(replies).values())
+        if not metrics and not self._evaluation.rejected:
+            return None
         weights = [float(str(one[self.weighted_by_key])) for one in metrics]
         contents = [c for c in alike_contents(metrics, weights, self.weighted_by_key) if c is not None]
-        return self.evaluate_metrics_aggr_fn(contents, self.weighted_by_key) if contents else None
+        result = self._evaluation.counts(len(metrics))
+        if contents:
+            result.update(self.evaluate_metrics_aggr_fn(contents, self.weighted_by_key))
+        return result
 
     def conclude(
         self,
@@ -94,7 +113,7 @@ class CompressedStrategy(FedAvg):
         """Publish the report of a round; return what `aggregate_train` returns: the new model, if it is finite."""
         if not is_finite_model(model):
             return self.skip(report, screened, "the step overflows the model's dtype")
-        metrics = self._publish(report, screened)
+        metrics = self._publish(replace(report, delta=median_delta(kept)), screened)
         told = alike_contents([u.metrics for u in kept], weights, self.weighted_by_key)
         contents = [content for content in told if content is not None]
         if contents:

@@ -18,11 +18,12 @@ from flwr_robustcomp.errors import require
 from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
 from flwr_robustcomp.spans import decompress_spans
-from flwr_robustcomp.strategies.aggregation import is_finite_model
-from flwr_robustcomp.strategies.metrics import alike_contents
+from flwr_robustcomp.strategies.aggregation import is_finite_model, median_delta
+from flwr_robustcomp.strategies.evaluation import EvaluationReceiver, median_metrics
+from flwr_robustcomp.strategies.metrics import alike_contents, filled_contents
 from flwr_robustcomp.strategies.receiver import UpdateReceiver
 from flwr_robustcomp.strategies.report import Account, RoundReport
-from flwr_robustcomp.strategies.screening import Update, screen_metrics
+from flwr_robustcomp.strategies.screening import Update
 
 __all__ = ["Decompressed"]
 
@@ -50,7 +51,8 @@ class Decompressed(Strategy):
     Notes
     -----
     Memory is the inner strategy's: the dense replies of all clients at once. The inner strategy weights clients as it
-    always does, by the number of examples that they claim.
+    always does, by the number of examples that they claim. Evaluation metrics are summed up by `median_metrics`, unless the
+    inner strategy has a function or an ``aggregate_evaluate`` of its own.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Decompressed(Strategy):
         self.receiver = UpdateReceiver(
             compressor, granularity, uncompressed, weight_key=strategy.weighted_by_key, weight_required=True
         )
+        self._evaluation = EvaluationReceiver(strategy.weighted_by_key)
         self._account = Account(on_round)
         self.reports = self._account.reports
 
@@ -97,36 +100,44 @@ class Decompressed(Strategy):
             skipped = "the inner strategy gave no result" if updates else "no reply was accepted"
         elif not is_finite_model(model):
             skipped = "the inner strategy's result is not finite"
-        report = RoundReport(server_round, kept=tuple(u.node_id for u in updates), skipped=skipped)
+        report = RoundReport(server_round, kept=tuple(u.node_id for u in updates), skipped=skipped, delta=median_delta(updates))
         merged = self._account.publish(report, screened.rejected, screened.bytes_received)
         merged.update(metrics or {})
         return (wire.to_arrays(model) if model and not skipped else None), merged
 
     def configure_evaluate(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
-        """Ask as the inner strategy does."""
-        return self.strategy.configure_evaluate(server_round, arrays, config, grid)
+        """Ask as the inner strategy does; remember who was asked."""
+        return self._evaluation.ask(self.strategy.configure_evaluate(server_round, arrays, config, grid))
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """Let the inner strategy aggregate the replies that pass screening."""
+        """Sum up the replies that pass screening, and count both; the inner strategy does it where it has its own way."""
         replies = list(replies)
         by_node = {message.metadata.src_node_id: message for message in replies}
         key = self.strategy.weighted_by_key
-        accepted = screen_metrics(replies, key)
+        accepted = self._evaluation.screen(replies)
+        if not accepted and not self._evaluation.rejected:
+            return None
+        result = self._evaluation.counts(len(accepted))
         weights = [float(str(metrics[key])) for metrics in accepted.values()]
         contents = alike_contents(list(accepted.values()), weights, key)
         told = [(by_node[n], content) for n, content in zip(accepted, contents, strict=True) if content is not None]
-        return self.strategy.aggregate_evaluate(server_round, [_with_content(*one) for one in told])
+        if told and self._evaluates_as_fed_avg():
+            result.update(median_metrics([content for _, content in told], key))
+        elif told:
+            result.update(self.strategy.aggregate_evaluate(server_round, [_with_content(*one) for one in told]) or {})
+        return result
+
+    def _evaluates_as_fed_avg(self) -> bool:
+        """Whether the inner strategy's evaluation is Flower's default, a mean weighted by claimed examples."""
+        default = type(self.strategy).aggregate_evaluate is FedAvg.aggregate_evaluate
+        return default and self.strategy.evaluate_metrics_aggr_fn is FedAvg().evaluate_metrics_aggr_fn
 
     def _dense(self, updates: Sequence[Update]) -> list[Message]:
         """Return ordinary replies of w_t - gamma Q(x), with the metrics that most clients share."""
         layout, key = self.receiver.layout, self.strategy.weighted_by_key
         w = layout.flatten(self.receiver.model)
         weights = [float(str(update.metrics[key])) for update in updates]
-        # Clients without the agreed metrics still take part; Flower's check only wants all records alike.
-        told = alike_contents([u.metrics for u in updates], weights, key)
-        alike = [content for content in told if content is not None]
-        if len(alike) < len(updates):
-            alike = [RecordDict({"metrics": MetricRecord({key: weight})}) for weight in weights]
+        alike = filled_contents([u.metrics for u in updates], weights, key)
         dense = []
         for update, content in zip(updates, alike, strict=True):
             step = decompress_spans(update.payloads, self.receiver.expected.compressor, w.dtype).mul_(self.step_size)

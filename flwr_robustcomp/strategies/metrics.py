@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from flwr.app import MetricRecord, RecordDict
 
-from flwr_robustcomp.strategies.screening import Metrics
+from flwr_robustcomp.strategies.replies import Metrics
 
-__all__ = ["alike_contents"]
+__all__ = ["alike_contents", "filled_contents"]
 
 
 def alike_contents(metrics: Sequence[Metrics], weights: Sequence[int | float], weight_key: str) -> list[RecordDict | None]:
@@ -30,12 +32,7 @@ def alike_contents(metrics: Sequence[Metrics], weights: Sequence[int | float], w
         m of them. A metric that more than half of the clients have is agreed: a minority can neither add metrics of its own
         nor suppress everybody's. None for a client that lacks an agreed metric, and for all if none is agreed.
     """
-    forms = [
-        {(key, len(value) if isinstance(value, list) else None) for key, value in one.items() if key != weight_key}
-        for one in metrics
-    ]
-    counts = Counter(form for one in forms for form in one)
-    agreed = {form for form, count in counts.items() if 2 * count > len(metrics)}
+    agreed, forms = _agreed(metrics, weight_key)
     keys = sorted(key for key, _ in agreed)
     return [
         RecordDict({"metrics": MetricRecord({weight_key: weight, **{key: one[key] for key in keys}})})
@@ -43,3 +40,50 @@ def alike_contents(metrics: Sequence[Metrics], weights: Sequence[int | float], w
         else None
         for one, form, weight in zip(metrics, forms, weights, strict=True)
     ]
+
+
+def filled_contents(metrics: Sequence[Metrics], weights: Sequence[int | float], weight_key: str) -> list[RecordDict]:
+    """Return what `alike_contents` does for every client: one that lacks an agreed metric gets the median of those who have it.
+
+    For strategies that take a client's arrays and metrics together: nobody may be left out for its metrics, and nobody may
+    hide everybody's by leaving one out. With no agreed metric only the weights are left.
+    """
+    agreed, forms = _agreed(metrics, weight_key)
+    middle = {
+        form: _median_value([one[form[0]] for one, own in zip(metrics, forms, strict=True) if form in own]) for form in agreed
+    }
+    return [
+        RecordDict(
+            {
+                "metrics": MetricRecord(
+                    {weight_key: weight, **{f[0]: one[f[0]] if f in own else middle[f] for f in sorted(agreed, key=_key)}}
+                )
+            }
+        )
+        for one, own, weight in zip(metrics, forms, weights, strict=True)
+    ]
+
+
+_Form = tuple[str, int | None]
+"""The key of a metric, and its length if it is a list."""
+
+
+def _key(form: _Form) -> str:
+    return form[0]
+
+
+def _agreed(metrics: Sequence[Metrics], weight_key: str) -> tuple[set[_Form], list[set[_Form]]]:
+    """Return the forms that more than half of the clients have, and the forms that each has."""
+    forms = [
+        {(key, len(value) if isinstance(value, list) else None) for key, value in one.items() if key != weight_key}
+        for one in metrics
+    ]
+    counts = Counter(form for one in forms for form in one)
+    return {form for form, count in counts.items() if 2 * count > len(metrics)}, forms
+
+
+def _median_value(values: Sequence[Any]) -> Any:
+    """Return the lower median, entry by entry for lists of one length."""
+    if isinstance(values[0], list):
+        return [statistics.median_low(column) for column in zip(*values, strict=True)]
+    return statistics.median_low(values)

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, get_args
 
-from flwr.app import ArrayRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
 
 from flwr_robustcomp.compressors import NORM_ORDERS, Compressor
 from flwr_robustcomp.errors import require
@@ -14,9 +15,11 @@ from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
 from flwr_robustcomp.strategies.aggregation import median_aside, project, weighted_sum
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
+from flwr_robustcomp.strategies.guarantee import log_guarantee
 from flwr_robustcomp.strategies.norm_filter import check_trim, combine_norms, keep_smallest, trim_count
 from flwr_robustcomp.strategies.report import RoundReport
 from flwr_robustcomp.strategies.screening import Update
+from flwr_robustcomp.theory import Theorem
 
 __all__ = ["Norm", "NormThreshold", "Weighting"]
 
@@ -113,6 +116,7 @@ class NormThreshold(CompressedStrategy):
         self.step_size = step_size
         self.radius = radius
         self.weighting = weighting
+        self._said = False
 
     def summary(self) -> None:
         """Log the configuration."""
@@ -121,6 +125,16 @@ class NormThreshold(CompressedStrategy):
         LOG.info("\t│\t├── Trim: %s, by the %s l%g norm", self.trim, self.norm, self.norm_order)
         LOG.info("\t│\t└── Step size: %g | radius: %s | weighting: %s", self.step_size, self.radius, self.weighting)
         super().summary()
+
+    def configure_train(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
+        """Sample as `FedAvg` does; say once, where that is so, that no theorem covers this run."""
+        messages = list(super().configure_train(server_round, arrays, config, grid))
+        if messages and not self._said:
+            self._said = True
+            theorem: Theorem = 1 if self.norm == "reported" else 2
+            spans, compressor = self.receiver.spans, self.receiver.expected.compressor
+            log_guarantee(compressor, spans, len(messages), self.trim, theorem=theorem, norm_order=self.norm_order)
+        return messages
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Screen, sort by norm, keep the smallest, average straight from the bits, step, project (line 6)."""
@@ -143,6 +157,7 @@ class NormThreshold(CompressedStrategy):
             kept=tuple(update.node_id for update in kept),
             trimmed={updates[i].node_id: norms[i] for i in selection.trimmed},
             threshold=selection.threshold,
+            norms={update.node_id: norm for update, norm in zip(updates, norms, strict=True)},
         )
         return self.conclude(report, screened, layout.join(w, median_aside(kept, layout)), kept, weights)
 

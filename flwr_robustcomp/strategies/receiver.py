@@ -46,7 +46,7 @@ class UpdateReceiver:
         weight_required: bool = False,
     ) -> None:
         require(isinstance(compressor, Compressor), "compressor", compressor, "a Compressor instance")
-        check_granularity(granularity)
+        check_granularity(granularity, compressor)
         self.compressor = compressor
         self.granularity: Granularity = granularity
         self.uncompressed = tuple(uncompressed)
@@ -61,14 +61,17 @@ class UpdateReceiver:
         sent = list(messages)
         self.model = wire.shared_tensors(arrays)
         layout = Layout.of(self.model, self.uncompressed)
+        spans = layout.spans(self.granularity)
+        self.compressor.check_shapes([span.shape for span in spans])
         self._expected = Expected(
             layout,
-            layout.spans(self.granularity),
+            spans,
             self.compressor.for_round(server_round),
             frozenset(message.metadata.dst_node_id for message in sent),
             self.norm_order,
             self.weight_key,
             self.weight_required,
+            {message.metadata.dst_node_id: message.metadata for message in sent},
         )
         return sent
 

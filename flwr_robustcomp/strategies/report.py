@@ -9,6 +9,7 @@ from enum import StrEnum
 from flwr.app import MetricRecord
 
 from flwr_robustcomp.flower import LOG
+from flwr_robustcomp.spans import DELTA_METRIC
 
 __all__ = ["Account", "Reason", "Rejection", "RoundReport"]
 
@@ -24,6 +25,7 @@ class Reason(StrEnum):
     WIRE = "wire"
     NORM = "norm"
     METRICS = "metrics"
+    UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,10 @@ class RoundReport:
         Bytes of Array data in all replies, the rejected ones included.
     skipped : str or None
         Why the model was left as it is, if it was.
+    delta : float or None
+        Median of 1 - ||Q(p) - p||^2 / ||p||^2 over the kept replies that tell it (``CompressionMod(report_delta=True)``).
+    norms : dict of int to float
+        The norm that each accepted update was judged by; empty where no norm was computed.
     """
 
     round_: int
@@ -64,6 +70,8 @@ class RoundReport:
     threshold: float | None = None
     bytes_received: int = 0
     skipped: str | None = None
+    delta: float | None = None
+    norms: dict[int, float] = field(default_factory=dict)
 
     def metrics(self) -> MetricRecord:
         """Return the report as metrics of the round, under names that start with ``robustcomp.``."""
@@ -74,6 +82,8 @@ class RoundReport:
         record["robustcomp.bytes-received"] = self.bytes_received
         if self.threshold is not None:
             record["robustcomp.norm-threshold"] = self.threshold
+        if self.delta is not None:
+            record[DELTA_METRIC] = self.delta
         if self.trimmed:
             record["robustcomp.trimmed-nodes"] = list(self.trimmed)
         if self.rejected:
@@ -83,13 +93,15 @@ class RoundReport:
     def log(self) -> None:
         """Write the report to Flower's log: one line, one for each rejection, one if the round was skipped."""
         threshold = "" if self.threshold is None else f" (norm threshold {self.threshold:.4g})"
+        delta = "" if self.delta is None else f"; delta {self.delta:.3g}"
         LOG.info(
-            "aggregate_train: kept %d, trimmed %d%s, rejected %d replies; %d bytes received",
+            "aggregate_train: kept %d, trimmed %d%s, rejected %d replies; %d bytes received%s",
             len(self.kept),
             len(self.trimmed),
             threshold,
             len(self.rejected),
             self.bytes_received,
+            delta,
         )
         if self.trimmed:
             LOG.info("\t> trimmed for their norm: %s", ", ".join(f"{n} ({x:.4g})" for n, x in self.trimmed.items()))

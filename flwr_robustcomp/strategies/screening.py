@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import math
+import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -16,17 +16,27 @@ from torch import Tensor
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import Compressor, Payload
 from flwr_robustcomp.errors import WireError
-from flwr_robustcomp.flower import LOG
+from flwr_robustcomp.flower import Metadata
 from flwr_robustcomp.layout import Layout, Span
+from flwr_robustcomp.spans import DELTA_METRIC
 from flwr_robustcomp.strategies.norm_filter import combine_norms
+from flwr_robustcomp.strategies.replies import (
+    Metrics,
+    Rejected,
+    by_node,
+    check_asked,
+    is_finite,
+    only,
+    read_metrics,
+    rejections,
+    shown,
+)
 from flwr_robustcomp.strategies.report import Reason, Rejection
 
-__all__ = ["Expected", "Metrics", "Screened", "Update", "screen", "screen_metrics"]
+__all__ = ["Expected", "Metrics", "Screened", "Update", "screen"]
 
-Metrics = dict[str, int | float | list[int] | list[float]]
-
-_MAX_WEIGHT = 2**53
-"""Counts above this are not exact as floats, and no client has as many examples."""
+_MAX_RECORDS = 16
+"""A reply of ours has three: arrays, metrics, norms. The others are for mods of the user's own."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,8 @@ class Expected:
         The metric that counts examples.
     weight_required : bool
         Whether that metric must be there.
+    requests : mapping of int to Metadata
+        What each node was asked with, as far as it is known: a reply must be to that very message.
     """
 
     layout: Layout
@@ -58,6 +70,7 @@ class Expected:
     norm_order: float | None = None
     weight_key: str = "num-examples"
     weight_required: bool = False
+    requests: Mapping[int, Metadata] = field(default_factory=dict)
 
     @functools.cached_property
     def names(self) -> frozenset[str]:
@@ -84,6 +97,8 @@ class Update:
         ||x||_q as reported, within the bounds that the payloads allow.
     metrics : dict
         The client's own metrics, all finite.
+    delta : float or None
+        What the client says its compression achieved; for the report alone.
     """
 
     message: Message
@@ -92,6 +107,7 @@ class Update:
     aside: dict[str, Tensor]
     reported_norm: float | None
     metrics: Metrics
+    delta: float | None = None
 
 
 @dataclass(slots=True)
@@ -101,14 +117,6 @@ class Screened:
     accepted: list[Update] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
     bytes_received: int = 0
-
-
-class _Rejected(Exception):
-    """Internal: a reply fails a test."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
 
 
 def screen(replies: Iterable[Message], expected: Expected) -> Screened:
@@ -128,49 +136,31 @@ def screen(replies: Iterable[Message], expected: Expected) -> Screened:
         nothing says which is meant.
     """
     outcome = Screened()
-    for node_id, messages in _by_node(replies):
-        outcome.bytes_received += sum(map(_size, messages))
+    for messages in by_node(replies):
         try:
-            outcome.accepted.append(_read(_only(messages), expected))
-        except _Rejected as rejected:
-            outcome.rejected.append(Rejection(node_id, rejected.reason, str(rejected)))
+            outcome.bytes_received += sum(map(_size, messages))
+            outcome.accepted.append(_read(only(messages), expected))
+        except Exception as error:  # noqa: BLE001 - whatever a reply does, it costs that reply only
+            outcome.rejected += rejections(messages, error)
     return outcome
-
-
-def _by_node(replies: Iterable[Message]) -> list[tuple[int, list[Message]]]:
-    by_node: dict[int, list[Message]] = {}
-    for message in replies:
-        by_node.setdefault(message.metadata.src_node_id, []).append(message)
-    return sorted(by_node.items())
-
-
-def _only(messages: Sequence[Message]) -> Message:
-    if len(messages) > 1:
-        raise _Rejected(Reason.DUPLICATE, f"{len(messages)} replies in one round")
-    return messages[0]
 
 
 def _read(message: Message, expected: Expected) -> Update:
     node_id = message.metadata.src_node_id
-    if message.has_error():
-        raise _Rejected(Reason.ERROR_REPLY, _error_of(message))
-    if node_id not in expected.nodes:
-        raise _Rejected(Reason.NOT_ASKED, "the node was not sampled in this round")
+    check_asked(message, expected.nodes, expected.requests)
     arrays, metrics, norms = _records(message.content)
     if arrays.keys() != expected.names:
-        found = sorted(name[:64] for name in arrays)[:8]
-        raise _Rejected(Reason.ARRAYS, f"arrays must be {sorted(expected.names)[:8]}, got {found} ({len(arrays)})")
+        found = heapq.nsmallest(8, (name[:64] for name in arrays))
+        raise Rejected(Reason.ARRAYS, f"arrays must be {sorted(expected.names)[:8]}, got {found} ({len(arrays)})")
     try:
         payloads = tuple(_payload(arrays, span, expected.compressor) for span in expected.spans)
         aside = {s.name: _aside(arrays[s.name], s.shape, s.dtype) for s in expected.layout.uncompressed}
     except WireError as error:
-        raise _Rejected(Reason.WIRE, str(error)) from error
+        raise Rejected(Reason.WIRE, str(error)) from error
     norm = None if expected.norm_order is None else _reported_norm(norms, payloads, expected.compressor, expected.norm_order)
-    return Update(message, node_id, payloads, aside, norm, _metrics(metrics, expected.weight_key, expected.weight_required))
-
-
-def _error_of(message: Message) -> str:
-    return (message.error.reason or f"code {message.error.code}")[:500]
+    told = read_metrics(metrics, expected.weight_key, expected.weight_required)
+    delta = told.pop(DELTA_METRIC, None)  # not for the strategies' metric aggregation, which takes means
+    return Update(message, node_id, payloads, aside, norm, told, None if isinstance(delta, list | None) else float(delta))
 
 
 def _size(message: Message) -> int:
@@ -182,6 +172,8 @@ def _size(message: Message) -> int:
 
 def _records(content: RecordDict) -> tuple[ArrayRecord, Mapping[str, Any], Mapping[str, Any]]:
     """Return the one ArrayRecord, the metrics, if any, and the reported norms, if any."""
+    if len(content) > _MAX_RECORDS:
+        raise Rejected(Reason.RECORDS, f"a reply holds at most {_MAX_RECORDS} records, got {len(content)}")
     arrays: list[ArrayRecord] = []
     metrics: list[MetricRecord] = []
     for record in content.values():
@@ -190,7 +182,7 @@ def _records(content: RecordDict) -> tuple[ArrayRecord, Mapping[str, Any], Mappi
         elif isinstance(record, MetricRecord):
             metrics.append(record)
     if len(arrays) != 1 or len(metrics) > 1:
-        raise _Rejected(
+        raise Rejected(
             Reason.RECORDS,
             f"a reply holds one ArrayRecord and at most one MetricRecord, got {len(arrays)} and {len(metrics)}",
         )
@@ -212,8 +204,8 @@ def _aside(array: Array, shape: torch.Size, dtype: torch.dtype) -> Tensor:
 def _reported_norm(norms: Mapping[str, Any], payloads: Sequence[Payload], compressor: Compressor, order: float) -> float:
     """Return the reported norm if some x with these payloads has it."""
     value = norms.get(wire.norm_key(order))
-    if not isinstance(value, int | float) or isinstance(value, bool) or not _is_finite(value) or value < 0:
-        raise _Rejected(Reason.NORM, f"{wire.norm_key(order)} must be reported, finite and non-negative, got {str(value)[:64]}")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not is_finite(value) or value < 0:
+        raise Rejected(Reason.NORM, f"{wire.norm_key(order)} must be reported, finite and non-negative, got {shown(value)}")
     bounds = [compressor.norm_bounds(p, order) for p in payloads]
     low, high = (combine_norms(side, order) for side in zip(*bounds, strict=True))
     # The payload was rounded to the model's dtype, the norm was not: a few units in the last place, or of the smallest
@@ -221,52 +213,7 @@ def _reported_norm(norms: Mapping[str, Any], payloads: Sequence[Payload], compre
     info = torch.finfo(payloads[0].dtype)
     slack = 8 * info.eps * value + info.tiny * sum(p.size for p in payloads)
     if not low - slack <= value <= high + slack:
-        raise _Rejected(
+        raise Rejected(
             Reason.NORM, f"{wire.norm_key(order)} must be in [{low:.6g}, {high:.6g}] for this payload, got {value:.6g}"
         )
     return float(value)
-
-
-def _is_finite(number: int | float) -> bool:
-    """Whether a number is finite as a float; an int may be too large for one."""
-    try:
-        return math.isfinite(number)
-    except OverflowError:
-        return False
-
-
-def _metrics(record: Mapping[str, Any], weight_key: str, weight_required: bool) -> Metrics:
-    metrics: Metrics = dict(record)
-    for key, value in metrics.items():
-        numbers = value if isinstance(value, list) else [value]
-        if not all(map(_is_finite, numbers)):
-            raise _Rejected(Reason.METRICS, f"metric {key[:64]!r} must be finite")
-    weight = metrics.get(weight_key)
-    if weight is None and not weight_required:
-        return metrics
-    if isinstance(weight, list) or weight is None or not 0 < weight <= _MAX_WEIGHT:
-        raise _Rejected(Reason.METRICS, f"metric {weight_key!r} must be one number in (0, 2**53], got {str(weight)[:64]}")
-    return metrics
-
-
-def screen_metrics(replies: Iterable[Message], weight_key: str) -> dict[int, Metrics]:
-    """Screen evaluation replies, which carry metrics only; rejections go to the log.
-
-    Returns
-    -------
-    dict of int to dict
-        The metrics of each accepted node, by node id, ascending.
-    """
-    accepted: dict[int, Metrics] = {}
-    for node_id, messages in _by_node(replies):
-        try:
-            message = _only(messages)
-            if message.has_error():
-                raise _Rejected(Reason.ERROR_REPLY, _error_of(message))
-            records = [r for r in message.content.values() if isinstance(r, MetricRecord)]
-            if len(records) != 1:
-                raise _Rejected(Reason.RECORDS, f"an evaluation reply holds one MetricRecord, got {len(records)}")
-            accepted[node_id] = _metrics(records[0], weight_key, weight_required=True)
-        except _Rejected as fault:
-            LOG.warning("aggregate_evaluate: rejected node %d (%s): %s", node_id, fault.reason, fault)
-    return accepted

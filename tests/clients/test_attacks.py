@@ -12,14 +12,19 @@ from torch import Tensor
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.clients import (
-    ATTACKS,
+    ATTACK_MODS,
+    BackdoorTrigger,
     CompressionMod,
+    FlippedLabels,
     GaussianNoise,
     RandomLabels,
     Scaling,
+    Schedule,
     ShiftedLabels,
     SignFlip,
     UpdateAttack,
+    Zero,
+    training_images,
     training_labels,
 )
 from flwr_robustcomp.compressors import Identity, L1Sign, TopK, vector_norm
@@ -36,7 +41,7 @@ def _decoded(answer: Message) -> Tensor:
 
 
 def test_every_attack_is_registered_under_its_name() -> None:
-    assert {name: cls.name for name, cls in ATTACKS.items()} == {name: name for name in ATTACKS}
+    assert {name: cls.name for name, cls in ATTACK_MODS.items()} == {name: name for name in ATTACK_MODS}
 
 
 @pytest.mark.parametrize("reply", ["weights", "update"])
@@ -109,9 +114,58 @@ def test_random_labels_stay_the_same_from_round_to_round_and_differ_between_node
     assert not torch.equal(one, _labels_under(RandomLabels(), partition=1))
 
 
+def test_one_class_is_called_another() -> None:
+    assert _labels_under(FlippedLabels(source=3, target=7)).tolist() == [0, 9, 7, 7, 7, 1]
+    with pytest.raises(ConfigurationError, match="target must be one of the 10 classes, got 12"):
+        _labels_under(FlippedLabels(source=3, target=12))
+
+
+@pytest.mark.parametrize("shape", [(6, 16), (6, 1, 4, 4), (6, 4, 4)])
+def test_a_backdoor_marks_the_first_images_and_calls_those_the_target(shape: tuple[int, ...]) -> None:
+    images = torch.zeros(shape)
+    seen = []
+
+    def train(message: Message, context: object) -> Message:
+        seen.append((training_images(images, message), training_labels(LABELS, 10, message, context)))  # type: ignore[arg-type]
+        return Message(message.content, reply_to=message)
+
+    mods = [BackdoorTrigger(target=5, size=2, share=0.5)]
+    make_ffn(train, mods)(request(MODEL), node())  # type: ignore[arg-type]
+    ((marked, labels),) = seen
+    assert labels.tolist() == [5, 5, 5, 3, 7, 1]
+    assert marked.shape == images.shape
+    square = marked.reshape(6, 4, 4)
+    assert bool((square[:3, 2:, 2:] == 1).all())
+    assert float(square.sum()) == 3 * 4
+    assert float(images.sum()) == 0  # the node's own data are left alone
+
+
+def test_honest_nodes_keep_their_images() -> None:
+    images = torch.zeros(6, 16)
+    assert training_images(images, request(MODEL)) is images
+
+
+def test_zero_sends_nothing() -> None:
+    client = app(lambda w: STEP, [CompressionMod(Identity(), reply="update"), Zero(reply="update")])
+    assert float(_decoded(client(request(MODEL), node())).abs().max()) == 0
+
+
+def test_attacks_are_on_in_the_rounds_of_their_schedule() -> None:
+    schedule = Schedule(start=2, stop=3)
+    client = app(lambda w: STEP, [CompressionMod(Identity(), reply="update"), SignFlip(schedule=schedule, reply="update")])
+    for round_, factor in ((1, 1), (2, -1), (3, -1), (4, 1)):
+        assert torch.allclose(_decoded(client(request(MODEL, round_=round_), node())), factor * X)
+        shifted = _labels_under(ShiftedLabels(schedule=schedule), round_=round_)
+        assert (shifted is LABELS) == (factor == 1)
+
+
 @pytest.mark.parametrize(
     ("make", "named"),
     [
+        (lambda: FlippedLabels(source=2, target=2), "target must be a class other than source = 2, got 2"),
+        (lambda: BackdoorTrigger(share=0.0), r"share must be in \(0, 1\], got 0.0"),
+        (lambda: BackdoorTrigger(size=0), "size must be at least 1, got 0"),
+        (lambda: Schedule(start=0), "start must be at least 1, got 0"),
         (lambda: GaussianNoise(variance=0.0), "variance must be positive and finite, got 0.0"),
         (lambda: Scaling(factor=math.inf), "factor must be finite, got inf"),
         (lambda: SignFlip(reply="both"), "reply must be one of weights, update, got 'both'"),

@@ -6,14 +6,15 @@ import math
 
 import pytest
 import torch
-from flwr.app import ConfigRecord, Error, Message
+from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.clients import CompressionMod
 from flwr_robustcomp.clients.error_feedback import RESIDUAL_RECORD, load_residual
-from flwr_robustcomp.compressors import QSGD, Compressor, Identity, L1Sign, RandomK, TopK, vector_norm
+from flwr_robustcomp.compressors import QSGD, Compressor, Identity, L1Sign, RandomK, Sign, TopK, vector_norm
 from flwr_robustcomp.errors import ConfigurationError
+from flwr_robustcomp.spans import DELTA_METRIC
 from tests.apps import Model, app, flat, gaussian_model, minus, node, replied, request
 
 MODEL, STEP = gaussian_model(0), gaussian_model(1)
@@ -111,6 +112,34 @@ def test_the_norm_of_what_is_compressed_is_reported(order: float) -> None:
         p = flat(STEP) if old is None else flat(STEP) + old
         assert isinstance(norms, ConfigRecord)
         assert norms[wire.norm_key(order)] == pytest.approx(vector_norm(p, order))
+
+
+@pytest.mark.parametrize("feedback", [False, True])
+@pytest.mark.parametrize("granularity", ["model", "array"])
+@pytest.mark.parametrize("compressor", [L1Sign(), TopK(k=2), Identity()], ids=repr)
+def test_the_measured_delta_is_told_where_it_is_asked_for(compressor: Compressor, granularity: str, feedback: bool) -> None:
+    options = {"error_feedback": feedback, "granularity": granularity, "reply": "update"}
+    silent = app(lambda w: STEP, [CompressionMod(compressor, **options)])(request(MODEL), node())  # type: ignore[arg-type]
+    assert DELTA_METRIC not in silent.content["metrics"]
+    client, context = app(lambda w: STEP, [CompressionMod(compressor, report_delta=True, **options)]), node()  # type: ignore[arg-type]
+    p = flat(STEP).double()
+    for round_ in (1, 2):
+        answer = client(request(MODEL, round_=round_), context)
+        wanted = 1 - float((_sent(answer) - p).square().sum() / p.square().sum())
+        assert dict(answer.content["metrics"]) == {"num-examples": 3, DELTA_METRIC: pytest.approx(wanted, abs=1e-6)}
+        if feedback:
+            p = flat(STEP).double() + p - _sent(answer)
+
+
+def test_a_delta_travels_alone_where_there_are_no_metrics_and_not_at_all_where_it_is_not_finite() -> None:
+    def bare(message: Message, context: Context) -> Message:
+        return Message(RecordDict({"arrays": message.content["arrays"]}), reply_to=message)
+
+    mod = CompressionMod(Identity(), report_delta=True)
+    answer = mod(request(MODEL), node(), bare)
+    assert [dict(r) for r in answer.content.values() if isinstance(r, MetricRecord)] == [{DELTA_METRIC: 1.0}]  # x = 0 = Q(0)
+    answer = CompressionMod(Sign(), report_delta=True)(request(MODEL), node(), bare)  # x = 0, Q(0) = 1
+    assert not [r for r in answer.content.values() if isinstance(r, MetricRecord)]
 
 
 def test_randomized_compressors_draw_by_seed_round_and_partition() -> None:

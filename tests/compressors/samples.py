@@ -8,21 +8,75 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from torch import Tensor
 
-from flwr_robustcomp.compressors import COMPRESSORS, DTYPES, QSGD, Compressor, Identity, L1Sign, RandomK, Sign, TopK
+from flwr_robustcomp.compressors import (
+    COMPRESSORS,
+    DTYPES,
+    QSGD,
+    Compressor,
+    CrossPolytope,
+    Drive,
+    Identity,
+    L1Sign,
+    LowRank,
+    RandomK,
+    RotatedQuantizer,
+    Sign,
+    SparseTernary,
+    SphericalNet,
+    TernGrad,
+    TopK,
+)
 
 SAMPLES: dict[str, list[Compressor]] = {
+    "cross-polytope": [CrossPolytope(), CrossPolytope(repetitions=40), CrossPolytope(repetitions=90, contraction=False)],
+    "drive": [Drive(), Drive(unbiased_scale=True, seed=5).for_round(3), Drive(rotate=False)],
     "identity": [Identity()],
     "l1-sign": [L1Sign()],
-    "qsgd": [QSGD(levels=1), QSGD(levels=4), QSGD(levels=300), QSGD(levels=7, contraction=False)],
+    "low-rank": [
+        LowRank(rank=1),
+        LowRank(rank=1, method="power", iterations=2, vectors=Drive()),
+        LowRank(rank=1, method="atomo", vectors=QSGD(levels=4)),
+    ],
+    "qsgd": [
+        QSGD(levels=1),
+        QSGD(levels=4, coding="fixed"),
+        QSGD(levels=300),
+        QSGD(levels=7, contraction=False),
+        QSGD(levels=300, coding="fixed"),
+    ],
     "random-k": [RandomK(k=1), RandomK(ratio=0.3), RandomK(ratio=0.8, unbiased=True)],
+    "rotated-quantizer": [
+        RotatedQuantizer(),
+        RotatedQuantizer(levels=2, seed=5).for_round(3),
+        RotatedQuantizer(levels=9, contraction=False),
+    ],
     "sign": [Sign()],
-    "top-k": [TopK(k=1), TopK(ratio=0.05), TopK(ratio=0.5), TopK(ratio=1.0)],
+    "sparse-ternary": [SparseTernary(k=1), SparseTernary(ratio=0.3), SparseTernary(ratio=0.3, coding="fixed")],
+    "spherical-net": [SphericalNet(), SphericalNet(block=1, bits=1), SphericalNet(block=5, bits=4, seed=9)],
+    "tern-grad": [
+        TernGrad(),
+        TernGrad(contraction=False, coding="fixed"),
+        TernGrad(clip=2.5),
+        TernGrad(clip=0.1, coding="fixed"),
+    ],
+    "top-k": [
+        TopK(k=1),
+        TopK(ratio=0.05, coding="fixed"),
+        TopK(ratio=0.5),
+        TopK(ratio=1.0),
+        TopK(ratio=0.5, coding="fixed"),
+        TopK(ratio=0.3, values=QSGD(levels=4)),
+        TopK(ratio=0.3, values=L1Sign(), coding="fixed"),
+    ],
 }
 
 ALL = [compressor for samples in SAMPLES.values() for compressor in samples]
 DTYPE_LIST = list(DTYPES.values())
 
 assert SAMPLES.keys() == COMPRESSORS.keys(), "a registered compressor has no sample configuration"
+
+SUMMED_UNROUNDED = ("drive", "low-rank", "rotated-quantizer", "spherical-net")
+"""Compressors whose payloads are added before each is rounded to the model's dtype."""
 
 
 def rng(seed: int = 0) -> np.random.Generator:

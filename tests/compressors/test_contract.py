@@ -20,11 +20,10 @@ every = pytest.mark.parametrize("compressor", ALL, ids=repr)
 
 
 def _squares(compressor: Compressor, x: Tensor, draws: int) -> tuple[float, float]:
-    """Return the mean of ||Q(x) - x||^2 over draws, and three standard errors of it."""
+    """Return the mean of ||Q(x) - x||^2 over draws, each in a round of its own, and three standard errors of it."""
     generator, dense = rng(1), x.double()
-    errors = [
-        float((compressor.decompress(compressor.compress(x, generator)).double() - dense).square().sum()) for _ in range(draws)
-    ]
+    rounds = [compressor.for_round(round_) for round_ in range(draws)]
+    errors = [float((q.decompress(q.compress(x, generator)).double() - dense).square().sum()) for q in rounds]
     return float(np.mean(errors)), 3 * float(np.std(errors)) / math.sqrt(draws)
 
 
@@ -40,8 +39,10 @@ def test_shape_dtype_and_length(compressor: Compressor, x: Tensor) -> None:
     q = compressor.decompress(payload)
     assert (q.shape, q.dtype) == (x.shape, x.dtype)
     assert bool(torch.isfinite(q).all())
-    assert len(payload.body) == compressor.body_size(x.numel(), x.dtype)
-    assert len(wire.pack(payload, compressor).data) == compressor.encoded_size(x.numel(), x.dtype)
+    size, packed = compressor.body_size(x.numel(), x.dtype), len(wire.pack(payload, compressor).data)
+    assert len(payload.body) == size if compressor.exact_size else len(payload.body) <= size
+    assert packed - len(payload.body) + size == compressor.encoded_size(x.numel(), x.dtype)
+    assert packed - len(payload.body) < 32
 
 
 @every
@@ -59,7 +60,7 @@ def test_the_wire_is_bit_exact(compressor: Compressor, x: Tensor) -> None:
 @given(x=vectors())
 def test_deterministic_delta_holds_for_every_vector(compressor: Compressor, x: Tensor) -> None:
     delta = compressor.delta(x.numel())
-    if compressor.randomized or delta is None:
+    if not compressor.pointwise or delta is None:
         return
     slack = tolerance(x.dtype) + (0.01 if x.dtype.itemsize == 2 else 0)
     assert compressor.measured_delta(x) >= delta - slack
@@ -74,7 +75,7 @@ def test_delta_holds_in_expectation(compressor: Compressor, heavy: bool) -> None
     if delta is None:
         return
     assert 0 < delta <= 1
-    mean, error = _squares(compressor, x, draws=400 if compressor.randomized else 1)
+    mean, error = _squares(compressor, x, draws=1 if compressor.pointwise else 400)
     assert mean <= (1 - delta) * float(x.square().sum()) * (1 + 1e-12) + error
 
 
@@ -99,7 +100,7 @@ def test_accumulate_is_the_weighted_sum(compressor: Compressor, dtype: torch.dty
     compressor.accumulate(out, payloads, weights)
     wanted = 1 + sum(w * compressor.decompress(p).double() for p, w in zip(payloads, weights, strict=True))
     assert torch.allclose(
-        out.double(), wanted, rtol=1e-2 if dtype.itemsize == 2 else 1e-5, atol=1e-2 if dtype.itemsize == 2 else 1e-5
+        out.double(), wanted, rtol=1e-2 if dtype.itemsize == 2 else 1e-5, atol=3e-2 if dtype.itemsize == 2 else 1e-5
     )
 
 
@@ -206,5 +207,5 @@ def test_wrong_lengths_are_refused(compressor: Compressor, change: int) -> None:
     payload = compressor.compress(gaussian(23), rng())
     array = wire.pack(payload, compressor)
     array.data = array.data[:change] if change < 0 else array.data + bytes(change)
-    with pytest.raises(WireError, match="data must be"):
+    with pytest.raises(WireError, match="data must be" if compressor.exact_size or change > 100 else None):
         wire.read_packed(array, compressor, payload.shape, payload.dtype)

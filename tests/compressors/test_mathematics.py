@@ -77,13 +77,13 @@ def test_top_k_keeps_the_largest(k: int | None, ratio: float | None, d: int, kep
 @pytest.mark.parametrize("d", [1000, 1 << 17])
 def test_positions_never_cost_more_than_a_bitmap_or_fixed_width(d: int) -> None:
     for k in (1, d // 100, d // 10, d // 2, d):
-        size = TopK(k=k).body_size(d, torch.float32) - 4 * k
+        size = TopK(k=k, coding="fixed").body_size(d, torch.float32) - 4 * k
         assert size == min((d + 7) // 8, (k * (d - 1).bit_length() + 7) // 8)
 
 
 @pytest.mark.parametrize("positions", [[1, 1, 5], [5, 1, 2], [1, 2, 100]], ids=["twice", "unsorted", "beyond"])
 def test_top_k_refuses_other_positions(positions: list[int]) -> None:
-    q = TopK(k=3)
+    q = TopK(k=3, coding="fixed")
     payload = q.compress(gaussian(100))
     packed = pack_uints(np.array(positions, np.uint32), 7)
     with pytest.raises(WireError, match="positions"):
@@ -115,7 +115,7 @@ def test_qsgd_is_unbiased_and_within_its_variance(levels: int) -> None:
 def test_qsgd_levels_cost_ceil_log2_bits() -> None:
     for levels, bits in ((1, 2), (2, 3), (3, 3), (4, 4), (16, 6), (127, 8), (128, 9)):
         assert bits == math.ceil(math.log2(2 * levels + 1))
-        assert QSGD(levels=levels).body_size(8000, torch.float32) == 1000 * bits
+        assert QSGD(levels=levels, coding="fixed").body_size(8000, torch.float32) == 1000 * bits
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_qsgd_levels_cost_ceil_log2_bits() -> None:
     ids=["too long", "too short", "beyond s"],
 )
 def test_qsgd_refuses_levels_that_no_vector_of_that_norm_has(levels: list[int], named: str) -> None:
-    q = QSGD(levels=4)
+    q = QSGD(levels=4, coding="fixed")
     payload = q.compress(gaussian(10), rng())
     packed = pack_uints(np.array(levels, np.int32).astype(np.int64).__add__(4).astype(np.uint32), 4)
     with pytest.raises(WireError, match=named):

@@ -12,8 +12,9 @@ from flwr.clientapp import ClientApp
 from flwr_robustcomp import wire
 from flwr_robustcomp.clients.error_feedback import RESIDUAL_RECORD
 from flwr_robustcomp.compressors import COMPRESSORS
-from flwr_robustcomp.simulations import InProcessGrid, Scenario
+from flwr_robustcomp.simulations import InProcessGrid, Scenario, batch
 from flwr_robustcomp.simulations.app import client_app
+from flwr_robustcomp.simulations.attacks import ATTACKS
 from flwr_robustcomp.simulations.batch import BatchClientApp, train_batch
 from flwr_robustcomp.simulations.problems import LeastSquares
 from tests.simulations.kit import COMPRESSORS_SMALL, DIGITS, SMALL, normless, snapshot, training_messages
@@ -73,6 +74,8 @@ def test_the_table_has_every_compressor() -> None:
 @pytest.mark.parametrize("granularity", ["model", "array"])
 @pytest.mark.parametrize("compressor", COMPRESSORS_SMALL)
 def test_every_compressor(compressor: str, granularity: str, feedback: bool, base: dict[str, Any], attack: str) -> None:
+    if compressor == "low-rank" and (base is SMALL or granularity == "model"):
+        return  # which has nothing to factor, and says so
     scenario = Scenario.parse(
         {
             **base,
@@ -86,7 +89,7 @@ def test_every_compressor(compressor: str, granularity: str, feedback: bool, bas
     _assert_same(scenario)
 
 
-@pytest.mark.parametrize("attack", ["shifted-labels", "random-labels", "sign-flip", "scaling", "gaussian-noise"])
+@pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("feedback", [False, True], ids=["plain", "feedback"])
 def test_every_attack(attack: str, feedback: bool) -> None:
     base = {**DIGITS, "compressor": COMPRESSORS_SMALL["qsgd"], "error_feedback": feedback}
@@ -156,6 +159,22 @@ def test_an_update_that_is_not_finite_costs_that_node_only(
         assert found[4][4] == "error"
         assert "finite" in found[4][6]
         assert found[:4] + found[5:] == expected[:4] + expected[5:]  # the others, residuals included, as if nothing had been
+
+
+def test_a_batch_that_fails_late_counts_no_update_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario = Scenario.parse({**SMALL, "error_feedback": True, "compressor": COMPRESSORS_SMALL["top-k"]})
+    clean = _play(scenario, batched=True)
+    original, calls = batch.quick_reply, itertools.count(1)
+
+    def fails_now_and_then(*args: Any, **options: Any) -> Message:
+        if next(calls) % 7 == 0:
+            raise MemoryError
+        return original(*args, **options)
+
+    monkeypatch.setattr(batch, "quick_reply", fails_now_and_then)
+    replies, kept, batched = _play(scenario, batched=True)
+    assert batched == []  # none came to its end
+    assert (replies, kept) == clean[:2]
 
 
 def test_a_batch_that_raises_is_asked_one_by_one() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.simulations import run_scenario, sweep
+from flwr_robustcomp.simulations.cost import COSTS_FILE
 from flwr_robustcomp.simulations.record import RoundRecord, read_records
 from flwr_robustcomp.simulations.scenario import Scenario
 from flwr_robustcomp.simulations.sweep import CELLS_FILE, ROUNDS_FILE, SweepError, read_curves, run_cells
@@ -137,4 +138,6 @@ def test_ray_gives_the_same_curves_and_a_failing_cell_raises_last(tmp_path: Path
         run_cells([broken, *CELLS], tmp_path / "two", jobs=2, advance=done.append)
     assert "\n" not in str(caught.value)
     assert sum(done) == 9
+    charged = [entry["cell"] for entry in read_records(tmp_path / "two" / COSTS_FILE)]
+    assert sorted(charged) == sorted(cell.key for cell in CELLS)
     assert read_curves(tmp_path / "two") == run_cells(CELLS, tmp_path / "one", jobs=1)

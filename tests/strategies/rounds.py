@@ -52,6 +52,7 @@ def answer(
     model: Model = MODEL,
 ) -> Message:
     """Return an honest reply with the update x."""
+    compressor = compressor.for_round(1)
     layout = Layout.of(model)
     spans = layout.spans(granularity)
     arrays = ArrayRecord()
@@ -73,6 +74,7 @@ def answers(strategy: Strategy, xs: Sequence[Tensor], compressor: Compressor, **
 
 def q(x: Tensor, compressor: Compressor, node: int) -> Tensor:
     """Return Q(x) of the node in the given place, as `answer` draws it."""
+    compressor = compressor.for_round(1)
     return compressor.decompress(compressor.compress(x, np.random.default_rng(1000 + node)))
 
 

@@ -12,6 +12,7 @@ from flwr.serverapp.strategy import FedAvg
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import L1Sign, Sign, vector_norm
+from flwr_robustcomp.spans import DELTA_METRIC
 from flwr_robustcomp.strategies import Decompressed, NormThreshold, Reason, SignMajorityVote
 from flwr_robustcomp.strategies.metrics import alike_contents
 from tests.strategies.rounds import SAMPLING, answer, ask, updates
@@ -25,7 +26,7 @@ STRATEGIES: dict[str, Callable[[], Any]] = {
 
 Metrics = dict[str, Any]
 HONEST: list[Metrics] = [{"num-examples": 1, "loss": 1.0}, {"num-examples": 1, "loss": 2.0}, {"num-examples": 2, "loss": 3.0}]
-LOSS = (1 + 2 + 2 * 3) / 4
+LOSS = 2.0  # the median: claimed examples do not weigh
 
 
 def _told(request: Message, metrics: Metrics, record: str = "metrics") -> Message:
@@ -68,8 +69,11 @@ def test_an_odd_evaluation_reply_does_not_count(name: str, odd: str) -> None:
     strategy = STRATEGIES[name]()
     requests = ask(strategy, 4)
     honest = [_told(request, told) for request, told in zip(requests, HONEST, strict=False)]
-    metrics = strategy.aggregate_evaluate(1, [*honest, *ODD[odd](requests[3], requests[0])])
-    assert dict(metrics) == {"loss": pytest.approx(LOSS)}
+    replies = ODD[odd](requests[3], requests[0])
+    metrics = strategy.aggregate_evaluate(1, [*honest, *replies])
+    assert metrics["loss"] == LOSS and metrics["robustcomp.evaluated"] + metrics["robustcomp.evaluations-rejected"] == 3 + bool(
+        replies
+    )
 
 
 @pytest.mark.parametrize("case", HARMLESS)
@@ -79,7 +83,7 @@ def test_an_unusual_evaluation_reply_counts(name: str, case: str) -> None:
     requests = ask(strategy, 4)
     honest = [_told(request, told) for request, told in zip(requests, HONEST, strict=False)]
     metrics = strategy.aggregate_evaluate(1, [HARMLESS[case](requests[3]), *honest])
-    assert dict(metrics) == {"loss": pytest.approx(LOSS)}
+    assert dict(metrics) == {"loss": LOSS, "robustcomp.evaluated": 4, "robustcomp.evaluations-rejected": 0}
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -93,7 +97,11 @@ def test_numbers_beyond_floats_cost_the_training_reply(name: str) -> None:
     assert [(r.node_id, r.reason) for r in strategy.reports[-1].rejected] == [(1001, Reason.METRICS), (1002, Reason.METRICS)]
 
 
-@pytest.mark.parametrize("norm", [HUGE, -HUGE, True, "1.0", b"1", [1.0], 2**63], ids=lambda norm: str(norm)[:6])
+@pytest.mark.parametrize(
+    "norm",
+    [HUGE, -HUGE, 10**5000, True, "1.0", b"1", [1.0], 2**63],
+    ids=lambda norm: f"{norm:.3g}" if isinstance(norm, float) else type(norm).__name__,
+)
 @pytest.mark.parametrize("compressor", [L1Sign(), Sign()], ids=repr)
 def test_reported_norms_of_other_types_are_not_believed(compressor: L1Sign | Sign, norm: Any) -> None:
     strategy = NormThreshold(compressor=compressor, norm="reported", **SAMPLING)
@@ -113,3 +121,36 @@ def test_metrics_are_agreed_by_a_majority() -> None:
     assert dict(second["metrics"]) == {"n": 0.3, "a": 2.0, "b": 5.0}
     assert alike_contents(told[:1] + told[2:], [1, 1], "n") == [None, None]
     assert alike_contents([], [], "n") == []
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_the_median_of_the_told_deltas_is_reported(name: str) -> None:
+    strategy = STRATEGIES[name]()
+    compressor, requests = strategy.receiver.compressor, ask(strategy, 7)
+    told: list[Metrics] = [{"num-examples": 1, "loss": 1.0, DELTA_METRIC: d} for d in (0.5, 0.7, 0.6, 1e308, -1e308)]
+    told += [{"num-examples": 1, "loss": 1.0}, {"num-examples": 1, "loss": 1.0, DELTA_METRIC: [0.9, 0.9]}]  # not asked, and odd
+    replies = [answer(r, x, compressor, metrics=t) for r, x, t in zip(requests, updates(7), told, strict=True)]
+    _, metrics = strategy.aggregate_train(1, replies)
+    assert strategy.reports[-1].delta == metrics[DELTA_METRIC] == 0.6
+    assert strategy.reports[-1].rejected == () and len(strategy.reports[-1].kept) == 7
+    assert metrics["loss"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_no_delta_is_reported_where_none_was_told(name: str) -> None:
+    strategy = STRATEGIES[name]()
+    replies = [answer(r, x, strategy.receiver.compressor) for r, x in zip(ask(strategy, 3), updates(3), strict=True)]
+    _, metrics = strategy.aggregate_train(1, replies)
+    assert strategy.reports[-1].delta is None and DELTA_METRIC not in metrics
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_delta_that_is_not_finite_costs_the_reply(name: str) -> None:
+    strategy = STRATEGIES[name]()
+    told: list[Metrics] = [{"num-examples": 1, DELTA_METRIC: d} for d in (0.5, math.nan)]
+    compressor, requests = strategy.receiver.compressor, ask(strategy, 2)
+    strategy.aggregate_train(
+        1, [answer(r, x, compressor, metrics=t) for r, x, t in zip(requests, updates(2), told, strict=True)]
+    )
+    assert [(r.node_id, r.reason) for r in strategy.reports[-1].rejected] == [(1001, Reason.METRICS)]
+    assert strategy.reports[-1].delta == 0.5

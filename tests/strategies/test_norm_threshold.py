@@ -28,6 +28,8 @@ def _mean(xs: list[torch.Tensor]) -> torch.Tensor:
 @pytest.mark.parametrize("granularity", ["model", "array"])
 @pytest.mark.parametrize("compressor", ALL, ids=repr)
 def test_nothing_trimmed_equals_the_mean(compressor: Compressor, granularity: str) -> None:
+    if granularity == "model" and compressor.wants_matrices:
+        return
     strategy = NormThreshold(compressor=compressor, step_size=0.5, granularity=granularity, **SAMPLING)  # type: ignore[arg-type]
     replies = answers(strategy, XS, compressor, granularity=granularity)
     got = moved(strategy, replies)
@@ -37,7 +39,7 @@ def test_nothing_trimmed_equals_the_mean(compressor: Compressor, granularity: st
 
 
 @pytest.mark.parametrize("order", [1, 2, math.inf])
-@pytest.mark.parametrize("compressor", [c for c in ALL if c.embeds_norm], ids=repr)
+@pytest.mark.parametrize("compressor", [c for c in ALL if c.embeds_norm and not c.wants_matrices], ids=repr)
 def test_algorithm_2_drops_the_largest_compressed_norms(compressor: Compressor, order: float) -> None:
     strategy = NormThreshold(compressor=compressor, trim=3, norm_order=order, **SAMPLING)
     dense = [q(x, compressor, i) for i, x in enumerate(XS)]

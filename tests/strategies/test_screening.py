@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import tracemalloc
 
 import pytest
 import torch
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedMedian
 
+from benchmarks.hostile_replies import HARMLESS, HOSTILE
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import L1Sign, Sign, TopK, vector_norm
 from flwr_robustcomp.strategies import Decompressed, NormThreshold, Reason, SignMajorityVote
-from tests.strategies.hostile import HARMLESS, HOSTILE
 from tests.strategies.rounds import SAMPLING, answer, answers, ask, moved, updates
 
 XS = updates(9)
@@ -55,6 +57,35 @@ def test_all_hostile_replies_at_once() -> None:
     wanted = moved(strategy, replies[:9])
     assert torch.allclose(moved(strategy, replies[:9] + spoiled), wanted, atol=1e-6)
     assert len(strategy.reports[-1].rejected) == len(HOSTILE)
+
+
+def test_a_hostile_reply_costs_no_more_memory_than_an_honest_one() -> None:
+    strategy = NormThreshold(compressor=L1Sign(), **SAMPLING)
+    honest = answers(strategy, XS, L1Sign())
+
+    def peak(replies: list[Message]) -> int:
+        tracemalloc.start()
+        strategy.receiver.screen(replies)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak_bytes
+
+    peak(honest)  # fills the caches
+    allowed = peak(honest) + 2**18
+    for name, (_, spoil) in HOSTILE.items():
+        spoiled = [*honest[:8], spoil(copy.deepcopy(honest[8]))]
+        assert peak(spoiled) <= allowed, name
+
+
+def test_lost_nodes_are_named_one_by_one_although_the_superlink_answers_for_all() -> None:
+    strategy = NormThreshold(compressor=L1Sign(), **SAMPLING)
+    replies = answers(strategy, XS, L1Sign())
+    lost = [HOSTILE["error reply"][1](reply) for reply in replies[7:]]
+    for reply in lost:
+        reply.metadata.__dict__["_src_node_id"] = 1
+    wanted = moved(strategy, replies[:7])
+    assert torch.equal(moved(strategy, replies[:7] + lost), wanted)
+    assert [(r.node_id, r.reason) for r in strategy.reports[-1].rejected] == [(1, Reason.ERROR_REPLY)] * 2
 
 
 def test_nobody_counts_twice() -> None:
@@ -107,7 +138,8 @@ def test_evaluation_replies_are_screened_too(kind: str) -> None:
     bad: list[dict[str, object]] = [{"num-examples": 2, "loss": math.nan}, {"loss": 1.0}, {"num-examples": [1, 2], "loss": 1.0}]
     strategy = _strategy(kind)
     result = strategy.aggregate_evaluate(1, _evaluation(strategy, good + bad))
-    assert result is not None and result["loss"] == pytest.approx(1.75)
+    assert result is not None and result["loss"] == 1.5  # the median
+    assert (result["robustcomp.evaluated"], result["robustcomp.evaluations-rejected"]) == (2, 3)
     assert strategy.aggregate_evaluate(1, []) is None
 
 

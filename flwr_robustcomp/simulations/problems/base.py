@@ -7,12 +7,23 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from flwr_robustcomp.clients import Poison
 from flwr_robustcomp.clients.update import Reply
 
-__all__ = ["BatchedProblem", "FullBatch", "Problem", "Relabel"]
+__all__ = ["BatchedProblem", "FullBatch", "Problem", "Relabel", "StampedProblem", "stamped", "true_labels"]
 
 Relabel = Callable[[Tensor, int], Tensor]
-"""(labels, number of classes) -> the labels to train on."""
+"""(labels, number of classes) -> the labels to train on. A `Poison` also changes the images: see `stamped`."""
+
+
+def true_labels(labels: Tensor, num_classes: int) -> Tensor:
+    """Return the labels: an honest node's `Relabel`."""
+    return labels
+
+
+def stamped(images: Tensor, relabel: Relabel) -> Tensor:
+    """Return the images to train on: the node's own, or what a `Poison` makes of them."""
+    return relabel.stamp(images) if isinstance(relabel, Poison) else images
 
 
 class Problem(Protocol):
@@ -71,3 +82,11 @@ class BatchedProblem(Protocol):
 
     def gradients(self, partitions: Sequence[int], model: dict[str, Tensor], relabels: Sequence[Relabel]) -> dict[str, Tensor]:
         """Return the k gradients stacked, each array of shape (k, ...); `gradient`'s numbers to rounding."""
+
+
+@runtime_checkable
+class StampedProblem(Protocol):
+    """A problem of images that a backdoor can mark: `Problem.gradient` passes them through `stamped`."""
+
+    def backdoor(self, model: dict[str, Tensor], size: int, target: int) -> float:
+        """Return the share of the marked test images, of classes other than ``target``, that the model calls ``target``."""

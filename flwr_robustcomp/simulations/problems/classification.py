@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from flwr_robustcomp.clients.backdoor import with_trigger
 from flwr_robustcomp.clients.update import Reply
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.randomness import generator, seeded_torch
-from flwr_robustcomp.simulations.problems.base import Relabel
+from flwr_robustcomp.simulations.problems.base import Relabel, stamped
 from flwr_robustcomp.simulations.problems.images import Split
 from flwr_robustcomp.simulations.problems.models import ModelSpec, make_model
 from flwr_robustcomp.simulations.problems.partition import PartitionSpec, partition
@@ -173,6 +174,19 @@ class Classification:
         (loss, _), (_, hits) = (self._measure(placed, split) for split in self._evaluated)
         return {"accuracy": hits, "loss": loss}
 
+    @torch.no_grad()
+    def backdoor(self, model: dict[str, Tensor], size: int, target: int) -> float:
+        """Return how many of the marked test images are called ``target``."""
+        _, test = self._evaluated
+        others = test.take((test.labels != target).nonzero().flatten())
+        placed = self._placed(model)
+        self._module.eval()
+        hits = 0
+        for start in range(0, len(others), _EVALUATED_AT_ONCE):
+            marked = with_trigger(self._pixels(others.pixels[start : start + _EVALUATED_AT_ONCE]), size)
+            hits += int((torch.func.functional_call(self._module, placed, (marked,)).argmax(dim=1) == target).sum())
+        return hits / len(others)
+
     def _measure(self, model: dict[str, Tensor], split: Split) -> tuple[float, float]:
         """Return mean cross-entropy and share of hits."""
         loss = hits = 0.0
@@ -187,7 +201,8 @@ class Classification:
     def _own(self, partition: int, relabel: Relabel) -> tuple[Tensor, Tensor]:
         """Return a node's images, shape (n, channels, height, width), and the labels that it trains on."""
         own = self._images.train.take(self._shares[partition])
-        return self._pixels(own.pixels), relabel(own.labels, self._images.classes).to(self._device)
+        pixels = stamped(self._pixels(own.pixels), relabel)
+        return pixels, relabel(own.labels, self._images.classes).to(self._device)
 
     def _pixels(self, pixels: Tensor) -> Tensor:
         return self._images.scaled(pixels.to(self._device))

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from flwr_robustcomp.clients.backdoor import with_trigger
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.randomness import generator
-from flwr_robustcomp.simulations.problems.base import FullBatch, Relabel
+from flwr_robustcomp.simulations.problems.base import FullBatch, Relabel, stamped
 
 __all__ = ["Digits"]
 
@@ -69,7 +70,7 @@ class Digits(FullBatch):
         own = slice(partition * self.share, (partition + 1) * self.share)
         images, labels = (part[own] for part in self._train)
         leaves = {name: tensor.detach().clone().requires_grad_() for name, tensor in model.items()}
-        loss = functional.cross_entropy(_forward(leaves, images), relabel(labels, _CLASSES))
+        loss = functional.cross_entropy(_forward(leaves, stamped(images, relabel)), relabel(labels, _CLASSES))
         return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
 
     def num_examples(self, partition: int) -> int:
@@ -83,6 +84,13 @@ class Digits(FullBatch):
         accuracy = (_forward(model, images).argmax(dim=1) == labels).double().mean()
         loss = functional.cross_entropy(_forward(model, self._train[0]), self._train[1])
         return {"accuracy": float(accuracy), "loss": float(loss)}
+
+    @torch.no_grad()
+    def backdoor(self, model: dict[str, Tensor], size: int, target: int) -> float:
+        """Return how many of the marked test images are called ``target``."""
+        images, labels = self._test
+        marked = with_trigger(images[labels != target], size)
+        return float((_forward(model, marked).argmax(dim=1) == target).double().mean())
 
 
 def _forward(model: dict[str, Tensor], images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A named member of a registry with its parameters, as it stands in a scenario."""
+"""A named member of a registry with its parameters, as it stands in a scenario or a run config."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_
 
 from flwr_robustcomp.errors import ConfigurationError
 
-__all__ = ["Component", "construct"]
+__all__ = ["Component", "construct", "flattened", "nested", "one_line"]
 
 T = TypeVar("T")
 
@@ -54,15 +54,15 @@ def construct(
     Parameters
     ----------
     field : str
-        The scenario's field, for the error message.
+        The scenario's field or the run config's key, for the error message.
     registry : mapping of str to callable
         What the name may be.
     component : Component
         Name and parameters.
     *args, **given
-        What the scenario itself passes.
+        What the caller itself passes.
     reserved : collection of str
-        Parameters that a scenario may not set.
+        Parameters that a configuration may not set.
     elsewhere : collection of str
         Parameters that the caller has taken out, for the error message.
 
@@ -74,24 +74,42 @@ def construct(
     if component.name not in registry:
         raise ConfigurationError(f"{field} must be one of {', '.join(sorted(registry))}, got {component.name!r}")
     factory = registry[component.name]
+    params = dict(component.params)
     known = {name: hint for name, hint in _parameters(factory).items() if name not in given and name not in reserved}
     for name, value in component.params.items():
         if name not in known:
             allowed = ", ".join(sorted({*known, *elsewhere})) or "none"
             raise ConfigurationError(f"{field}.{name} is no parameter of {component.name!r}, allowed: {allowed}")
+        if _holds_member(known[name], registry):
+            # A member inside a member: top-k whose values go through QSGD.
+            params[name] = construct(f"{field}.{name}", registry, _component(f"{field}.{name}", value))
+            continue
         try:
             TypeAdapter(known[name]).validate_python(value, strict=True)
         except ValidationError as error:
             wanted = error.errors()[0]["msg"]
             raise ConfigurationError(f"{field}.{name}: {wanted[0].lower()}{wanted[1:]}, got {value!r}") from error
     try:
-        return factory(*args, **given, **component.params)
+        return factory(*args, **given, **params)
     except ConfigurationError as error:
         raise ConfigurationError(f"{field} {component.name!r}: {error}") from error
     except (ValueError, MemoryError) as error:  # a foreign constructor's, which need not say what it was given
         raise ConfigurationError(f"{field} {component.name!r}: {str(error).rstrip('.')}, got {component.params}") from error
     except TypeError as error:
         raise ConfigurationError(f"{field} {component.name!r}: a parameter is missing: {error}") from error
+
+
+def _holds_member(hint: Any, registry: Mapping[str, Callable[..., Any]]) -> bool:
+    """Whether a parameter's type is the common base of a registry's classes."""
+    members = [member for member in registry.values() if isinstance(member, type)]
+    return isinstance(hint, type) and hint is not object and len(members) > 1 and all(issubclass(m, hint) for m in members)
+
+
+def _component(field: str, value: Any) -> Component:
+    try:
+        return Component.model_validate(value)
+    except ValidationError as error:
+        raise ConfigurationError(f"{field} must be a name, or a table with a name, got {value!r}") from error
 
 
 def _parameters(factory: Callable[..., Any]) -> dict[str, Any]:
@@ -110,3 +128,43 @@ def _parameters(factory: Callable[..., Any]) -> dict[str, Any]:
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             break
     return found
+
+
+def one_line(error: ValidationError, prefix: str = "") -> str:
+    """Return pydantic's findings in one line: field, what is allowed, value; ``prefix`` stands before every field."""
+    parts = []
+    for item in error.errors():
+        field = prefix + ".".join(map(str, item["loc"])) if item["loc"] else ""
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "value_error":
+            parts.append(f"{field}: {message}" if field else message)
+        else:
+            parts.append(f"{field}: {message[0].lower()}{message[1:]}, got {item['input']!r}")
+    return "; ".join(parts)
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables of a flat config, with underscores for dashes."""
+    tables: dict[str, Any] = {}
+    for key, value in flat.items():
+        *heads, last = key.replace("-", "_").split(".")
+        table = tables
+        for head in heads:
+            table = table.setdefault(head, {})
+            if not isinstance(table, dict):
+                raise ConfigurationError(f"{key} must stand in a table, got another value at {head!r}")
+        if last in table:
+            raise ConfigurationError(f"{key} must be given once, got it twice or as a value and a table")
+        table[last] = value
+    return tables
+
+
+def flattened(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested tables as a flat config, the inverse of `nested`."""
+    flat: dict[str, Any] = {}
+    for key, value in tables.items():
+        if isinstance(value, Mapping):
+            flat.update({f"{key}.{name}": inner for name, inner in flattened(value).items()})
+        else:
+            flat[key] = value
+    return flat

@@ -1,0 +1,147 @@
+"""Every kind of hostile reply against every strategy: ``python -m benchmarks.hostile`` writes docs/hostile-replies.md."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import functools
+import logging
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp.strategy import Bulyan, FedAvg, FedMedian, FedTrimmedAvg, Krum, MultiKrum, Strategy
+from torch import Tensor
+
+from benchmarks.hostile_replies import kinds
+from flwr_robustcomp import from_arrays, to_arrays, wire
+from flwr_robustcomp.compressors import L1Sign, Sign, vector_norm
+from flwr_robustcomp.flower import assume_identity
+from flwr_robustcomp.simulations import InProcessGrid
+from flwr_robustcomp.strategies import Decompressed, NormThreshold, RobustCompressed, SignMajorityVote
+
+__all__ = ["BUILT_IN", "OURS", "honest_replies", "outcome"]
+
+_NODES, _D = 9, 23
+_MODEL = {"w": torch.zeros(_D)}
+_SAMPLING: dict[str, Any] = {"fraction_evaluate": 0.0, "min_train_nodes": _NODES, "min_available_nodes": _NODES}
+
+OURS: dict[str, Callable[[], Any]] = {
+    "NormThreshold": lambda: NormThreshold(compressor=L1Sign(), trim=1, **_SAMPLING),
+    "NormThreshold, reported": lambda: NormThreshold(compressor=L1Sign(), trim=1, norm="reported", **_SAMPLING),
+    "RobustCompressed": lambda: RobustCompressed(compressor=L1Sign(), trim=1, **_SAMPLING),
+    "SignMajorityVote": lambda: SignMajorityVote(step_size=0.1, **_SAMPLING),
+}
+BUILT_IN: dict[str, Callable[[], FedAvg]] = {
+    "FedAvg": lambda: FedAvg(**_SAMPLING),
+    "FedMedian": lambda: FedMedian(**_SAMPLING),
+    "FedTrimmedAvg": lambda: FedTrimmedAvg(beta=0.2, **_SAMPLING),
+    "Krum": lambda: Krum(num_malicious_nodes=1, **_SAMPLING),
+    "MultiKrum": lambda: MultiKrum(num_malicious_nodes=1, num_nodes_to_select=4, **_SAMPLING),
+    "Bulyan": lambda: Bulyan(num_malicious_nodes=1, **_SAMPLING),
+}
+
+
+def honest_replies(strategy: Strategy) -> list[Message]:
+    """Ask nine nodes and return their honest replies: dense weights for Flower's own strategies, packed updates for ours."""
+    dense = type(strategy).__module__.startswith("flwr.")
+    compressor = Sign() if isinstance(strategy, SignMajorityVote) else L1Sign()
+    requests = strategy.configure_train(1, to_arrays(_MODEL), ConfigRecord(), InProcessGrid(ClientApp(), _NODES))
+    replies = []
+    for i, request in enumerate(sorted(requests, key=lambda message: message.metadata.dst_node_id)):
+        x = torch.from_numpy(np.random.default_rng(i).standard_normal(_D) * (1 + 0.1 * i)).float()
+        arrays = (
+            to_arrays({"w": -x}) if dense else ArrayRecord({wire.MODEL_ARRAY: wire.pack(compressor.compress(x), compressor)})
+        )
+        content = RecordDict({"arrays": arrays, "metrics": MetricRecord({"num-examples": 3})})
+        content[wire.NORM_RECORD] = ConfigRecord({"norm-2": vector_norm(x, 2)})
+        if dense:
+            del content[wire.NORM_RECORD]
+        replies.append(Message(content, reply_to=request))
+    return replies
+
+
+def _result(strategy: Strategy, replies: Sequence[Message]) -> Tensor | None:
+    arrays, _ = strategy.aggregate_train(1, replies)
+    return None if arrays is None else from_arrays(arrays)["w"]
+
+
+def outcome(make: Callable[[], Any], spoil: Callable[[Message], list[Message]]) -> str:
+    """Return "survived", "changed" or "raised <exception>" for a round of eight honest replies and a hostile one.
+
+    Survived: the result is that of the eight, or of the nine where the reply was honest, to float tolerance.
+    """
+    strategy = make()
+    replies = honest_replies(strategy)
+    wanted = _honest_results(make)
+    try:
+        got = _result(strategy, [*replies[:8], *spoil(replies[8])])
+    except Exception as error:  # noqa: BLE001 (what a strategy raises is what is measured)
+        return f"raised {type(error).__name__}"
+    return "survived" if any(_same(got, one) for one in wanted) else "changed"
+
+
+@functools.cache
+def _honest_results(make: Callable[[], Any]) -> tuple[Tensor | None, ...]:
+    """Return the results of the eight honest replies, and of all nine."""
+    strategy = make()
+    replies = honest_replies(strategy)
+    return tuple(_result(strategy, copy.deepcopy(replies[:n])) for n in (8, 9))
+
+
+def _same(got: Tensor | None, wanted: Tensor | None) -> bool:
+    if got is None or wanted is None or got.shape != wanted.shape:
+        return False
+    return torch.allclose(got.double(), wanted.double(), rtol=1e-5, atol=1e-6)
+
+
+def _wrapped(make: Callable[[], FedAvg]) -> Callable[[], Decompressed]:
+    return lambda: Decompressed(make(), compressor=L1Sign())
+
+
+def _page(skip: Sequence[str]) -> str:
+    strategies: dict[str, Callable[[], Any]] = dict(OURS)
+    for name, make in BUILT_IN.items():
+        if name in skip:
+            continue
+        strategies[name] = make
+        strategies[f"Decompressed({name})"] = _wrapped(make)
+    found = {kind: [outcome(make, spoil) for make in strategies.values()] for kind, spoil in kinds().items()}
+    counts = [f"{sum(row[i] == 'survived' for row in found.values())} of {len(found)}" for i in range(len(strategies))]
+    lines = [
+        "# Hostile replies",
+        "",
+        f"Made by `python -m benchmarks.hostile{' --skip ' + ' '.join(skip) if skip else ''}`. A round of eight honest replies",
+        "and one of each kind below (packed for ours and behind `Decompressed`, dense for Flower's strategies bare).",
+        "*survived*: the result is that of the honest replies, to float tolerance; *changed*: another one, or none;",
+        "*raised*: the exception out of `aggregate_train`, which ends the run.",
+        "",
+        f"| kind | {' | '.join(strategies)} |",
+        "|---" * (len(strategies) + 1) + "|",
+        f"| **survived** | {' | '.join(counts)} |",
+        *(f"| {kind} | {' | '.join(row)} |" for kind, row in found.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("docs/hostile-replies.md"))
+    parser.add_argument("--skip", nargs="*", default=[], choices=list(BUILT_IN), help="Flower's strategies to leave out")
+    options = parser.parse_args()
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    logging.getLogger("flwr").setLevel(logging.CRITICAL)
+    warnings.simplefilter("ignore")  # numpy's, from Flower's strategies over NaN
+    torch.set_num_threads(1)
+    assume_identity(1)
+    options.out.write_text(_page(options.skip), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

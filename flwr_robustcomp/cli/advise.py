@@ -1,0 +1,144 @@
+"""`robustcomp advise`: what the theorems say about a configuration, before anyone runs it."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich import box
+from rich.table import Table
+
+from flwr_robustcomp.cli import console
+from flwr_robustcomp.component import Component, construct
+from flwr_robustcomp.compressors import COMPRESSORS, Compressor
+from flwr_robustcomp.errors import ConfigurationError
+from flwr_robustcomp.theory import label, shortfall
+from flwr_robustcomp.theory.advice import Advice, advise
+from flwr_robustcomp.theory.coverage import Coverage
+
+__all__ = ["advise_command"]
+
+
+def advise_command(
+    nodes: Annotated[int, typer.Option(help="m.")],
+    byzantine: Annotated[int, typer.Option(help="How many of them may lie.")],
+    compressor: Annotated[str, typer.Option(help="A name, or a table as in scenarios: '{name = \"top-k\", ratio = 0.5}'.")],
+    trim: Annotated[int | None, typer.Option(help="How many the server trims; by default as many.")] = None,
+    dimension: Annotated[int, typer.Option(help="d, the parameters of the model.")] = 1000,
+    compressor_option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, for example ratio=0.5; repeatable.")] = None,
+    error_feedback: Annotated[bool, typer.Option("--error-feedback", help="Clients keep what compression dropped.")] = False,
+) -> None:
+    """Say which of the paper's theorems cover a configuration, what to change where none does, and what it costs."""
+    chosen = _compressor(compressor, compressor_option or [])
+    advice = advise(chosen, nodes=nodes, byzantine=byzantine, trim=trim, dimension=dimension, error_feedback=error_feedback)
+    _say(
+        f"{advice.nodes} nodes, {advice.byzantine} of them Byzantine, {advice.trim} trimmed, "
+        f"{label(chosen)}{' with error feedback' if error_feedback else ''} on d = {dimension:,}"
+    )
+    console.out.print()
+    console.out.print(_table(advice))
+    for line in [*_verdicts(advice), *_changes(advice), *_cost(advice)]:
+        _say(line)
+
+
+def _say(line: str) -> None:
+    console.out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _table(advice: Advice) -> Table:
+    """Return the delta that each theorem asks for, and whether what there is exceeds its last form."""
+    guarantee = "none" if advice.guaranteed is None else f"{advice.guaranteed:.3g}"
+    kind = "guaranteed" if advice.compressor.pointwise else "guaranteed in expectation"
+    table = Table("delta needed", "as stated", "by its proof", "at the least", f"{kind}: {guarantee}", box=box.SIMPLE)
+    table.add_column(f"Gaussian vector: {advice.typical:.3g}")
+    for coverage in advice.coverages:
+        needed = (f"{delta:.3f}" if delta < 1 else "-" for delta in coverage.needed.values())
+        verdicts = (coverage.covered, coverage.would_be(advice.typical))
+        table.add_row(f"Theorem {coverage.theorem}", *needed, *("yes" if v else "no" for v in verdicts))
+    return table
+
+
+def _verdicts(advice: Advice) -> list[str]:
+    return ["", *(_verdict(coverage, advice) for coverage in advice.coverages)]
+
+
+def _verdict(coverage: Coverage, advice: Advice) -> str:
+    server = "sorting by the norm that clients report" if coverage.theorem == 1 else "sorting by the norm of what arrives"
+    head = f"Algorithm {coverage.theorem} ({server})"
+    why = shortfall(coverage, advice.compressor)
+    if why is None:
+        expected = "" if advice.compressor.pointwise else ", in expectation over its draws"
+        return f"{head} is covered{expected}."
+    if coverage.would_be(advice.typical):
+        return f"{head} is not covered for every gradient: {why}; it is where gradients compress like Gaussian vectors."
+    return f"{head} is not covered: {why}."
+
+
+def _changes(advice: Advice) -> list[str]:
+    """Return what would help, where something has to."""
+    if advice.error_feedback and not advice.byzantine:
+        return [
+            "",
+            "Error feedback without Byzantine nodes is Theorem 3, for every delta > 0; see docs/theory.md for its rate.",
+        ]
+    if advice.error_feedback:
+        return ["", "Error feedback with a threshold works in the paper's experiments and here; nobody has proved why."]
+    lines = ["", "What the numbers allow:"]
+    for name, delta, most, trims in zip(
+        ("guaranteed", "Gaussian"), (advice.guaranteed, advice.typical), advice.most_byzantine, advice.trims, strict=True
+    ):
+        if delta is None or not most:
+            lines.append(f"  {name} delta{'' if delta is None else f' {delta:.3g}'}: no Byzantine nodes")
+            continue
+        span = f"trim {trims[0]} to {trims[-1]}" if trims else "no trim"
+        lines.append(
+            f"  {name} delta {delta:.3g}: up to {most} Byzantine nodes, trimming as many; against {advice.byzantine}, {span}"
+        )
+    lines.append(f"  {advice.byzantine} Byzantine and {advice.trim} trimmed nodes: {_smallest(advice)}")
+    both = [label(other) for other, first, second in advice.alternatives if first and second]
+    one = [label(other) for other, first, second in advice.alternatives if first and not second]
+    lines.append(f"  covered by their guarantee: {', '.join(both) or 'no compressor'}")
+    if one:
+        lines.append(f"  by Theorem 1 alone: {', '.join(one)}")
+    return lines
+
+
+def _smallest(advice: Advice) -> str:
+    needed = advice.coverages[1].needed["sharp"]
+    return f"delta above {needed:.3f}" if needed < 1 else "no delta at all"
+
+
+def _cost(advice: Advice) -> list[str]:
+    cost = advice.cost
+    return [
+        "",
+        f"A round sends up {cost.packed:,} bytes, {cost.bits:.3g} bits a coordinate; dense float32 is {cost.dense:,}, "
+        f"{cost.ratio:.3g} times as much.",
+    ]
+
+
+def _compressor(text: str, options: list[str]) -> Compressor:
+    """Build a compressor from a name or an inline table, and KEY=VALUE options."""
+    data: Any = _toml("compressor", text) if text.lstrip().startswith("{") else {"name": text}
+    for option in options:
+        key, sign, value = option.partition("=")
+        if not sign or not key.strip():
+            raise ConfigurationError(f"compressor-option must be KEY=VALUE, got {option!r}")
+        data[key.strip()] = _toml("compressor-option", value)
+    try:
+        component = Component.model_validate(data)
+    except ValidationError as error:
+        raise ConfigurationError(f"compressor must have a name, got {text!r}") from error
+    return construct("compressor", COMPRESSORS, component)
+
+
+def _toml(field: str, value: str) -> Any:
+    """Read a value as TOML writes it; a bare word is a string."""
+    try:
+        return tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        if value.strip().replace("-", "").replace("_", "").isalnum():
+            return value.strip()
+        raise ConfigurationError(f"{field} must be a TOML value, got {value!r}") from error

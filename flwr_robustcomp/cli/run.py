@@ -1,0 +1,103 @@
+"""`robustcomp run`: one scenario."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+from rich.table import Table
+
+from flwr_robustcomp.cli import console
+from flwr_robustcomp.cli.console import BOARD, Bar, interruptible, number
+from flwr_robustcomp.errors import require
+from flwr_robustcomp.simulations.cost import COSTS_FILE, Meter
+from flwr_robustcomp.simulations.provenance import note_start
+from flwr_robustcomp.simulations.record import Recorder, RoundRecord
+from flwr_robustcomp.simulations.run import Engine, run_scenario
+from flwr_robustcomp.simulations.scenario import Scenario
+from flwr_robustcomp.simulations.setup import make_problem
+from flwr_robustcomp.simulations.summary import format_metric
+from flwr_robustcomp.simulations.sweep import CELLS_FILE, ROUNDS_FILE
+from flwr_robustcomp.simulations.tensorboard import tensorboard
+
+__all__ = ["run"]
+
+
+def run(
+    scenario: Annotated[Path, typer.Argument(help="A scenario as TOML.")],
+    engine: Annotated[str, typer.Option(help="inprocess or ray.")] = "inprocess",
+    out: Annotated[Path | None, typer.Option(help="Folder of the record; by default out/NAME.")] = None,
+    ray_address: Annotated[str | None, typer.Option(help="HOST:PORT of an existing Ray cluster, or auto.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Ray actors; by default one for each core.")] = None,
+    board: Annotated[Path | None, BOARD] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Folder to keep the run in after every round; the run goes on from it if it is there.")
+    ] = None,
+) -> None:
+    """Run one scenario."""
+    require(engine in get_args(Engine), "engine", engine, f"one of {', '.join(get_args(Engine))}")
+    require(ray_address is None or engine == "ray", "ray-address", ray_address, "given with --engine ray only")
+    config = Scenario.from_toml(scenario)
+    metric = make_problem(config).metric
+    out = out or Path("out") / scenario.stem
+    with (
+        interruptible(out),
+        tensorboard(board, {config.key: scenario.stem}) as write,
+        Recorder(out / CELLS_FILE) as index,
+        Recorder(out / ROUNDS_FILE) as recorder,
+        Bar(scenario.stem, config.rounds) as bar,
+    ):
+        note_start(out, sys.argv[1:])
+        seen = 0
+        index({"cell": config.key, "scenario": config.model_dump()})
+        meter = Meter()
+
+        def observe(record: RoundRecord) -> None:
+            nonlocal seen
+            meter.tick()
+            recorder({"cell": config.key, **record})
+            write(config.key, record)
+            value = format_metric(metric, number(record.get(metric)))
+            # A run that goes on begins after its checkpoint's round.
+            bar.advance(record["round"] - seen, text=f"{scenario.stem}: {metric} {value}")
+            seen = record["round"]
+
+        records = run_scenario(
+            config,
+            engine=engine,  # type: ignore[arg-type]  # checked by run_scenario
+            observe=observe,
+            num_workers=workers,
+            ray_address=ray_address,
+            checkpoint=checkpoint,
+        )
+        with Recorder(out / COSTS_FILE) as costs:
+            costs({"cell": config.key, **meter.cost()})
+    last = records[-1]
+    console.out.print(_rounds_table(metric, records))
+    console.out.print(
+        f"{scenario.stem}: {metric} {format_metric(metric, number(last.get(metric)))} after {config.rounds} rounds "
+        f"with {config.byzantine} of {config.nodes} nodes Byzantine; record in {out / ROUNDS_FILE}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _rounds_table(metric: str, records: list[RoundRecord]) -> Table:
+    """Return about ten rounds of a run as a table."""
+    table = Table("round", metric, "kept", "trimmed", "rejected", "threshold", "delta", "bytes received")
+    step = max(1, (len(records) - 1) // 10)
+    for record in records[::step]:
+        threshold, delta = record.get("threshold"), record.get("delta")
+        table.add_row(
+            str(record["round"]),
+            format_metric(metric, number(record.get(metric))),
+            str(record.get("kept", "")),
+            str(len(record.get("trimmed", ()))) if record["round"] else "",
+            str(len(record.get("rejected", ()))) if record["round"] else "",
+            "" if threshold is None else f"{threshold:.3g}",
+            "" if delta is None else f"{delta:.3g}",
+            f"{record.get('bytes', 0):,}" if record["round"] else "",
+        )
+    return table

@@ -1,0 +1,85 @@
+"""A payload inside another's body: the inner compressor's header, then its body."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flwr_robustcomp.compressors.base import Compressor, Scalars
+from flwr_robustcomp.compressors.payload import Payload
+from flwr_robustcomp.errors import WireError
+
+__all__ = ["Unspoken", "nest", "nested_compressor", "unnest"]
+
+
+def nest(payload: Payload, compressor: Compressor) -> bytes:
+    """Return header and body of a payload."""
+    return struct.pack(compressor.header, *payload.scalars) + payload.body
+
+
+def unnest(body: bytes, compressor: Compressor, shape: tuple[int, ...], dtype: torch.dtype) -> Payload:
+    """Read what `nest` wrote.
+
+    Raises
+    ------
+    WireError
+        If the length is not one that the compressor writes for this shape and dtype, or the header is not canonical.
+    """
+    size = struct.calcsize(compressor.header)
+    largest = size + compressor.body_size_of(shape, dtype)
+    if not (largest if compressor.exact_size else size) <= len(body) <= largest:
+        raise WireError(
+            f"the nested {compressor.codec} must have {largest} bytes{_AT_MOST[compressor.exact_size]}, got {len(body)}"
+        )
+    scalars: Scalars = struct.unpack_from(compressor.header, body)
+    if struct.pack(compressor.header, *scalars) != body[:size]:
+        raise WireError("the nested header is not canonical")
+    return Payload(shape, dtype, scalars, body[size:])
+
+
+_AT_MOST = {True: "", False: " at most"}
+
+
+def nested_compressor(body: bytes, inner: Sequence[type[Compressor]]) -> Compressor:
+    """Return the compressor that wrote a nested payload, for readers that are not configured with one."""
+    size = struct.calcsize(inner[0].header)
+    if len(body) < size:
+        raise WireError(f"the nested header must have {size} bytes, got {len(body)}")
+    return inner[0].from_payload(struct.unpack_from(inner[0].header, body), body[size:], inner[1:])
+
+
+class Unspoken(Compressor):
+    """An inner compressor of which a payload gives the name alone, because it had nothing to do there."""
+
+    name: ClassVar[str] = "unspoken"
+
+    def __init__(self, inner: Sequence[type[Compressor]]) -> None:
+        self._codec = "+".join(one.name for one in inner)
+
+    @property
+    def codec(self) -> str:
+        """The codec of the compressor that stood here."""
+        return self._codec
+
+    def delta(self, d: int) -> None:
+        """Return None: nothing is known."""
+        return None
+
+    def body_size(self, d: int, dtype: torch.dtype) -> int:
+        """Return 0."""
+        return 0
+
+    def check(self, payload: Payload) -> None:
+        """Refuse every payload."""
+        raise WireError(f"the parameters of {self._codec} did not travel")
+
+    def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        raise WireError(f"the parameters of {self._codec} did not travel")
+
+    def _decode(self, payload: Payload) -> Tensor:
+        raise WireError(f"the parameters of {self._codec} did not travel")

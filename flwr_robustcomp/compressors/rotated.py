@@ -1,0 +1,112 @@
+"""What the compressors that work in a rotated basis share: the seed, the round, and going there and back."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from flwr_robustcomp.compressors.base import Compressor, Scalars
+from flwr_robustcomp.compressors.payload import Payload
+from flwr_robustcomp.compressors.rotation import block_sizes, rotate, unrotate
+from flwr_robustcomp.compressors.values import as_numpy
+from flwr_robustcomp.errors import WireError, require
+
+__all__ = ["Rotated"]
+
+_COMFORTABLE = (1e-30, 1e30)
+"""Peaks of float32 vectors whose rotation neither overflows nor loses digits in float32; others are rotated in float64."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rotated(Compressor):
+    """Base of compressors of R x, with R the Hadamard rotation of (seed, round) that all nodes share.
+
+    Parameters
+    ----------
+    seed : int
+        Of the rotation, in [0, 2**64), equal on all nodes.
+
+    Attributes
+    ----------
+    round_ : int
+        The server round, set by `for_round` alone; 0 outside of rounds.
+
+    Notes
+    -----
+    Because the rotation is shared, the server adds packed vectors in the rotated basis and rotates back once a
+    round, whatever the number of clients; and ||R x||_2 = ||x||_2 gives the l2 norm without rotating at all. Both are why the
+    seed belongs to the round and not to the client. What holds in expectation over R holds for every x that was chosen
+    without knowing this round's R: an honest update depends on earlier rounds only; a Byzantine node can know R and choose an
+    x that compresses badly, which harms its own update alone.
+
+    The server's sum holds the clients' vectors before they are rounded to the model's dtype, which in float16 and bfloat16 is
+    one rounding less than each client's own Q(x).
+    """
+
+    seed: int = 0
+    round_: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        require(isinstance(self.seed, int) and 0 <= self.seed < 2**64, "seed", self.seed, "an integer in [0, 2**64)")
+
+    def for_round(self, round_: int) -> Self:
+        """Return this compressor with the rotation of a round."""
+        require(0 <= round_ < 2**32, "round", round_, "in [0, 2**32)")
+        if round_ == self.round_:
+            return self
+        other = copy.copy(self)
+        object.__setattr__(other, "round_", round_)
+        return other
+
+    @property
+    def pointwise(self) -> bool:
+        """False: `delta` holds in expectation over the rotation."""
+        return False
+
+    def _sizes(self, d: int) -> tuple[int, ...]:
+        """Return the sizes of the blocks that have scalars of their own."""
+        return block_sizes(d)
+
+    def _starts(self, d: int) -> npt.NDArray[np.int64]:
+        """Return the first coordinate of each block."""
+        sizes = np.array(self._sizes(d), np.int64)
+        return np.cumsum(sizes) - sizes
+
+    def _there(self, flat: Tensor) -> npt.NDArray[np.floating]:
+        """Return R x, shape (d,), in working precision, or in float64 where float32 has no room."""
+        x = as_numpy(flat)
+        peak = float(np.abs(x).max())
+        return self._rotate(x if _COMFORTABLE[0] < peak < _COMFORTABLE[1] else x.astype(np.float64, copy=False))
+
+    def _rotate(self, x: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        return rotate(x, self.seed, self.round_)
+
+    def _back(self, y: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        return unrotate(y, self.seed, self.round_)
+
+    def _rotated(self, payload: Payload) -> npt.NDArray[np.floating]:
+        """Return R Q(x), shape (d,), in working precision."""
+        raise NotImplementedError
+
+    def _decode(self, payload: Payload) -> Tensor:
+        return torch.from_numpy(self._back(self._rotated(payload))).to(payload.dtype)
+
+    def _check_header(self, payload: Payload, word: int, meaning: str) -> None:
+        """Ask for the configured seed, the current round and the configured parameters."""
+        wanted: Scalars = (self.seed, self.round_, word)
+        if payload.scalars != wanted:
+            raise WireError(f"(seed, round, {meaning}) must be {wanted}, as configured, got {payload.scalars}")
+
+    def _check_range(self, payload: Payload, bound: float) -> None:
+        """Ask for finite entries and a finite norm, given a bound of the entries, which are looked at where it is too large."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            fits = bound <= torch.finfo(payload.dtype).max or bool(torch.isfinite(self._decode(payload)).all())
+            if not fits or not math.isfinite(self.norm(payload)):
+                raise WireError(f"an entry overflows {payload.dtype}, or the norm does")

@@ -1,0 +1,108 @@
+"""Vectors over {-1, 0, 1} as bits: two bitmaps, or the entropy coder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from flwr_robustcomp.compressors.bits import accumulate_signs, pack_bits, packed_size, padding_is_zero, unpack_bits
+from flwr_robustcomp.compressors.entropy import decode_chunks, encode_symbols, histogram
+from flwr_robustcomp.compressors.positions import Coding
+from flwr_robustcomp.errors import WireError
+
+__all__ = ["accumulate_ternary", "check_ternary", "largest_ternary", "nonzero_of", "read_ternary", "write_ternary"]
+
+Signs = npt.NDArray[np.int8]
+
+_FIXED, _ENTROPY = b"\0", b"\1"
+
+
+def largest_ternary(d: int, coding: Coding) -> int:
+    """Return the most bytes that `write_ternary` makes; exact for the fixed form."""
+    return 2 * packed_size(d) + (coding == "entropy")
+
+
+def write_ternary(plus: npt.NDArray[np.bool_], minus: npt.NDArray[np.bool_], coding: Coding) -> bytes:
+    """Write a vector, given where its ones and minus ones are, each of shape (d,): two bitmaps, or coded if shorter."""
+    fixed = pack_bits(plus) + pack_bits(minus)
+    if coding == "fixed":
+        return fixed
+    coded = encode_symbols(1 + plus.astype(np.int32) - minus)
+    return _ENTROPY + coded if len(coded) < len(fixed) else _FIXED + fixed
+
+
+def read_ternary(body: bytes, d: int, coding: Coding) -> Iterator[tuple[int, Signs]]:
+    """Read a vector a part at a time: pairs of the first place and the entries from there; errors as `check_ternary`."""
+    planes = _planes(body, d, coding)
+    if planes is None:
+        for start, symbols in decode_chunks(body[1:], d, 3):
+            yield start, (symbols - 1).astype(np.int8)
+        return
+    plus, minus = (unpack_bits(plane, d).astype(np.int8) for plane in planes)
+    yield 0, plus - minus
+
+
+def nonzero_of(body: bytes, d: int, coding: Coding) -> int:
+    """Return how many entries are not zero, from the counts or the bits alone."""
+    planes = _planes(body, d, coding)
+    if planes is None:
+        low, counts, _ = histogram(body[1:], d, 3)
+        return d - int(counts[1 - low]) if low <= 1 < low + counts.size else d
+    return sum(int(np.bitwise_count(np.frombuffer(plane, np.uint8)).sum()) for plane in planes)
+
+
+def check_ternary(body: bytes, d: int, coding: Coding) -> None:
+    """Raise `WireError` unless the bytes are what `write_ternary` makes of some vector."""
+    planes = _planes(body, d, coding)
+    if planes is None:
+        for _ in decode_chunks(body[1:], d, 3):
+            pass
+        if len(body) > 2 * packed_size(d):
+            raise WireError("the entropy-coded form is longer than the fixed one")
+        return
+    if not all(padding_is_zero(plane, d) for plane in planes):
+        raise WireError("padding bits must be zero")
+    plus, minus = (np.frombuffer(plane, np.uint8) for plane in planes)
+    if (plus & minus).any():
+        raise WireError("an entry cannot be 1 and -1")
+    ones, minus_ones = (unpack_bits(plane, d).astype(np.bool_) for plane in planes)
+    if coding == "entropy" and write_ternary(ones, minus_ones, coding) != body:
+        raise WireError("the fixed form is longer than the entropy-coded one")
+
+
+def accumulate_ternary(
+    out: npt.NDArray[np.floating], bodies: Sequence[bytes], weights: npt.NDArray[np.float64], coding: Coding
+) -> None:
+    """Add the weighted sum of ternary vectors, shape (d,), to ``out`` in place.
+
+    Bitmaps are added as signs are, with w b_plus - w b_minus = (w/2) (2 b_plus - 1) - (w/2) (2 b_minus - 1); what is
+    entropy-coded is added as it is decoded, a part at a time. No vector becomes dense.
+    """
+    bitmaps: list[bytes] = []
+    halves: list[float] = []
+    for body, weight in zip(bodies, weights, strict=True):
+        planes = _planes(body, out.size, coding)
+        if planes is not None:
+            bitmaps += planes
+            halves += [weight / 2, -weight / 2]
+            continue
+        for start, signs in read_ternary(body, out.size, coding):
+            out[start : start + signs.size] += signs * out.dtype.type(weight)
+    if bitmaps:
+        accumulate_signs(out, bitmaps, np.array(halves))
+
+
+def _planes(body: bytes, d: int, coding: Coding) -> tuple[bytes, bytes] | None:
+    """Return the two bitmaps, or None if the symbols are entropy-coded."""
+    if coding == "entropy":
+        if body[:1] == _ENTROPY:
+            return None
+        if body[:1] != _FIXED:
+            raise WireError("the form of ternary symbols must be 0 or 1")
+        body = body[1:]
+    size = packed_size(d)
+    if len(body) != 2 * size:
+        raise WireError(f"two bitmaps must take {2 * size} bytes, got {len(body)}")
+    return body[:size], body[size:]

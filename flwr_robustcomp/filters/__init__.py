@@ -1,0 +1,44 @@
+"""Robust aggregation rules that need inner products only: mathematics, free of flwr.
+
+`FILTERS` is the closed registry that strategies, scenarios and the contract tests walk.
+"""
+
+from __future__ import annotations
+
+from flwr_robustcomp.filters.base import Filter, Matrix, Vectors, chain
+from flwr_robustcomp.filters.bucketing import Bucketing
+from flwr_robustcomp.filters.centred_clipping import CentredClipping
+from flwr_robustcomp.filters.geometric_median import GeometricMedian
+from flwr_robustcomp.filters.multi_krum import MultiKrum
+from flwr_robustcomp.filters.nearest_neighbor_mixing import NearestNeighborMixing
+from flwr_robustcomp.filters.norm import Norm
+from flwr_robustcomp.filters.norm_clipping import NormClipping
+from flwr_robustcomp.filters.spectral import Spectral
+
+__all__ = [
+    "FILTERS",
+    "Bucketing",
+    "CentredClipping",
+    "Filter",
+    "GeometricMedian",
+    "Matrix",
+    "MultiKrum",
+    "NearestNeighborMixing",
+    "Norm",
+    "NormClipping",
+    "Spectral",
+    "Vectors",
+    "chain",
+]
+
+FILTERS: dict[str, type[Filter]] = {
+    "bucketing": Bucketing,
+    "centred-clipping": CentredClipping,
+    "geometric-median": GeometricMedian,
+    "multi-krum": MultiKrum,
+    "nearest-neighbor-mixing": NearestNeighborMixing,
+    "norm": Norm,
+    "norm-clipping": NormClipping,
+    "spectral": Spectral,
+}
+"""Every filter by the name that strategies and scenarios use."""

@@ -1,0 +1,36 @@
+"""Keep the vectors whose neighbours are near."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from flwr_robustcomp.filters.base import Filter, Matrix, Vectors, kept_rows
+
+__all__ = ["MultiKrum"]
+
+
+@dataclass(frozen=True)
+class MultiKrum(Filter):
+    """Keep the m - f vectors of smallest Krum score, the summed squared distance to the m - f - 2 nearest others.
+
+    Notes
+    -----
+    Blanchard et al. 2017, sections 3 and 6, with f = ``trim``; the guarantee asks for m >= 2 f + 3. Distances follow from inner
+    products.
+    """
+
+    name: ClassVar[str] = "multi-krum"
+
+    def least(self, trim: int) -> int:
+        """Return 2 f + 3."""
+        return 2 * trim + 3
+
+    def combine(self, vectors: Vectors, trim: int) -> Matrix:
+        """Keep the m - f best."""
+        m = len(vectors)
+        nearest = np.sort(vectors.squared_distances, axis=1)[:, 1 : m - trim - 1]  # (m, m - f - 2), without itself
+        order = np.argsort(nearest.sum(axis=1), kind="stable")
+        return kept_rows(np.sort(order[: m - trim]), m)

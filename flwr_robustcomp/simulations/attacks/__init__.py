@@ -1,0 +1,40 @@
+"""Attacks that scenarios can name: the Byzantine mods, and the colluding ones, which see the honest replies of a round.
+
+`ATTACKS` is their one closed registry; every member has a ``kind``: label, update or colluding.
+"""
+
+from __future__ import annotations
+
+from flwr_robustcomp.clients import ATTACK_MODS, LabelAttack, UpdateAttack
+from flwr_robustcomp.simulations.attacks.base import Collusion, Seen
+from flwr_robustcomp.simulations.attacks.inner_product import InnerProduct
+from flwr_robustcomp.simulations.attacks.little_is_enough import LittleIsEnough
+from flwr_robustcomp.simulations.attacks.mimic import Mimic
+from flwr_robustcomp.simulations.attacks.min_max import MinMax, MinSum
+from flwr_robustcomp.simulations.attacks.under_threshold import UnderThreshold
+
+__all__ = [
+    "ATTACKS",
+    "COLLUSIONS",
+    "Collusion",
+    "InnerProduct",
+    "LittleIsEnough",
+    "Mimic",
+    "MinMax",
+    "MinSum",
+    "Seen",
+    "UnderThreshold",
+]
+
+COLLUSIONS: dict[str, type[Collusion]] = {
+    "inner-product": InnerProduct,
+    "little-is-enough": LittleIsEnough,
+    "mimic": Mimic,
+    "min-max": MinMax,
+    "min-sum": MinSum,
+    "under-threshold": UnderThreshold,
+}
+"""Every colluding attack by the name that scenarios use."""
+
+ATTACKS: dict[str, type[UpdateAttack] | type[LabelAttack] | type[Collusion]] = {**ATTACK_MODS, **COLLUSIONS}
+"""Every attack by the name that scenarios use."""

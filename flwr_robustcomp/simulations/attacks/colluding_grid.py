@@ -1,0 +1,213 @@
+"""A Grid between server and nodes that reads the honest replies of a round before it writes the Byzantine ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from flwr_robustcomp import wire
+from flwr_robustcomp.clients.node import is_training, round_of
+from flwr_robustcomp.clients.update import Reply, check_reply
+from flwr_robustcomp.compressors import NORM_ORDERS
+from flwr_robustcomp.errors import require
+from flwr_robustcomp.flower import LOG, Run
+from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, shared_layout
+from flwr_robustcomp.randomness import generator
+from flwr_robustcomp.simulations.attacks.accomplice import MARK
+from flwr_robustcomp.simulations.attacks.base import Collusion, Seen
+from flwr_robustcomp.simulations.attacks.sent import Form, Sent, read_sent
+
+__all__ = ["Adversary", "ColludingGrid"]
+
+Adversary = Literal["restricted", "arbitrary"]
+"""The paper's section 4, an honest compressor, or section 5, where the adversary has the last word."""
+
+
+@dataclass
+class _Push:
+    """Messages that were sent together, of which some replies are still to come."""
+
+    messages: list[Message]
+    waiting: set[str]
+    replies: list[Message] = field(default_factory=list)
+
+
+class ColludingGrid(Grid):
+    """Any Grid, with an omniscient adversary on the wire; works against every Strategy.
+
+    Parameters
+    ----------
+    grid : Grid
+        One of ours, or Flower's own.
+    attack : Collusion
+        What the Byzantine nodes send. Which nodes those are their replies say: `Accomplice` marks them.
+    adversary : {"restricted", "arbitrary"}
+        Whether a reported norm is that of the compressor's input, or the smallest that the server believes.
+    trim : int, optional
+        How many replies the server trims by norm, for attacks that care.
+    norm_order : float
+        By which norm of Q(x).
+    reply : {"weights", "update"}
+        What dense replies hold, as for `CompressionMod`.
+    uncompressed : sequence of str
+        As for `CompressionMod`.
+    seed : int
+        The run's.
+
+    Notes
+    -----
+    The adversary sees what the server sees: the decompressed Q(x_i) of the honest, and w_t. In both forms the crafted vector
+    goes through the compressor afresh, without residual, since the decoder takes nothing but members of its image. For
+    identity, sign, l1-sign and top-k, Q(v) is a nearest such member to v, so nothing is lost by it.
+
+    A reply is overwritten in place of the honest one; error replies stay, replies that never come are not made up, and the
+    honest ones pass untouched. `push_messages` and `pull_messages` hold marked replies until every message of their push is
+    answered. The messages of a push carry one model.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        attack: Collusion,
+        *,
+        adversary: Adversary = "restricted",
+        trim: int | None = None,
+        norm_order: float = 2,
+        reply: Reply = "weights",
+        uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
+        seed: int = 0,
+    ) -> None:
+        require(isinstance(attack, Collusion), "attack", attack, "a Collusion instance")
+        require(adversary in get_args(Adversary), "adversary", adversary, f"one of {', '.join(get_args(Adversary))}")
+        require(norm_order in NORM_ORDERS, "norm_order", norm_order, "one of 1, 2, inf")
+        check_reply(reply)
+        self._grid = grid
+        self._attack = attack
+        self._adversary = adversary
+        self._trim = trim
+        self._norm_order = norm_order
+        self._reply: Reply = reply
+        self._uncompressed = tuple(uncompressed)
+        self._seed = seed
+        self._state: Any = attack.init()
+        self._open: dict[str, _Push] = {}
+        self._ready: dict[str, Message] = {}
+
+    # -- the Grid, as it was ----------------------------------------------------------------------------------------------
+
+    def set_run(self, run: Run) -> None:
+        """Set the run."""
+        self._grid.set_run(run)
+
+    @property
+    def run(self) -> Run:
+        """Return the run."""
+        return self._grid.run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """Make an instruction message."""
+        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the node ids."""
+        return self._grid.get_node_ids()
+
+    # -- replies ----------------------------------------------------------------------------------------------------------
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Send messages; return their ids."""
+        sent = list(messages)
+        ids = list(self._grid.push_messages(sent))
+        push = _Push(sent, set(ids))
+        self._open.update(dict.fromkeys(ids, push))
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return the replies to these messages that have come, each once; the marked ones when all of their push have."""
+        wanted = list(message_ids)
+        for reply in self._grid.pull_messages({*wanted, *self._open}):
+            answered = reply.metadata.reply_to_message_id
+            push = self._open.pop(answered, None)
+            if push is None:
+                self._ready[answered] = reply
+                continue
+            push.waiting.discard(answered)
+            push.replies.append(reply)
+            if not _is_marked(reply):
+                self._ready[answered] = reply
+            if not push.waiting:
+                marked = [one for one in push.replies if _is_marked(one)]
+                self._collude(push.messages, push.replies)
+                self._ready.update({one.metadata.reply_to_message_id: one for one in marked})
+        return [self._ready.pop(message_id) for message_id in wanted if message_id in self._ready]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Send, wait until all replies or the timeout have come, overwrite the marked ones."""
+        sent = list(messages)
+        replies = list(self._grid.send_and_receive(sent, timeout=timeout))
+        self._collude(sent, replies)
+        return replies
+
+    def _collude(self, messages: Sequence[Message], replies: Sequence[Message]) -> None:
+        """Overwrite the marked replies among these, in place."""
+        liars = {id(reply): _take_mark(reply) for reply in replies if _is_marked(reply)}
+        models = [r for r in messages[0].content.values() if isinstance(r, ArrayRecord)] if messages else []
+        if not liars or len(models) != 1 or not is_training(messages[0]):
+            return
+        model = wire.shared_tensors(models[0])
+        layout = shared_layout(model, self._uncompressed)
+        form = Form(layout, model, self._reply, self._norm_order, self._adversary == "arbitrary")
+        honest: list[Sent] = []
+        byzantine: list[Sent] = []
+        for reply in sorted(replies, key=lambda r: r.metadata.src_node_id):
+            if reply.has_error():
+                continue
+            try:
+                (byzantine if id(reply) in liars else honest).append(read_sent(reply, form))
+            except ValueError as error:  # the server's to reject
+                LOG.warning("The adversary cannot read the reply of node %d: %s", reply.metadata.src_node_id, error)
+        if honest and byzantine:
+            self._write(form, honest, byzantine, liars, round_of(messages[0]))
+
+    def _write(self, form: Form, honest: list[Sent], byzantine: list[Sent], liars: dict[int, int], round_: int) -> None:
+        def rng(sent: Sent) -> Any:  # the same numbers each time, so that what was measured is what is sent
+            return generator(self._seed, "collusion compress", round_=round_, partition=liars[id(sent.message)])
+
+        # A compressor that draws nothing gives all of them the same norm.
+        draws = byzantine if any(compressor.randomized for compressor, _ in byzantine[0].packed) else byzantine[:1]
+
+        def norm(x: torch.Tensor) -> float:
+            return max(form.sorted_by(x, sent, sent.compress(x, rng(sent))) for sent in draws)
+
+        seen = Seen(
+            torch.stack([sent.x for sent in honest]),  # (h, d)
+            tuple(sent.message.metadata.src_node_id for sent in honest),
+            tuple(sent.norm for sent in honest),
+            len(byzantine),
+            norm,
+            self._trim,
+            generator(self._seed, f"collusion {self._attack.name}", round_=round_),
+        )
+        try:
+            x, self._state = self._attack.craft(seen, self._state)
+            for sent in byzantine:
+                sent.overwrite(x, form, rng(sent))
+        except ValueError as error:  # it overflows the dtype: what honest training gave is sent
+            LOG.warning("Round %d: the crafted update cannot be sent: %s", round_, error)
+
+
+def _is_marked(reply: Message) -> bool:
+    return not reply.has_error() and MARK in reply.content
+
+
+def _take_mark(reply: Message) -> int:
+    """Remove the mark; return the node's partition."""
+    record = reply.content.pop(MARK)
+    return int(str(record["partition"])) if isinstance(record, ConfigRecord) else 0

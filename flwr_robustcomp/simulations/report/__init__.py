@@ -1,0 +1,65 @@
+"""`robustcomp report`: what a folder of records shows, as one self-contained page, with its tables and pictures as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flwr_robustcomp.errors import ConfigurationError
+from flwr_robustcomp.simulations.report.export import Format, check_format, export_figures, export_tables
+from flwr_robustcomp.simulations.report.page import chapters, render_page
+from flwr_robustcomp.simulations.report.study import read_study
+
+__all__ = ["PAGE_FILE", "report"]
+
+PAGE_FILE = "report.html"
+"""The page, in the folder of the records."""
+
+
+def report(
+    folder: Path,
+    *,
+    csv: Path | None = None,
+    latex: Path | None = None,
+    figures: Format | None = None,
+) -> tuple[Path, list[str], list[Path]]:
+    """Write the report of a folder; an unfinished comparison is reported as far as it got.
+
+    Parameters
+    ----------
+    folder : Path
+        That `robustcomp compare`, `run` or `reproduce` wrote to.
+    csv, latex : Path, optional
+        Folders for the tables in these forms.
+    figures : {"svg", "pdf"}, optional
+        Also draw the pictures, into ``FOLDER/figures``.
+
+    Returns
+    -------
+    page : Path
+        ``FOLDER/report.html``.
+    words : list of str
+        The summaries.
+    files : list of Path
+        Everything else that was written.
+
+    Raises
+    ------
+    ConfigurationError
+        If the folder holds no record, or something cannot be written.
+    """
+    check_format(figures)
+    study = read_study(folder)
+    parts = chapters(study)
+    page = folder / PAGE_FILE
+    try:
+        page.write_text(render_page(study, parts), encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"folder must be writable, got {str(folder)!r}: {error.strerror}") from error
+    files: list[Path] = []
+    if csv is not None:
+        files += export_tables(parts, csv, "csv")
+    if latex is not None:
+        files += export_tables(parts, latex, "tex")
+    if figures is not None:
+        files += export_figures(parts, folder / "figures", figures)
+    return page, [line for part in parts for line in part.words], files

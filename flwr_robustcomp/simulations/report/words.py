@@ -1,0 +1,113 @@
+"""The summary: what the figures show, in sentences, the first defence's losses as plainly as its successes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from flwr_robustcomp.simulations.report.estimate import quantity
+from flwr_robustcomp.simulations.report.study import Section, Setting
+from flwr_robustcomp.simulations.report.verdicts import Defence, Verdicts
+from flwr_robustcomp.simulations.suite import NO_ATTACK
+
+__all__ = ["cost_in_words", "join", "summary"]
+
+
+def summary(section: Section, verdicts: Verdicts) -> list[str]:
+    """Return the summary of a comparison, one sentence or two to a line.
+
+    First the whole, then how the first defence of the suite fares, then best and worst for each attack, then the bytes.
+    """
+    attacks = [setting for setting in section.settings if setting[1] != NO_ATTACK]
+    seeds = len({cell.scenario.seed for cell in section.cells})
+    lines = [
+        f"{_count(len(section.strategies), 'defence')} against {_count(len(attacks), 'attack')} with "
+        f"{_count(len(section.compressors), 'compressor')} and {_count(seeds, 'seed')}: {len(section.runs)} of "
+        f"{_count(len(section.cells), 'run')} finished."
+    ]
+    if not section.runs:
+        return [*lines, "No run has finished, so there is nothing to say yet."]
+    if seeds == 1:
+        lines.append("With one seed nothing says how much of a difference is chance; figures are rounded to two digits.")
+    lines += _first_defence(section, verdicts, attacks)
+    lines += [text for setting in section.settings if (text := _extremes(section, verdicts, setting))]
+    return [line[0].upper() + line[1:] for line in [*lines, *cost_in_words(section)]]
+
+
+def _first_defence(section: Section, verdicts: Verdicts, attacks: Sequence[Setting]) -> list[str]:
+    """Say which attacks beat the first defence, and who withstands them."""
+    subject = section.strategies[0]
+    own = [defence for defence in dict.fromkeys(d for d, _ in verdicts.finals) if defence.strategy == subject]
+    lines, withstood = [], []
+    for setting in attacks:
+        stand = [defence for defence in own if verdicts.withstands(defence, setting)]
+        if stand:
+            withstood.append(section.name_of(setting) + _with(stand, own))
+        if not (beaten := [defence for defence in own if verdicts.beaten(defence, setting)]):
+            continue
+        values = join(str(verdicts.finals[defence, setting]) for defence in beaten)
+        others = [d for d, _ in verdicts.ranked(setting) if d.strategy != subject and verdicts.withstands(d, setting)]
+        names = list(dict.fromkeys(_name(section, defence) for defence in others))
+        answer = (
+            f"{join(names)} {'withstands' if len(names) == 1 else 'withstand'} it." if names else "No other one withstands it."
+        )
+        lines.append(
+            f"{subject} is beaten by {section.name_of(setting)}{_with(beaten, own)} ({section.metric} {values}). {answer}"
+        )
+    if withstood:
+        lines.insert(0, f"{subject} withstands {join(withstood)}.")
+    elif attacks and not lines:
+        lines = [f"No attack costs {subject} much, but it ends far from the best without attack."]
+    return lines
+
+
+def _with(some: Sequence[Defence], of: Sequence[Defence]) -> str:
+    """Return which compressors are meant, unless all are."""
+    return "" if len(some) == len(of) else f" with {join(defence.compressor for defence in some)}"
+
+
+def _extremes(section: Section, verdicts: Verdicts, setting: Setting) -> str:
+    """Name the best and the worst defence of a setting, or say that the spread does not tell them apart."""
+    ranked = verdicts.ranked(setting)
+    if len(ranked) < 2:
+        return ""
+    (best, top), (worst, bottom) = ranked[0], ranked[-1]
+    tied = [d for d, e in ranked if not e.diverged and not top.diverged and abs(e.mean - top.mean) <= e.spread + top.spread]
+    where = section.name_of(setting)
+    if len(tied) == len(ranked):
+        return f"{where}: all defences end within each other's spread, {top} to {bottom}."
+    also = f", within the spread of {_count(len(tied) - 1, 'other')}" if len(tied) > 1 else ""
+    return f"{where}: best is {_name(section, best)}, {top}{also}; worst is {_name(section, worst)}, {bottom}."
+
+
+def cost_in_words(section: Section) -> list[str]:
+    """Say what an update costs with each compressor, and against sending every coordinate as a 32-bit number."""
+    dense = 4 * section.dimension
+    texts = []
+    for compressor in section.compressors:
+        sizes = [
+            r["bytes"] / section.nodes for run in section.of(compressor=compressor) for r in run.records[1:] if r.get("bytes")
+        ]
+        if sizes:
+            size = math.fsum(sizes) / len(sizes)
+            times = quantity(dense / size, None) if dense >= size else "no"
+            texts.append(f"{size:,.0f} with {compressor} ({times} times less)")
+    return (
+        [f"One update of {section.dimension:,} coordinates takes {dense:,} bytes as float32: {join(texts)}."] if texts else []
+    )
+
+
+def join(items: Iterable[str]) -> str:
+    """Return items as English lists them."""
+    texts = list(items)
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}" if texts else ""
+
+
+def _name(section: Section, defence: Defence) -> str:
+    """Return a defence's name, with its compressor where it was run with several."""
+    own = {cell.group.compressor for cell in section.cells if cell.group.strategy == defence.strategy}
+    return f"{defence.strategy} with {defence.compressor}" if len(own) > 1 else defence.strategy
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

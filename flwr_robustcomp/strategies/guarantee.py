@@ -1,0 +1,67 @@
+"""One line at the start of a run that Theorems 1 and 2 do not cover."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from logging import INFO, WARNING
+
+from flwr_robustcomp.compressors import Compressor
+from flwr_robustcomp.flower import LOG
+from flwr_robustcomp.layout import Span
+from flwr_robustcomp.strategies.norm_filter import trim_count
+from flwr_robustcomp.theory import Theorem, cover, shortfall
+
+__all__ = ["delta_of_spans", "log_guarantee"]
+
+
+def delta_of_spans(compressor: Compressor, spans: Sequence[Span]) -> float | None:
+    """Return what a compressor guarantees for a model: the smallest over the vectors that it is compressed as.
+
+    sum_a ||Q(x_a) - x_a||^2 <= sum_a (1 - delta_a) ||x_a||^2 <= (1 - min_a delta_a) ||x||^2.
+    """
+    deltas = [compressor.delta_of(span.shape) for span in spans]
+    known = [delta for delta in deltas if delta is not None]
+    return min(known) if len(known) == len(deltas) else None
+
+
+def log_guarantee(
+    compressor: Compressor, spans: Sequence[Span], nodes: int, trim: int | float, *, theorem: Theorem, norm_order: float = 2
+) -> None:
+    """Log one line if a configuration is outside the theory; silent where it is covered.
+
+    Parameters
+    ----------
+    compressor : Compressor
+        Q.
+    spans : sequence of Span
+        The vectors that are compressed.
+    nodes : int
+        m, the nodes asked in the first round.
+    trim : int or float
+        As configured. How many nodes are Byzantine a server does not know: as many as the trim is for, alpha = beta.
+    theorem : {1, 2}
+        1 where replies are sorted by the reported norm, 2 by the compressed one.
+    norm_order : float
+        q.
+
+    Notes
+    -----
+    A warning where no vector could put the run inside the theorem; for your information where the compressor merely does not
+    guarantee the delta, which most vectors may have: the scaled sign guarantees 1/d, and has 2/pi on Gaussian vectors.
+    """
+    trimmed = trim_count(trim, nodes)
+    if 2 * trimmed >= nodes:
+        return  # the round says so itself
+    delta = delta_of_spans(compressor, spans)
+    coverage = cover(compressor, delta, nodes=nodes, byzantine=trimmed, trim=trimmed, theorem=theorem, norm_order=norm_order)
+    why = shortfall(coverage, compressor)
+    if why is not None:
+        LOG.log(
+            INFO if coverage.would_be(1.0) else WARNING,
+            "Theorem %d does not cover %d Byzantine of %d nodes, the worst that trim=%s is for: %s (docs/theory.md)",
+            theorem,
+            trimmed,
+            nodes,
+            trim,
+            why,
+        )

@@ -1,0 +1,135 @@
+"""What is asked of every reply, be it to training or to evaluation: one, of a node that was asked, with plausible metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+from flwr.app import Message
+
+from flwr_robustcomp.flower import LOG, Metadata
+from flwr_robustcomp.strategies.report import Reason, Rejection
+
+__all__ = ["Metrics", "Rejected", "by_node", "check_asked", "is_finite", "only", "read_metrics", "rejections", "shown"]
+
+Metrics = dict[str, int | float | list[int] | list[float]]
+
+_MAX_WEIGHT = 2**53
+"""Counts above this are not exact as floats, and no client has as many examples."""
+
+_MAX_METRICS = 1024
+_MAX_METRIC_NAME = 256  # characters
+_MAX_METRIC_NUMBERS = 65536  # in all lists together
+
+
+class Rejected(Exception):
+    """A reply fails a test; never leaves `screen` and `EvaluationReceiver.screen`."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+def by_node(replies: Iterable[Message]) -> list[list[Message]]:
+    """Return the replies of each node, by ascending node id."""
+    groups: dict[int, list[Message]] = {}
+    for message in replies:
+        groups.setdefault(message.metadata.src_node_id, []).append(message)
+    return [messages for _, messages in sorted(groups.items())]
+
+
+def only(messages: Sequence[Message]) -> Message:
+    """Return the one reply of a node, if it is one and not an error."""
+    if all(message.has_error() for message in messages):
+        raise Rejected(Reason.ERROR_REPLY, "")
+    if len(messages) > 1:
+        raise Rejected(Reason.DUPLICATE, f"{len(messages)} replies in one round")
+    return messages[0]
+
+
+def rejections(messages: Sequence[Message], error: Exception) -> list[Rejection]:
+    """Return why a node's replies were not read; each error by itself, for the SuperLink answers for all lost nodes.
+
+    The last line is a net below the tests of this module. A fault in a decoder must cost the reply that found it, not the run;
+    it is not what anything here relies on, and the log has its traceback.
+    """
+    node_id = messages[0].metadata.src_node_id
+    if isinstance(error, Rejected) and error.reason is Reason.ERROR_REPLY:
+        return [Rejection(node_id, error.reason, _error_of(message)) for message in messages]
+    if isinstance(error, Rejected):
+        return [Rejection(node_id, error.reason, str(error))]
+    LOG.debug("a reply of node %d could not be read", node_id, exc_info=error)
+    return [Rejection(node_id, Reason.UNREADABLE, f"{type(error).__name__}: {error}"[:500])]
+
+
+def check_asked(message: Message, nodes: AbstractSet[int], requests: Mapping[int, Metadata]) -> None:
+    """Reject a reply of a node that was not asked, or to something else than it was asked.
+
+    Notes
+    -----
+    Flower's `send_and_receive` returns replies to the ids that it pushed and no others. Which ids those were a strategy sees
+    only where the Grid writes them into the requests, as ours do; elsewhere the type of the message is all that is checked.
+    """
+    metadata = message.metadata
+    if metadata.src_node_id not in nodes:
+        raise Rejected(Reason.NOT_ASKED, "the node was not sampled in this round")
+    request = requests.get(metadata.src_node_id)
+    if request is None:
+        return
+    if metadata.message_type != request.message_type:
+        raise Rejected(Reason.NOT_ASKED, f"the reply is to a request of type {metadata.message_type[:64]!r}")
+    if request.message_id and metadata.reply_to_message_id != request.message_id:
+        raise Rejected(Reason.NOT_ASKED, "the reply is to another message than this round's")
+
+
+def _error_of(message: Message) -> str:
+    return (message.error.reason or f"code {message.error.code}")[:500]
+
+
+def read_metrics(record: Mapping[str, Any], weight_key: str, weight_required: bool) -> Metrics:
+    """Return a client's metrics if they are few, finite and, where it is there or required, weighted by a plausible count.
+
+    Raises
+    ------
+    Rejected
+        In every other case.
+    """
+    numbers_in_lists = sum(len(value) for value in record.values() if isinstance(value, list))
+    if len(record) > _MAX_METRICS or numbers_in_lists > _MAX_METRIC_NUMBERS:
+        bound = f"{_MAX_METRICS} metrics with {_MAX_METRIC_NUMBERS} numbers in lists"
+        raise Rejected(Reason.METRICS, f"a reply has at most {bound}, got {len(record)} with {numbers_in_lists}")
+    if longest := max((len(name) for name in record if len(name) > _MAX_METRIC_NAME), default=0):
+        raise Rejected(Reason.METRICS, f"the name of a metric has at most {_MAX_METRIC_NAME} characters, got {longest}")
+    metrics: Metrics = dict(record)
+    for key, value in metrics.items():
+        numbers = value if isinstance(value, list) else [value]
+        if not all(map(is_finite, numbers)):
+            raise Rejected(Reason.METRICS, f"metric {key[:64]!r} must be finite")
+    weight = metrics.get(weight_key)
+    if weight is None and not weight_required:
+        return metrics
+    if isinstance(weight, list) or weight is None or not 0 < weight <= _MAX_WEIGHT:
+        raise Rejected(Reason.METRICS, f"metric {weight_key!r} must be one number in (0, 2**53], got {shown(weight)}")
+    return metrics
+
+
+def shown(value: object) -> str:
+    """Return what a rejection says about a foreign value: short, and without writing out a large one first.
+
+    Python refuses to write an int of more than 4300 digits: ``str`` would raise.
+    """
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"an integer of {value.bit_length()} bits"
+    if isinstance(value, list | str | bytes):
+        return f"a {type(value).__name__} of {len(value)}"
+    return str(value)
+
+
+def is_finite(number: int | float) -> bool:
+    """Whether a number is finite as a float; an int may be too large for one."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False

@@ -1,0 +1,199 @@
+"""Robust aggregation in the compressed domain: a chain of filters on the inner products of packed updates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from torch import Tensor
+
+from flwr_robustcomp import wire
+from flwr_robustcomp.compressors import Compressor
+from flwr_robustcomp.compressors.products import RUN, runs_of
+from flwr_robustcomp.errors import ConfigurationError, require
+from flwr_robustcomp.filters import FILTERS, Filter, Matrix, Vectors, chain
+from flwr_robustcomp.filters.base import check_trim
+from flwr_robustcomp.flower import LOG
+from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
+from flwr_robustcomp.randomness import generator
+from flwr_robustcomp.strategies.aggregation import median_aside, project, weighted_sum
+from flwr_robustcomp.strategies.compressed import CompressedStrategy
+from flwr_robustcomp.strategies.report import RoundReport
+from flwr_robustcomp.strategies.screening import Update
+from flwr_robustcomp.strategies.server_step import Plain, ServerStep, StepState
+
+__all__ = ["RobustCompressed"]
+
+
+class RobustCompressed(CompressedStrategy):
+    """Filter packed updates by their norms and inner products, add what is left, and step.
+
+    Nothing becomes dense: the m x m Gram matrix and the one weighted sum both come from the packed form.
+
+    Parameters
+    ----------
+    compressor : Compressor
+        Q, equal to the clients'.
+    trim : int or float
+        How many Byzantine nodes to expect: a count, or a fraction in [0, 0.5) of the accepted replies, rounded up.
+    filters : str or sequence of Filter or str
+        Applied one after the other. A name of `FILTERS` stands for that filter with this strategy's ``trim``; names can be
+        joined, as in ``"norm+spectral"``.
+    step : ServerStep, optional
+        What to do with the aggregate: `Plain` by default; `Momentum` and `Adam` have the semantics of FedAvgM and FedAdam.
+    step_size : float
+        gamma of the default step; 1 where clients reply with weights. Not together with ``step``.
+    radius : float, optional
+        Project onto the l2 ball of this radius about the origin.
+    sketch : int, optional
+        Estimate inner products from about this many coordinates, drawn anew each round, where the model has more.
+    seed : int
+        Of the sketch. Who knows it knows which coordinates nobody looks at: in a deployment, keep it to the server.
+    granularity : {"model", "array"}
+        Equal to the clients'.
+    uncompressed : sequence of str
+        Equal to the clients'.
+    on_round : callable, optional
+        Called with the `RoundReport` of every round as it ends.
+    **fedavg_options
+        `FedAvg`'s own: sampling, keys, metric aggregation.
+
+    Raises
+    ------
+    ConfigurationError
+        For a value out of range, an unknown filter, or filters that drop half of the replies or more.
+
+    Notes
+    -----
+    Cost beyond the sum: m (m - 1) / 2 inner products of packed vectors, and eigenvectors of an m x m matrix. A round with
+    fewer replies than a filter needs leaves the model as it is. What each filter guarantees stands in its docstring and in
+    docs/filters.md.
+    """
+
+    def __init__(
+        self,
+        *,
+        compressor: Compressor,
+        trim: int | float = 0,
+        filters: str | Sequence[Filter | str] = "spectral",
+        step: ServerStep | None = None,
+        step_size: float = 1.0,
+        radius: float | None = None,
+        sketch: int | None = None,
+        seed: int = 0,
+        granularity: Granularity = "model",
+        uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
+        on_round: Callable[[RoundReport], None] | None = None,
+        **fedavg_options: Any,
+    ) -> None:
+        check_trim(trim)
+        require(step is None or step_size == 1.0, "step_size", step_size, "set in the step where one is given")
+        require(radius is None or radius > 0, "radius", radius, "positive or None")
+        require(
+            sketch is None or (isinstance(sketch, int) and sketch >= RUN), "sketch", sketch, f"an integer from {RUN}, or None"
+        )
+        super().__init__(
+            compressor=compressor, granularity=granularity, uncompressed=uncompressed, on_round=on_round, **fedavg_options
+        )
+        self.trim = trim
+        named = filters.split("+") if isinstance(filters, str) else filters
+        self.filters = tuple(_filter(one, trim) for one in named)
+        share = sum(one.trim for one in self.filters if isinstance(one.trim, float))
+        require(share < 0.5, "filters", [f"{one.name}: {one.trim}" for one in self.filters], "trimming less than half together")
+        self.step = Plain(step_size) if step is None else step
+        self.radius = radius
+        self.sketch = sketch
+        self.seed = seed
+        self.step_state: StepState = {}
+
+    def state(self) -> RecordDict:
+        """Return also what the step carries: momentum, or the moments of Adam."""
+        state = super().state()
+        state["robustcomp.step"] = wire.to_arrays(self.step_state)
+        return state
+
+    def restore(self, state: RecordDict) -> None:
+        """Go on from what `state` returned."""
+        super().restore(state)
+        step = state.get("robustcomp.step")
+        self.step_state = wire.from_arrays(step) if isinstance(step, ArrayRecord) else {}
+
+    def summary(self) -> None:
+        """Log the configuration."""
+        LOG.info("\t├──> RobustCompressed settings:")
+        LOG.info("\t│\t├── Compressor: %s (per %s)", self.receiver.compressor, self.receiver.granularity)
+        LOG.info("\t│\t├── Filters: %s", ", then ".join(map(str, self.filters)) or "none")
+        LOG.info("\t│\t└── Step: %s | radius: %s", self.step, self.radius)
+        super().summary()
+
+    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Screen, filter by inner products, add straight from the bits, step, project."""
+        screened = self.receiver.screen(replies)
+        updates, layout = screened.accepted, self.receiver.layout
+        if not updates:
+            return self.skip(RoundReport(server_round), screened, "no reply was accepted")
+        vectors = self._vectors(updates, server_round)
+        try:
+            weights = chain(self.filters, vectors)
+        except ConfigurationError as error:
+            return self.skip(RoundReport(server_round), screened, str(error))
+
+        mean = self._sum(updates, weights)
+        step, state = self.step.apply(mean, self.step_state, server_round)
+        w = project(layout.flatten(self.receiver.model).sub_(step), self.radius)
+
+        kept = [update for update, weight in zip(updates, weights, strict=True) if weight > 0]
+        report = RoundReport(
+            server_round,
+            kept=tuple(update.node_id for update in kept),
+            trimmed={u.node_id: float(n) for u, n, weight in zip(updates, vectors.norms, weights, strict=True) if weight <= 0},
+            norms={update.node_id: float(norm) for update, norm in zip(updates, vectors.norms, strict=True)},
+        )
+        told = [float(weight) for weight in weights if weight > 0]
+        arrays, metrics = self.conclude(report, screened, layout.join(w, median_aside(kept, layout)), kept, told)
+        if arrays is not None:  # a step that overflowed was not made
+            self.step_state = state
+        return arrays, metrics
+
+    def _vectors(self, updates: Sequence[Update], server_round: int) -> Vectors:
+        """Return the updates as the filters see them; inner products wait until a filter asks."""
+        compressor = self.receiver.expected.compressor
+
+        def gram() -> Matrix:
+            chosen = self._chosen(server_round)
+            parts = [
+                compressor.inner_products([update.payloads[i] for update in updates], runs) for i, runs in enumerate(chosen)
+            ]
+            return np.asarray(np.sum(parts, axis=0))
+
+        norms = [math.hypot(*(compressor.norm(payload) for payload in update.payloads)) for update in updates]
+        return Vectors(np.array(norms), gram)
+
+    def _chosen(self, server_round: int) -> list[npt.NDArray[np.intp] | None]:
+        """Return the runs of coordinates that the round's sketch takes from each span; None for all of them."""
+        sizes = [span.stop - span.start for span in self.receiver.spans]
+        share = 1.0 if self.sketch is None else self.sketch / sum(sizes)
+        if share >= 1:
+            return [None] * len(sizes)
+        rng = generator(self.seed, "sketch", round_=server_round)
+        counts = [max(1, round(share * runs_of(size))) for size in sizes]
+        return [np.sort(rng.permutation(runs_of(size))[:count]) for size, count in zip(sizes, counts, strict=True)]
+
+    def _sum(self, updates: Sequence[Update], weights: Matrix) -> Tensor:
+        """Return sum_i weights[i] Q(x_i), shape (d,); dropped updates are not touched."""
+        used = [(update, float(weight)) for update, weight in zip(updates, weights, strict=True) if weight != 0]
+        receiver = self.receiver
+        return weighted_sum(
+            [update for update, _ in used], [w for _, w in used], receiver.layout, receiver.spans, receiver.expected.compressor
+        )
+
+
+def _filter(one: Filter | str, trim: int | float) -> Filter:
+    if isinstance(one, Filter):
+        return one
+    require(isinstance(one, str) and one in FILTERS, "filters", one, f"Filters or names among {', '.join(FILTERS)}")
+    return FILTERS[one](trim)

@@ -1,0 +1,121 @@
+"""What the server does with the aggregated update: a plain step, momentum, or an adaptive step; pure functions."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from flwr_robustcomp.errors import require
+
+__all__ = ["Adam", "Momentum", "Plain", "ServerStep", "StepState"]
+
+StepState = dict[str, Tensor]
+"""What a step carries to the next round: vectors of shape (d,), by name; empty at the start."""
+
+
+@dataclass(frozen=True)
+class ServerStep(ABC):
+    """From the aggregated update to what is subtracted from w_t; state comes in and goes out.
+
+    Parameters
+    ----------
+    step_size : float
+        gamma, positive.
+    """
+
+    step_size: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self.step_size > 0 and math.isfinite(self.step_size), "step_size", self.step_size, "positive and finite")
+
+    @abstractmethod
+    def apply(self, update: Tensor, state: StepState, round_: int) -> tuple[Tensor, StepState]:
+        """Return what to subtract from w_t, shape (d,), and the state for the next round.
+
+        Parameters
+        ----------
+        update : Tensor, shape (d,)
+            The aggregate of x = w_t - w_local; may be written to.
+        state : dict of str to Tensor
+            What the last call returned.
+        round_ : int
+            The server round, from 1.
+        """
+
+
+@dataclass(frozen=True)
+class Plain(ServerStep):
+    """w_{t+1} = w_t - gamma x."""
+
+    def apply(self, update: Tensor, state: StepState, round_: int) -> tuple[Tensor, StepState]:
+        """Scale."""
+        return update.mul_(self.step_size), state
+
+
+@dataclass(frozen=True)
+class Momentum(ServerStep):
+    """u <- beta u + x, w_{t+1} = w_t - gamma u: the semantics of Flower's FedAvgM.
+
+    Parameters
+    ----------
+    beta : float
+        In [0, 1).
+
+    Notes
+    -----
+    Hsu et al. 2019. u starts as the first round's x.
+    """
+
+    beta: float = 0.9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.beta < 1, "beta", self.beta, "in [0, 1)")
+
+    def apply(self, update: Tensor, state: StepState, round_: int) -> tuple[Tensor, StepState]:
+        """Accumulate, then scale."""
+        momentum = update if "momentum" not in state else update.add_(state["momentum"], alpha=self.beta)
+        return momentum * self.step_size, {"momentum": momentum}
+
+
+@dataclass(frozen=True)
+class Adam(ServerStep):
+    """m <- b1 m + (1 - b1) x, v <- b2 v + (1 - b2) x^2, w_{t+1} = w_t - gamma_t m / (sqrt(v) + tau): Flower's FedAdam.
+
+    Parameters
+    ----------
+    step_size : float
+        eta; gamma_t = eta sqrt(1 - b2^(t+1)) / (1 - b1^(t+1)) in round t, as Flower counts.
+    beta_1, beta_2 : float
+        In [0, 1).
+    tau : float
+        Positive; bounds the step where v is small.
+
+    Notes
+    -----
+    Reddi et al. 2021, Algorithm 2.
+    """
+
+    step_size: float = 0.1
+    beta_1: float = 0.9
+    beta_2: float = 0.99
+    tau: float = 1e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.beta_1 < 1, "beta_1", self.beta_1, "in [0, 1)")
+        require(0 <= self.beta_2 < 1, "beta_2", self.beta_2, "in [0, 1)")
+        require(self.tau > 0 and math.isfinite(self.tau), "tau", self.tau, "positive and finite")
+
+    def apply(self, update: Tensor, state: StepState, round_: int) -> tuple[Tensor, StepState]:
+        """Update both moments, then divide."""
+        first = state["first"] if state else torch.zeros_like(update)
+        second = state["second"] if state else torch.zeros_like(update)
+        first = self.beta_1 * first + (1 - self.beta_1) * update
+        second = self.beta_2 * second + (1 - self.beta_2) * update.square()
+        correction = math.sqrt(1 - self.beta_2 ** (round_ + 1)) / (1 - self.beta_1 ** (round_ + 1))
+        return first / (second.sqrt() + self.tau) * (self.step_size * correction), {"first": first, "second": second}

@@ -1,0 +1,47 @@
+"""The guarantees of the paper's sections 4 to 6 as functions: mathematics, free of flwr.
+
+`conditions` has the delta that Theorems 1 and 2 ask for, `error_floor` what they converge to, `error_feedback` Theorem 3;
+`coverage` holds a configuration against them, and `cost` counts its bytes. docs/theory.md tells the same in prose.
+"""
+
+from __future__ import annotations
+
+from flwr_robustcomp.theory.catalogue import CATALOGUE, label
+from flwr_robustcomp.theory.conditions import (
+    Form,
+    Theorem,
+    allowed_trims,
+    contraction,
+    is_covered,
+    largest_alpha,
+    largest_byzantine,
+    needed_delta,
+)
+from flwr_robustcomp.theory.cost import Cost, uplink
+from flwr_robustcomp.theory.coverage import Coverage, cover, shortfall
+from flwr_robustcomp.theory.error_feedback import ErrorFeedback
+from flwr_robustcomp.theory.error_floor import convergence_bound, epsilon_1, epsilon_2, error_floor, failure_probability
+
+__all__ = [
+    "CATALOGUE",
+    "Cost",
+    "Coverage",
+    "ErrorFeedback",
+    "Form",
+    "Theorem",
+    "allowed_trims",
+    "contraction",
+    "convergence_bound",
+    "cover",
+    "epsilon_1",
+    "epsilon_2",
+    "error_floor",
+    "failure_probability",
+    "is_covered",
+    "label",
+    "largest_alpha",
+    "largest_byzantine",
+    "needed_delta",
+    "shortfall",
+    "uplink",
+]

@@ -1,0 +1,156 @@
+"""One table of the run config settles both sides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from flwr.app import ArrayRecord, Context, RecordDict
+from flwr.serverapp.strategy import FedTrimmedAvg
+
+from flwr_robustcomp import (
+    ConfigurationError,
+    Decompressed,
+    L1Sign,
+    NormThreshold,
+    Settings,
+    Sign,
+    SignMajorityVote,
+    TopK,
+    configured_mod,
+)
+from flwr_robustcomp.settings import STRATEGIES
+from flwr_robustcomp.simulations import InProcessGrid
+from flwr_robustcomp.wire import MODEL_ARRAY, stype_of
+from tests.apps import app, gaussian_model, node, replied, request
+
+GOOD: dict[str, Any] = {
+    "learning-rate": 0.1,
+    "robustcomp.compressor": "l1-sign",
+    "robustcomp.error-feedback": True,
+    "robustcomp.strategy.name": "norm-threshold",
+    "robustcomp.strategy.trim": 0.2,
+}
+
+
+def read(**changes: Any) -> Settings:
+    """Read GOOD with some keys of the table changed; None removes one."""
+    changed = {f"robustcomp.{name.replace('__', '.')}": value for name, value in changes.items()}
+    return Settings.from_run_config({key: value for key, value in {**GOOD, **changed}.items() if value is not None})
+
+
+def test_both_sides_are_built_from_one_table() -> None:
+    settings = read()
+    mod, strategy = settings.make_mod(), settings.make_strategy(fraction_train=0.25, min_train_nodes=3)
+    assert isinstance(strategy, NormThreshold)
+    assert mod.compressor == strategy.receiver.compressor == L1Sign()
+    assert (mod.error_feedback, mod.granularity, mod.report_norm) == (True, "model", None)
+    assert (strategy.trim, strategy.fraction_train, strategy.min_train_nodes) == (0.2, 0.25, 3)
+
+
+def test_parameters_go_where_they_belong() -> None:
+    settings = read(compressor=None, compressor__name="top-k", compressor__ratio=0.25, granularity="array", reply="update")
+    mod, strategy = settings.make_mod(), settings.make_strategy()
+    assert isinstance(strategy, NormThreshold)
+    assert mod.compressor == strategy.receiver.compressor == TopK(ratio=0.25)
+    assert mod.granularity == strategy.receiver.granularity == "array"
+    assert mod.reply == "update"
+
+
+def test_algorithm_1_makes_clients_report_the_norm_that_the_server_sorts_by() -> None:
+    settings = read(strategy__norm="reported", strategy__norm_order=1)
+    strategy = settings.make_strategy()
+    assert isinstance(strategy, NormThreshold)
+    assert settings.make_mod().report_norm == strategy.norm_order == strategy.receiver.norm_order == 1
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_strategy_can_be_named_and_takes_the_apps_options(name: str) -> None:
+    reports: list[Any] = []
+    compressor = "sign" if name == "majority-vote" else "l1-sign"
+    settings = read(compressor=compressor, strategy__name=name, strategy__trim=0)  # a trim of zero fits every strategy
+    strategy = settings.make_strategy(fraction_evaluate=0.125, on_round=reports.append)
+    inner = strategy.strategy if isinstance(strategy, Decompressed) else strategy
+    assert inner.fraction_evaluate == 0.125
+    assert strategy._account.on_round == reports.append
+
+
+def test_flowers_own_strategies_take_their_own_parameters() -> None:
+    settings = read(strategy__name="fed-trimmed-avg", strategy__trim=None, strategy__beta=0.3, strategy__step_size=0.5)
+    strategy = settings.make_strategy()
+    assert isinstance(strategy, Decompressed) and isinstance(strategy.strategy, FedTrimmedAvg)
+    assert (strategy.strategy.beta, strategy.step_size) == (0.3, 0.5)
+    settings = read(compressor="sign", strategy__name="majority-vote", strategy__trim=None, **{"strategy__step-size": 0.5})
+    vote = settings.make_strategy()
+    assert isinstance(vote, SignMajorityVote) and vote.step_size == 0.5 and vote.receiver.compressor == Sign()
+
+
+BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "no compressor": ({"compressor": None}, ["robustcomp.compressor", "required"]),
+    "no strategy": ({"strategy__name": None, "strategy__trim": None}, ["robustcomp.strategy", "required"]),
+    "no name": ({"strategy__name": None}, ["robustcomp.strategy.name", "required"]),
+    "unknown setting": ({"trimm": 1}, ["robustcomp.trimm", "robustcomp.strategy"]),
+    "unknown compressor": ({"compressor": "l2-sign"}, ["robustcomp.compressor", "qsgd, random-k", "'l2-sign'"]),
+    "unknown strategy": ({"strategy__name": "fedavg"}, ["robustcomp.strategy", "fed-avg", "'fedavg'"]),
+    "unknown parameter": ({"strategy__beta": 0.1}, ["robustcomp.strategy.beta", "'norm-threshold'", "trim"]),
+    "trim too large": ({"strategy__trim": 0.5}, ["robustcomp.strategy", "trim", "[0, 0.5)", "0.5"]),
+    "trim of another type": ({"strategy__trim": "two"}, ["robustcomp.strategy.trim", "'two'"]),
+    "trim where nothing is trimmed": ({"strategy__name": "krum"}, ["robustcomp.strategy.trim", "'krum'", "allowed"]),
+    "an option of the app's": ({"strategy__fraction_train": 0.5}, ["robustcomp.strategy.fraction_train", "allowed"]),
+    "a string for a boolean": ({"error-feedback": "yes"}, ["robustcomp.error_feedback", "boolean", "'yes'"]),
+    "unknown granularity": ({"granularity": "layer"}, ["robustcomp.granularity", "'model' or 'array'", "'layer'"]),
+    "compressor that does not fit": ({"compressor": "sign"}, ["robustcomp.strategy", "norm", "reported"]),
+    "a value and a table": ({"compressor__name": "sign"}, ["robustcomp.compressor"]),
+    "twice": ({"error_feedback": False}, ["robustcomp.error_feedback", "once"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_table_is_one_line_that_names_the_key_and_what_is_allowed(case: str) -> None:
+    changes, words = BAD[case]
+    with pytest.raises(ConfigurationError) as caught:
+        read(**changes)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert [word for word in words if word not in message] == [], message
+
+
+@pytest.mark.parametrize("config", [{}, {"robustcomp": 1}, {"robustcompressor": "sign"}])
+def test_a_table_that_is_missing_is_an_error_rather_than_a_default(config: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="robustcomp"):
+        Settings.from_run_config(config)
+
+
+def test_the_mod_does_what_the_run_config_of_the_message_says() -> None:
+    model = gaussian_model()
+    client = app(lambda w: {name: t - 0.5 for name, t in w.items()}, [configured_mod])
+    for compressor, stype in (("l1-sign", stype_of(L1Sign())), ("top-k", stype_of(TopK(ratio=0.5)))):
+        config = {**GOOD, "robustcomp.compressor.name": compressor}
+        del config["robustcomp.compressor"]
+        config |= {"robustcomp.compressor.ratio": 0.5} if compressor == "top-k" else {}
+        context = node(**config)
+        reply = client(request(model), context)
+        assert [array.stype for array in replied(reply).values()] == [stype]
+        assert MODEL_ARRAY in replied(reply)
+        assert len(context.state) == 1  # the residual
+    with pytest.raises(ConfigurationError, match=r"robustcomp\.compressor"):
+        client(request(model), node())
+
+
+def test_a_run_on_a_grid() -> None:
+    client = app(lambda w: {name: t - 0.25 for name, t in w.items()}, [configured_mod])
+    model = gaussian_model()
+    with InProcessGrid(client, 5, run_config=GOOD) as grid:
+        strategy = Settings.from_run_config(GOOD).make_strategy(fraction_evaluate=0.0)
+        result = strategy.start(grid, ArrayRecord(model), num_rounds=2)
+    assert isinstance(result.arrays, ArrayRecord)
+    after = result.arrays.to_torch_state_dict()
+    assert torch.allclose(after["weight"], model["weight"] - 0.5, atol=1e-6)
+    assert len(strategy.reports[-1].kept) == 4
+
+
+def test_a_context_without_our_table_says_so() -> None:
+    context = Context(1, 7, {}, RecordDict(), {"lr": 0.1})
+    with pytest.raises(ConfigurationError, match=r"robustcomp\.compressor: field required"):
+        configured_mod(request(gaussian_model()), context, lambda m, c: m)
