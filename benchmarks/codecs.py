@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import math
 import statistics
 import time
@@ -11,7 +13,7 @@ import numpy as np
 import torch
 from flwr.app import Array
 
-from benchmarks.report import Section, Table, milliseconds, times
+from benchmarks.report import Section, Table, Target, milliseconds, times
 from flwr_robustcomp import (
     QSGD,
     CrossPolytope,
@@ -54,10 +56,18 @@ _COMPRESSORS: dict[str, Compressor] = {
 }
 
 
+_FIXED = ("L1Sign()", "Sign()", "TernGrad(fixed)", "TopK(ratio=0.01, fixed)")
+"""Fixed widths, for speed."""
+
+_CODED = ("QSGD(levels=16)", "SparseTernary(ratio=0.01)", "TernGrad()", "TopK(ratio=0.01)")
+"""Entropy-coded, for size."""
+
+
 def measure(quick: bool) -> Section:
     """Measure every compressor by turns."""
     if missing := set(COMPRESSORS.values()) - {type(c) for c in _COMPRESSORS.values()}:
         raise RuntimeError(f"the benchmark misses the compressors {sorted(kind.name for kind in missing)}")
+    _keep_freed_memory()
     d, repetitions = (10_000, 3) if quick else (795_010, 15)
     x = torch.from_numpy(np.random.default_rng(0).standard_normal(d, dtype=np.float32))
     rows = max(n for n in range(1, math.isqrt(d) + 1) if d % n == 0)
@@ -70,16 +80,25 @@ def measure(quick: bool) -> Section:
     writing: dict[str, list[float]] = {name: [] for name in _COMPRESSORS}
     reading: dict[str, list[float]] = {name: [] for name in _COMPRESSORS}
     for _ in range(1 + repetitions):
+        np.copyto(target, source)
         copying.append(_seconds(lambda: np.copyto(target, source)))
         for name, compressor in _COMPRESSORS.items():
+            _read(compressor, _write(compressor, inputs[name], rng), inputs[name])  # after the others, with warm caches
             writing[name].append(_seconds(lambda c=compressor, y=inputs[name]: _write(c, y, rng)))  # type: ignore[misc]
             reading[name].append(_seconds(lambda c=compressor, a=packed[name], y=inputs[name]: _read(c, a, y)))  # type: ignore[misc]
 
     size = source.nbytes
     copy = statistics.median(copying[1:])  # the first repetition warms up
     lines = [("plain copy", "32", *_columns(copy, copy, size), "", "", "")]
+    targets = []
     for name, array in packed.items():
         write, read = (statistics.median(found[name][1:]) for found in (writing, reading))
+        if name in _FIXED:
+            slower = max(write, read) / copy
+            targets.append(Target(f"{name}: write and read, copies", "at most 10x", times(slower), slower <= 10))
+        if name in _CODED:
+            rate = size / max(write, read) / 1e6
+            targets.append(Target(f"{name}: write and read, dense input", "100 MB/s", f"{rate:.0f} MB/s", rate >= 100))
         lines.append((name, f"{8 * len(array.data) / d:.3f}", *_columns(write, copy, size), *_columns(read, copy, size)))
     columns = ("compressor", "bits a coordinate", "write", "GB/s", "copies", "read", "GB/s", "copies")
     return Section(
@@ -88,9 +107,21 @@ def measure(quick: bool) -> Section:
         "`wire.read_packed`, with every check of a foreign payload, and `decompress`. GB/s are dense bytes; copies says how "
         "many times as long as a plain copy of the vector into memory that is there already. "
         f"Low rank sees the same entries as a matrix of {rows} rows. "
-        f"Median of {repetitions} repetitions, by turns.",
+        f"Each call follows one like it that is not timed; freed memory stays. Median of {repetitions} repetitions, by turns.",
         [Table(f"d = {d:,}", columns, lines)],
+        targets,
     )
+
+
+def _keep_freed_memory() -> None:
+    """Let malloc keep what is freed: otherwise some calls pay the kernel for new pages, and others do not."""
+    with contextlib.suppress(AttributeError, OSError):  # a C library other than glibc
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
+            mallopt(parameter, 1 << 30)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def _write(compressor: Compressor, x: torch.Tensor, rng: np.random.Generator) -> Array:

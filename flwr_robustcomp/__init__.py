@@ -24,9 +24,16 @@ from flwr_robustcomp.compressors import (
     TernGrad,
     TopK,
 )
-from flwr_robustcomp.errors import ConfigurationError, WireError
+from flwr_robustcomp.errors import ConfigurationError, QuorumError, WireError
 from flwr_robustcomp.settings import Settings, configured_mod
-from flwr_robustcomp.strategies import Decompressed, NormThreshold, RobustCompressed, RoundReport, SignMajorityVote
+from flwr_robustcomp.strategies import (
+    Decompressed,
+    NormThreshold,
+    Policy,
+    RobustCompressed,
+    RoundReport,
+    SignMajorityVote,
+)
 from flwr_robustcomp.wire import from_arrays, to_arrays
 
 __all__ = [
@@ -41,6 +48,8 @@ __all__ = [
     "L1Sign",
     "LowRank",
     "NormThreshold",
+    "Policy",
+    "QuorumError",
     "RandomK",
     "RobustCompressed",
     "RotatedQuantizer",

@@ -1,8 +1,8 @@
-"""The two faults that the package tells apart: the user's configuration and a peer's bytes."""
+"""The faults that the package tells apart: the user's configuration, a peer's bytes, and too few peers to go on."""
 
 from __future__ import annotations
 
-__all__ = ["ConfigurationError", "WireError", "require"]
+__all__ = ["ConfigurationError", "QuorumError", "WireError", "require"]
 
 
 class ConfigurationError(ValueError):
@@ -11,6 +11,10 @@ class ConfigurationError(ValueError):
 
 class WireError(ValueError):
     """Bytes from a peer that no honest sender would have produced; costs that peer its reply, nothing else."""
+
+
+class QuorumError(RuntimeError):
+    """Too many rounds in a row had no quorum, as a `Policy` defines it; what was measured until then stands."""
 
 
 def require(ok: bool, name: str, value: object, allowed: str) -> None:

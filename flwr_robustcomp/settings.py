@@ -22,7 +22,7 @@ from typing import Any, Self
 from flwr.app import Context, Message
 from flwr.clientapp.typing import ClientAppCallable
 from flwr.serverapp.strategy import FedAvg
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from flwr_robustcomp.clients import CompressionMod
 from flwr_robustcomp.clients.update import Reply
@@ -30,7 +30,14 @@ from flwr_robustcomp.component import Component, construct, nested, one_line
 from flwr_robustcomp.compressors import COMPRESSORS, Compressor
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.layout import Granularity
-from flwr_robustcomp.strategies import CompressedStrategy, Decompressed, NormThreshold, RobustCompressed, SignMajorityVote
+from flwr_robustcomp.strategies import (
+    CompressedStrategy,
+    Decompressed,
+    NormThreshold,
+    Policy,
+    RobustCompressed,
+    SignMajorityVote,
+)
 from flwr_robustcomp.strategies.flower_builtin import FLOWER_STRATEGIES
 
 __all__ = ["STRATEGIES", "TABLE", "Settings", "build_strategy", "configured_mod", "reported_norm"]
@@ -48,7 +55,11 @@ STRATEGIES: tuple[str, ...] = tuple(sorted([*_OURS, *FLOWER_STRATEGIES]))
 """Every strategy by the name that run configs and scenarios use; Flower's own run behind `Decompressed`."""
 
 # What is the app's to settle: sampling, keys and callbacks of the strategy.
-_RESERVED = {"on_round", "step", "uncompressed", "weight_required", *inspect.signature(FedAvg.__init__).parameters}
+_RESERVED = {"on_round", "policy", "step", "uncompressed", "weight_required", *inspect.signature(FedAvg.__init__).parameters}
+
+
+_OPTIONAL = ("patience", "quarantine_after")
+"""Parameters of `Policy` that may be None."""
 
 
 class Settings(BaseModel):
@@ -67,6 +78,8 @@ class Settings(BaseModel):
         Whole-model or per-array compression.
     reply : {"weights", "update"}
         What the training function replies with.
+    policy : dict
+        Parameters of `Policy`, as a table; 0 stands for None, which run configs do not have.
 
     Notes
     -----
@@ -81,6 +94,7 @@ class Settings(BaseModel):
     error_feedback: bool = False
     granularity: Granularity = "model"
     reply: Reply = "weights"
+    policy: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _buildable(self) -> Self:
@@ -134,7 +148,19 @@ class Settings(BaseModel):
         params = {name: value for name, value in self.strategy.params.items() if (name, repr(value)) != ("trim", "0")}
         component = Component(name=self.strategy.name, **params)
         compressor, granularity = self.make_compressor(), self.granularity
-        return build_strategy(f"{TABLE}.strategy", component, compressor=compressor, granularity=granularity, **options)
+        return build_strategy(
+            f"{TABLE}.strategy",
+            component,
+            compressor=compressor,
+            granularity=granularity,
+            policy=self.make_policy(),
+            **options,
+        )
+
+    def make_policy(self) -> Policy:
+        """Build what the server does about rejected replies."""
+        given = {name: None if value == 0 and name in _OPTIONAL else value for name, value in self.policy.items()}
+        return construct(TABLE, {"policy": Policy}, Component(name="policy", **given))
 
 
 def configured_mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
@@ -158,6 +184,7 @@ def build_strategy(
     compressor: Compressor,
     granularity: Granularity,
     on_round: Callable[..., None] | None = None,
+    policy: Policy | None = None,
     **fedavg_options: Any,
 ) -> CompressedStrategy | Decompressed:
     """Build a strategy by name: one of ours, or one of Flower's behind `Decompressed`.
@@ -174,6 +201,8 @@ def build_strategy(
         Equal to the clients'.
     on_round : callable, optional
         Called with the `RoundReport` of every round.
+    policy : Policy, optional
+        What follows from rejected replies.
     **fedavg_options
         Passed to Flower's strategy.
 
@@ -182,7 +211,7 @@ def build_strategy(
     ConfigurationError
         For an unknown name or parameter, or a value out of range.
     """
-    common: dict[str, Any] = {"compressor": compressor, "granularity": granularity, "on_round": on_round}
+    common: dict[str, Any] = {"compressor": compressor, "granularity": granularity, "on_round": on_round, "policy": policy}
     if component.name in FLOWER_STRATEGIES:
         own = {key: value for key, value in component.params.items() if key == "step_size"}
         rest = Component(name=component.name, **{k: v for k, v in component.params.items() if k not in own})

@@ -50,7 +50,7 @@ READS_BYTES = {
 }
 """Which files may call what turns bytes into values."""
 
-TOUCHES_ARRAY_DATA = {"wire.py", "strategies/screening.py", "simulations/parcel.py", "checkpoints/records.py"}
+TOUCHES_ARRAY_DATA = {"wire.py", "strategies/reply_size.py", "simulations/parcel.py", "checkpoints/records.py"}
 """Besides `wire`: screening counts bytes, Ray's parcels carry them, and checkpoints keep them."""
 
 

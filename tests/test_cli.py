@@ -254,6 +254,9 @@ def test_run_prints_the_curve_and_records_it(robustcomp: Run, tmp_path: Path) ->
     (index,) = (tmp_path / "out" / "mine" / CELLS_FILE).read_text().splitlines()
     assert json.loads(index) == {"cell": scenario.key, "scenario": scenario.model_dump()}
     assert f"mine: error {curves[scenario.key][-1]['error']:.2e} after 3 rounds with 2 of 10 nodes Byzantine" in done.stdout
+    assert (
+        "note: Theorem 2 does not cover 3 Byzantine of 10 nodes, the worst that trim=3 is for: delta must exceed" in done.stdout
+    )
     assert "Traceback" not in done.stderr
 
 

@@ -21,6 +21,8 @@ def test_the_public_face() -> None:
         "L1Sign",
         "LowRank",
         "NormThreshold",
+        "Policy",
+        "QuorumError",
         "RandomK",
         "RobustCompressed",
         "RotatedQuantizer",

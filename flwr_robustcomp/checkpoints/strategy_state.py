@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedXgbBagging, FedXgbCyclic, FedYogi, Strategy
 
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.strategies import Decompressed
+from flwr_robustcomp.strategies.account import LEDGER_RECORD
 
 __all__ = ["Stateful", "name_of", "restore_strategy", "state_of"]
 
@@ -56,7 +57,7 @@ def state_of(strategy: Strategy) -> RecordDict:
     if isinstance(strategy, Stateful):
         return strategy.state()
     if isinstance(strategy, Decompressed):
-        return state_of(strategy.strategy)
+        return RecordDict({**state_of(strategy.strategy), LEDGER_RECORD: strategy.account.state()})
     return RecordDict({name: _record(value) for name in _carried(strategy) if (value := getattr(strategy, name)) is not None})
 
 
@@ -65,6 +66,9 @@ def restore_strategy(strategy: Strategy, state: RecordDict) -> None:
     if isinstance(strategy, Stateful):
         strategy.restore(state)
     elif isinstance(strategy, Decompressed):
+        ledger = state.get(LEDGER_RECORD)
+        if isinstance(ledger, ConfigRecord):
+            strategy.account.restore(ledger)
         restore_strategy(strategy.strategy, state)
     else:
         for name in _carried(strategy):

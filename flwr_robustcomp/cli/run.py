@@ -13,6 +13,7 @@ from flwr_robustcomp.cli import console
 from flwr_robustcomp.cli.console import BOARD, Bar, interruptible, number
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.simulations.cost import COSTS_FILE, Meter
+from flwr_robustcomp.simulations.coverage import outside_theory
 from flwr_robustcomp.simulations.provenance import note_start
 from flwr_robustcomp.simulations.record import Recorder, RoundRecord
 from flwr_robustcomp.simulations.run import Engine, run_scenario
@@ -42,6 +43,7 @@ def run(
     config = Scenario.from_toml(scenario)
     metric = make_problem(config).metric
     out = out or Path("out") / scenario.stem
+    note = outside_theory(config)
     with (
         interruptible(out),
         tensorboard(board, {config.key: scenario.stem}) as write,
@@ -56,6 +58,8 @@ def run(
 
         def observe(record: RoundRecord) -> None:
             nonlocal seen
+            if record["round"] == 0 and note is not None:  # now that everything that was asked for was found possible
+                console.out.print(f"note: {note}", highlight=False, soft_wrap=True)
             meter.tick()
             recorder({"cell": config.key, **record})
             write(config.key, record)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
 from flwr_robustcomp.strategies.decompressed import Decompressed
+from flwr_robustcomp.strategies.ledger import Ledger
 from flwr_robustcomp.strategies.majority_vote import SignMajorityVote
 from flwr_robustcomp.strategies.norm_threshold import NormThreshold
+from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.report import Reason, Rejection, RoundReport
 from flwr_robustcomp.strategies.robust_compressed import RobustCompressed
 from flwr_robustcomp.strategies.server_step import Adam, Momentum, Plain, ServerStep
@@ -14,9 +16,11 @@ __all__ = [
     "Adam",
     "CompressedStrategy",
     "Decompressed",
+    "Ledger",
     "Momentum",
     "NormThreshold",
     "Plain",
+    "Policy",
     "Reason",
     "Rejection",
     "RobustCompressed",

@@ -14,11 +14,13 @@ from torch import Tensor
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.layout import Granularity
+from flwr_robustcomp.strategies.account import LEDGER_RECORD, Account
 from flwr_robustcomp.strategies.aggregation import is_finite_model, median_delta
 from flwr_robustcomp.strategies.evaluation import EvaluationReceiver, median_metrics
 from flwr_robustcomp.strategies.metrics import alike_contents
+from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.receiver import UpdateReceiver
-from flwr_robustcomp.strategies.report import Account, RoundReport
+from flwr_robustcomp.strategies.report import RoundReport
 from flwr_robustcomp.strategies.screening import Screened, Update
 
 __all__ = ["CompressedStrategy"]
@@ -41,11 +43,15 @@ class CompressedStrategy(FedAvg):
         The order of the norm that clients must report.
     weight_required : bool
         Whether a reply must count its examples.
+    policy : Policy, optional
+        What follows from rejected replies.
     **fedavg_options
-        Passed to `FedAvg`. Without an ``evaluate_metrics_aggr_fn`` evaluation metrics are summed up by `median_metrics`.
+        Passed to `FedAvg`. Where no function of your own is given, the clients' metrics are summed up by `median_metrics`.
 
     Attributes
     ----------
+    ledger : Ledger
+        The rejections so far, by node and reason.
     reports : list of RoundReport
         One for each round so far.
     """
@@ -59,9 +65,11 @@ class CompressedStrategy(FedAvg):
         on_round: Callable[[RoundReport], None] | None,
         norm_order: float | None = None,
         weight_required: bool = False,
+        policy: Policy | None = None,
         **fedavg_options: Any,
     ) -> None:
-        fedavg_options["evaluate_metrics_aggr_fn"] = fedavg_options.get("evaluate_metrics_aggr_fn") or median_metrics
+        for name in ("train_metrics_aggr_fn", "evaluate_metrics_aggr_fn"):
+            fedavg_options[name] = fedavg_options.get(name) or median_metrics
         super().__init__(**fedavg_options)
         self.receiver = UpdateReceiver(
             compressor,
@@ -72,18 +80,24 @@ class CompressedStrategy(FedAvg):
             weight_required=weight_required,
         )
         self._evaluation = EvaluationReceiver(self.weighted_by_key)
-        self._account = Account(on_round)
-        self.reports = self._account.reports
+        self.account = Account(on_round, policy)
+        self.policy = self.account.policy
+        self.ledger = self.account.ledger
+        self.reports = self.account.reports
 
     def state(self) -> RecordDict:
         """Return what a checkpoint must keep of this strategy; a strategy that carries more between rounds adds it."""
-        return RecordDict()
+        return RecordDict({LEDGER_RECORD: self.account.state()})
 
     def restore(self, state: RecordDict) -> None:
         """Go on from what `state` returned."""
+        ledger = state.get(LEDGER_RECORD)
+        if isinstance(ledger, ConfigRecord):
+            self.account.restore(ledger)
 
     def configure_train(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
-        """Sample as `FedAvg` does; remember w_t and who was asked."""
+        """Sample as `FedAvg` does, from the nodes that are not left out; remember w_t and who was asked."""
+        grid = self.account.open(server_round, grid, self)
         return self.receiver.ask(server_round, arrays, super().configure_train(server_round, arrays, config, grid))
 
     def configure_evaluate(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
@@ -112,17 +126,14 @@ class CompressedStrategy(FedAvg):
     ) -> tuple[ArrayRecord | None, MetricRecord]:
         """Publish the report of a round; return what `aggregate_train` returns: the new model, if it is finite."""
         if not is_finite_model(model):
-            return self.skip(report, screened, "the step overflows the model's dtype")
-        metrics = self._publish(replace(report, delta=median_delta(kept)), screened)
+            return self.skip(report, screened, "the step overflows the model's dtype", quorum=True)
+        metrics = self.account.publish(replace(report, delta=median_delta(kept)), screened)
         told = alike_contents([u.metrics for u in kept], weights, self.weighted_by_key)
         contents = [content for content in told if content is not None]
         if contents:
             metrics.update(self.train_metrics_aggr_fn(contents, self.weighted_by_key))
         return wire.to_arrays(model), metrics
 
-    def skip(self, report: RoundReport, screened: Screened, why: str) -> tuple[None, MetricRecord]:
+    def skip(self, report: RoundReport, screened: Screened, why: str, *, quorum: bool = False) -> tuple[None, MetricRecord]:
         """Publish the report of a round that leaves the model as it is; return what `aggregate_train` returns."""
-        return None, self._publish(replace(report, skipped=why), screened)
-
-    def _publish(self, report: RoundReport, screened: Screened) -> MetricRecord:
-        return self._account.publish(report, screened.rejected, screened.bytes_received)
+        return None, self.account.publish(replace(report, skipped=why, quorum=quorum), screened)

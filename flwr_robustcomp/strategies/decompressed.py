@@ -18,11 +18,13 @@ from flwr_robustcomp.errors import require
 from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
 from flwr_robustcomp.spans import decompress_spans
+from flwr_robustcomp.strategies.account import Account
 from flwr_robustcomp.strategies.aggregation import is_finite_model, median_delta
 from flwr_robustcomp.strategies.evaluation import EvaluationReceiver, median_metrics
 from flwr_robustcomp.strategies.metrics import alike_contents, filled_contents
+from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.receiver import UpdateReceiver
-from flwr_robustcomp.strategies.report import Account, RoundReport
+from flwr_robustcomp.strategies.report import RoundReport
 from flwr_robustcomp.strategies.screening import Update
 
 __all__ = ["Decompressed"]
@@ -48,11 +50,21 @@ class Decompressed(Strategy):
     on_round : callable, optional
         Called with the `RoundReport` of every round as it ends. ``kept`` are the replies handed to the inner strategy.
 
+    policy : Policy, optional
+        What follows from rejected replies.
+
+    Attributes
+    ----------
+    reports : list of RoundReport
+        One for each round so far.
+    ledger : Ledger
+        The rejections so far, by node and reason.
+
     Notes
     -----
     Memory is the inner strategy's: the dense replies of all clients at once. The inner strategy weights clients as it
-    always does, by the number of examples that they claim. Evaluation metrics are summed up by `median_metrics`, unless the
-    inner strategy has a function or an ``aggregate_evaluate`` of its own.
+    always does, by the number of examples that they claim. Metrics are summed up by `median_metrics`, unless the inner strategy
+    has a function of its own for them, or its own ``aggregate_evaluate``.
     """
 
     def __init__(
@@ -64,6 +76,7 @@ class Decompressed(Strategy):
         granularity: Granularity = "model",
         uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
         on_round: Callable[[RoundReport], None] | None = None,
+        policy: Policy | None = None,
     ) -> None:
         require(isinstance(strategy, FedAvg), "strategy", strategy, "a FedAvg or a descendant of it")
         require(step_size > 0 and math.isfinite(step_size), "step_size", step_size, "positive and finite")
@@ -73,8 +86,9 @@ class Decompressed(Strategy):
             compressor, granularity, uncompressed, weight_key=strategy.weighted_by_key, weight_required=True
         )
         self._evaluation = EvaluationReceiver(strategy.weighted_by_key)
-        self._account = Account(on_round)
-        self.reports = self._account.reports
+        self.account = Account(on_round, policy)
+        self.ledger = self.account.ledger
+        self.reports = self.account.reports
 
     def summary(self) -> None:
         """Log the configuration, the inner strategy's included."""
@@ -84,25 +98,35 @@ class Decompressed(Strategy):
         self.strategy.summary()
 
     def configure_train(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
-        """Ask as the inner strategy does; remember w_t and who was asked."""
+        """Ask as the inner strategy does, of the nodes that are not left out; remember w_t and who was asked."""
+        grid = self.account.open(server_round, grid, self.strategy)
         return self.receiver.ask(server_round, arrays, self.strategy.configure_train(server_round, arrays, config, grid))
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Screen, decompress, and let the inner strategy aggregate."""
         screened = self.receiver.screen(replies)
         updates = screened.accepted
-        arrays, metrics = None, None
-        if updates:
-            arrays, metrics = self.strategy.aggregate_train(server_round, self._dense(updates))
+        skipped = self.account.policy.shortfall(len(updates), len(screened.asked))
+        if skipped is not None:
+            return None, self.account.publish(RoundReport(server_round, skipped=skipped, quorum=False), screened)
+        dense = self._dense(updates)
+        arrays, metrics = self.strategy.aggregate_train(server_round, dense)
         model = None if arrays is None else self._in_model_dtypes(arrays)
-        skipped = None
         if model is None:
-            skipped = "the inner strategy gave no result" if updates else "no reply was accepted"
+            skipped = "the inner strategy gave no result"
         elif not is_finite_model(model):
             skipped = "the inner strategy's result is not finite"
-        report = RoundReport(server_round, kept=tuple(u.node_id for u in updates), skipped=skipped, delta=median_delta(updates))
-        merged = self._account.publish(report, screened.rejected, screened.bytes_received)
+        report = RoundReport(
+            server_round,
+            kept=tuple(u.node_id for u in updates),
+            skipped=skipped,
+            quorum=model is not None,
+            delta=median_delta(updates),
+        )
+        merged = self.account.publish(report, screened)
         merged.update(metrics or {})
+        if metrics and self.strategy.train_metrics_aggr_fn is FedAvg().train_metrics_aggr_fn:
+            merged.update(median_metrics([message.content for message in dense], self.strategy.weighted_by_key))
         return (wire.to_arrays(model) if model and not skipped else None), merged
 
     def configure_evaluate(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:

@@ -48,12 +48,12 @@ class EvaluationReceiver:
         """
         accepted: dict[int, Metrics] = {}
         self.rejected = []
-        for messages in by_node(replies):
+        for node_id, messages in by_node(replies, self._requests or {}):
             try:
                 message = only(messages)
-                accepted[message.metadata.src_node_id] = self._read(message)
+                accepted[node_id] = self._read(message)
             except Exception as error:  # noqa: BLE001 - as in `screen`
-                self.rejected += rejections(messages, error)
+                self.rejected += rejections(node_id, messages, error)
         for one in self.rejected:
             LOG.warning("aggregate_evaluate: rejected node %d (%s): %s", one.node_id, one.reason, one.detail)
         return accepted

@@ -11,7 +11,7 @@ from flwr_robustcomp.layout import Span
 from flwr_robustcomp.strategies.norm_filter import trim_count
 from flwr_robustcomp.theory import Theorem, cover, shortfall
 
-__all__ = ["delta_of_spans", "log_guarantee"]
+__all__ = ["delta_of_spans", "guarantee_line", "log_guarantee"]
 
 
 def delta_of_spans(compressor: Compressor, spans: Sequence[Span]) -> float | None:
@@ -27,7 +27,16 @@ def delta_of_spans(compressor: Compressor, spans: Sequence[Span]) -> float | Non
 def log_guarantee(
     compressor: Compressor, spans: Sequence[Span], nodes: int, trim: int | float, *, theorem: Theorem, norm_order: float = 2
 ) -> None:
-    """Log one line if a configuration is outside the theory; silent where it is covered.
+    """Log `guarantee_line`: a warning where no vector could put the run inside the theorem, otherwise for your information."""
+    line = guarantee_line(compressor, spans, nodes, trim, theorem=theorem, norm_order=norm_order)
+    if line is not None:
+        LOG.log(*line)
+
+
+def guarantee_line(
+    compressor: Compressor, spans: Sequence[Span], nodes: int, trim: int | float, *, theorem: Theorem, norm_order: float = 2
+) -> tuple[int, str] | None:
+    """Say in one line why a configuration is outside the theory.
 
     Parameters
     ----------
@@ -44,24 +53,22 @@ def log_guarantee(
     norm_order : float
         q.
 
-    Notes
-    -----
-    A warning where no vector could put the run inside the theorem; for your information where the compressor merely does not
-    guarantee the delta, which most vectors may have: the scaled sign guarantees 1/d, and has 2/pi on Gaussian vectors.
+    Returns
+    -------
+    (int, str) or None
+        A logging level and the line; None where a theorem covers the run. The level is WARNING where no vector could put the
+        run inside the theorem, and INFO where the compressor merely does not guarantee the delta, which most vectors may have:
+        the scaled sign guarantees 1/d, and has 2/pi on Gaussian vectors.
     """
     trimmed = trim_count(trim, nodes)
     if 2 * trimmed >= nodes:
-        return  # the round says so itself
+        return None  # the round says so itself
     delta = delta_of_spans(compressor, spans)
     coverage = cover(compressor, delta, nodes=nodes, byzantine=trimmed, trim=trimmed, theorem=theorem, norm_order=norm_order)
     why = shortfall(coverage, compressor)
-    if why is not None:
-        LOG.log(
-            INFO if coverage.would_be(1.0) else WARNING,
-            "Theorem %d does not cover %d Byzantine of %d nodes, the worst that trim=%s is for: %s (docs/theory.md)",
-            theorem,
-            trimmed,
-            nodes,
-            trim,
-            why,
-        )
+    if why is None:
+        return None
+    return INFO if coverage.would_be(1.0) else WARNING, (
+        f"Theorem {theorem} does not cover {trimmed} Byzantine of {nodes} nodes, the worst that trim={trim} is for: "
+        f"{why} (docs/theory.md)"
+    )

@@ -14,6 +14,7 @@ from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
 from flwr_robustcomp.strategies.aggregation import median_aside, weighted_sum
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
+from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.report import RoundReport
 
 __all__ = ["SignMajorityVote"]
@@ -34,6 +35,8 @@ class SignMajorityVote(CompressedStrategy):
         Equal to the clients'.
     on_round : callable, optional
         Called with the `RoundReport` of every round as it ends.
+    policy : Policy, optional
+        What follows from rejected replies.
     **fedavg_options
         `FedAvg`'s own: sampling, keys, metric aggregation.
 
@@ -50,6 +53,7 @@ class SignMajorityVote(CompressedStrategy):
         granularity: Granularity = "model",
         uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
         on_round: Callable[[RoundReport], None] | None = None,
+        policy: Policy | None = None,
         **fedavg_options: Any,
     ) -> None:
         compressor = Sign() if compressor is None else compressor
@@ -60,6 +64,7 @@ class SignMajorityVote(CompressedStrategy):
             granularity=granularity,
             uncompressed=uncompressed,
             on_round=on_round,
+            policy=policy,
             **fedavg_options,
         )
         self.step_size = step_size
@@ -74,8 +79,8 @@ class SignMajorityVote(CompressedStrategy):
         """Screen, count votes, step by the majority's sign."""
         screened = self.receiver.screen(replies)
         updates, layout = screened.accepted, self.receiver.layout
-        if not updates:
-            return self.skip(RoundReport(server_round), screened, "no reply was accepted")
+        if (why := self.policy.shortfall(len(updates), len(screened.asked))) is not None:
+            return self.skip(RoundReport(server_round), screened, why)
 
         ballots = [1.0] * len(updates)
         votes = weighted_sum(updates, ballots, layout, self.receiver.spans, self.receiver.expected.compressor)

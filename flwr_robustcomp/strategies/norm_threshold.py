@@ -17,6 +17,7 @@ from flwr_robustcomp.strategies.aggregation import median_aside, project, weight
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
 from flwr_robustcomp.strategies.guarantee import log_guarantee
 from flwr_robustcomp.strategies.norm_filter import check_trim, combine_norms, keep_smallest, trim_count
+from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.report import RoundReport
 from flwr_robustcomp.strategies.screening import Update
 from flwr_robustcomp.theory import Theorem
@@ -60,6 +61,8 @@ class NormThreshold(CompressedStrategy):
         Equal to the clients'.
     on_round : callable, optional
         Called with the `RoundReport` of every round as it ends.
+    policy : Policy, optional
+        What follows from rejected replies.
     **fedavg_options
         `FedAvg`'s own: sampling, keys, metric aggregation.
 
@@ -87,6 +90,7 @@ class NormThreshold(CompressedStrategy):
         granularity: Granularity = "model",
         uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
         on_round: Callable[[RoundReport], None] | None = None,
+        policy: Policy | None = None,
         **fedavg_options: Any,
     ) -> None:
         check_trim(trim)
@@ -100,6 +104,7 @@ class NormThreshold(CompressedStrategy):
             granularity=granularity,
             uncompressed=uncompressed,
             on_round=on_round,
+            policy=policy,
             norm_order=norm_order if norm == "reported" else None,
             weight_required=weighting == "examples",
             **fedavg_options,
@@ -118,6 +123,11 @@ class NormThreshold(CompressedStrategy):
         self.weighting = weighting
         self._said = False
 
+    @property
+    def theorem(self) -> Theorem:
+        """The theorem of the algorithm that this is: 1 for reported norms, 2 for compressed ones."""
+        return 1 if self.norm == "reported" else 2
+
     def summary(self) -> None:
         """Log the configuration."""
         LOG.info("\t├──> NormThreshold settings:")
@@ -131,16 +141,17 @@ class NormThreshold(CompressedStrategy):
         messages = list(super().configure_train(server_round, arrays, config, grid))
         if messages and not self._said:
             self._said = True
-            theorem: Theorem = 1 if self.norm == "reported" else 2
             spans, compressor = self.receiver.spans, self.receiver.expected.compressor
-            log_guarantee(compressor, spans, len(messages), self.trim, theorem=theorem, norm_order=self.norm_order)
+            log_guarantee(compressor, spans, len(messages), self.trim, theorem=self.theorem, norm_order=self.norm_order)
         return messages
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Screen, sort by norm, keep the smallest, average straight from the bits, step, project (line 6)."""
         screened = self.receiver.screen(replies)
         updates, layout = screened.accepted, self.receiver.layout
-        trim = trim_count(self.trim, len(updates))
+        if (why := self.policy.shortfall(len(updates), len(screened.asked))) is not None:
+            return self.skip(RoundReport(server_round), screened, why)
+        trim = trim_count(self.policy.left_to_trim(self.trim, screened.rejected), len(updates))
         if 2 * trim >= len(updates):
             why = f"trimming {trim} needs more than {2 * trim} accepted replies, got {len(updates)}"
             return self.skip(RoundReport(server_round), screened, why)

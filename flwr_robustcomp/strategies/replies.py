@@ -9,10 +9,21 @@ from typing import Any
 
 from flwr.app import Message
 
-from flwr_robustcomp.flower import LOG, Metadata
+from flwr_robustcomp.flower import LOG, SERVER_NODE_ID, Metadata
 from flwr_robustcomp.strategies.report import Reason, Rejection
 
-__all__ = ["Metrics", "Rejected", "by_node", "check_asked", "is_finite", "only", "read_metrics", "rejections", "shown"]
+__all__ = [
+    "Metrics",
+    "Rejected",
+    "by_node",
+    "check_asked",
+    "is_finite",
+    "only",
+    "read_metrics",
+    "rejections",
+    "sender",
+    "shown",
+]
 
 Metrics = dict[str, int | float | list[int] | list[float]]
 
@@ -32,12 +43,29 @@ class Rejected(Exception):
         self.reason = reason
 
 
-def by_node(replies: Iterable[Message]) -> list[list[Message]]:
-    """Return the replies of each node, by ascending node id."""
+def by_node(replies: Iterable[Message], requests: Mapping[int, Metadata]) -> list[tuple[int, list[Message]]]:
+    """Return the replies of each node, by ascending node id; those of the SuperLink for a lost node count as the node's."""
+    asked = {request.message_id: node for node, request in requests.items() if request.message_id}
     groups: dict[int, list[Message]] = {}
     for message in replies:
-        groups.setdefault(message.metadata.src_node_id, []).append(message)
-    return [messages for _, messages in sorted(groups.items())]
+        groups.setdefault(sender(message, asked), []).append(message)
+    return sorted(groups.items())
+
+
+def sender(message: Message, asked: Mapping[str, int]) -> int:
+    """Return the node that a reply is of: for an error that the SuperLink answers itself, the one that was asked.
+
+    Parameters
+    ----------
+    message : Message
+        A reply.
+    asked : mapping of str to int
+        Message ids of the requests, and whom they went to.
+    """
+    source = message.metadata.src_node_id
+    if source == SERVER_NODE_ID and message.has_error():
+        return asked.get(message.metadata.reply_to_message_id, source)
+    return source
 
 
 def only(messages: Sequence[Message]) -> Message:
@@ -49,13 +77,12 @@ def only(messages: Sequence[Message]) -> Message:
     return messages[0]
 
 
-def rejections(messages: Sequence[Message], error: Exception) -> list[Rejection]:
+def rejections(node_id: int, messages: Sequence[Message], error: Exception) -> list[Rejection]:
     """Return why a node's replies were not read; each error by itself, for the SuperLink answers for all lost nodes.
 
     The last line is a net below the tests of this module. A fault in a decoder must cost the reply that found it, not the run;
     it is not what anything here relies on, and the log has its traceback.
     """
-    node_id = messages[0].metadata.src_node_id
     if isinstance(error, Rejected) and error.reason is Reason.ERROR_REPLY:
         return [Rejection(node_id, error.reason, _error_of(message)) for message in messages]
     if isinstance(error, Rejected):
@@ -69,8 +96,8 @@ def check_asked(message: Message, nodes: AbstractSet[int], requests: Mapping[int
 
     Notes
     -----
-    Flower's `send_and_receive` returns replies to the ids that it pushed and no others. Which ids those were a strategy sees
-    only where the Grid writes them into the requests, as ours do; elsewhere the type of the message is all that is checked.
+    Flower's `send_and_receive` returns replies to the ids that it pushed and no others. Grids, Flower's and ours, write those
+    ids into the requests; where one does not, the type of the message is all that is checked.
     """
     metadata = message.metadata
     if metadata.src_node_id not in nodes:

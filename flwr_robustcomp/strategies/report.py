@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from flwr.app import MetricRecord
@@ -11,7 +10,7 @@ from flwr.app import MetricRecord
 from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.spans import DELTA_METRIC
 
-__all__ = ["Account", "Reason", "Rejection", "RoundReport"]
+__all__ = ["Reason", "Rejection", "RoundReport"]
 
 
 class Reason(StrEnum):
@@ -25,6 +24,7 @@ class Reason(StrEnum):
     WIRE = "wire"
     NORM = "norm"
     METRICS = "metrics"
+    SIZE = "size"
     UNREADABLE = "unreadable"
 
 
@@ -57,6 +57,8 @@ class RoundReport:
         Bytes of Array data in all replies, the rejected ones included.
     skipped : str or None
         Why the model was left as it is, if it was.
+    quorum : bool
+        Whether enough replies were accepted, as the `Policy` and the filter ask.
     delta : float or None
         Median of 1 - ||Q(p) - p||^2 / ||p||^2 over the kept replies that tell it (``CompressionMod(report_delta=True)``).
     norms : dict of int to float
@@ -70,6 +72,7 @@ class RoundReport:
     threshold: float | None = None
     bytes_received: int = 0
     skipped: str | None = None
+    quorum: bool = True
     delta: float | None = None
     norms: dict[int, float] = field(default_factory=dict)
 
@@ -104,36 +107,8 @@ class RoundReport:
             delta,
         )
         if self.trimmed:
-            LOG.info("\t> trimmed for their norm: %s", ", ".join(f"{n} ({x:.4g})" for n, x in self.trimmed.items()))
+            LOG.info("\t> trimmed, with their norms: %s", ", ".join(f"{n} ({x:.4g})" for n, x in self.trimmed.items()))
         for rejection in self.rejected:
             LOG.warning("\t> rejected node %d (%s): %s", rejection.node_id, rejection.reason, rejection.detail)
         if self.skipped is not None:
             LOG.warning("\t> round %d leaves the model as it is: %s", self.round_, self.skipped)
-
-
-class Account:
-    """Keeps and publishes the reports of a run.
-
-    Parameters
-    ----------
-    on_round : callable, optional
-        Called with each report.
-
-    Attributes
-    ----------
-    reports : list of RoundReport
-        One for each round so far.
-    """
-
-    def __init__(self, on_round: Callable[[RoundReport], None] | None) -> None:
-        self.on_round = on_round
-        self.reports: list[RoundReport] = []
-
-    def publish(self, report: RoundReport, rejected: Sequence[Rejection], bytes_received: int) -> MetricRecord:
-        """Complete a report with what screening found; log it, keep it, hand it on, return it as metrics."""
-        report = replace(report, rejected=tuple(rejected), bytes_received=bytes_received)
-        report.log()
-        self.reports.append(report)
-        if self.on_round is not None:
-            self.on_round(report)
-        return report.metrics()

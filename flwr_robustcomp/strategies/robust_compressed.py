@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
 from flwr_robustcomp.randomness import generator
 from flwr_robustcomp.strategies.aggregation import median_aside, project, weighted_sum
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
+from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.report import RoundReport
 from flwr_robustcomp.strategies.screening import Update
 from flwr_robustcomp.strategies.server_step import Plain, ServerStep, StepState
@@ -59,6 +61,8 @@ class RobustCompressed(CompressedStrategy):
         Equal to the clients'.
     on_round : callable, optional
         Called with the `RoundReport` of every round as it ends.
+    policy : Policy, optional
+        What follows from rejected replies.
     **fedavg_options
         `FedAvg`'s own: sampling, keys, metric aggregation.
 
@@ -88,6 +92,7 @@ class RobustCompressed(CompressedStrategy):
         granularity: Granularity = "model",
         uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
         on_round: Callable[[RoundReport], None] | None = None,
+        policy: Policy | None = None,
         **fedavg_options: Any,
     ) -> None:
         check_trim(trim)
@@ -97,7 +102,12 @@ class RobustCompressed(CompressedStrategy):
             sketch is None or (isinstance(sketch, int) and sketch >= RUN), "sketch", sketch, f"an integer from {RUN}, or None"
         )
         super().__init__(
-            compressor=compressor, granularity=granularity, uncompressed=uncompressed, on_round=on_round, **fedavg_options
+            compressor=compressor,
+            granularity=granularity,
+            uncompressed=uncompressed,
+            on_round=on_round,
+            policy=policy,
+            **fedavg_options,
         )
         self.trim = trim
         named = filters.split("+") if isinstance(filters, str) else filters
@@ -134,11 +144,12 @@ class RobustCompressed(CompressedStrategy):
         """Screen, filter by inner products, add straight from the bits, step, project."""
         screened = self.receiver.screen(replies)
         updates, layout = screened.accepted, self.receiver.layout
-        if not updates:
-            return self.skip(RoundReport(server_round), screened, "no reply was accepted")
+        if (why := self.policy.shortfall(len(updates), len(screened.asked))) is not None:
+            return self.skip(RoundReport(server_round), screened, why)
         vectors = self._vectors(updates, server_round)
+        filters = [replace(one, trim=self.policy.left_to_trim(one.trim, screened.rejected)) for one in self.filters]
         try:
-            weights = chain(self.filters, vectors)
+            weights = chain(filters, vectors)
         except ConfigurationError as error:
             return self.skip(RoundReport(server_round), screened, str(error))
 

@@ -31,6 +31,7 @@ from flwr_robustcomp.strategies.replies import (
     rejections,
     shown,
 )
+from flwr_robustcomp.strategies.reply_size import array_bytes, check_size, most_bytes
 from flwr_robustcomp.strategies.report import Reason, Rejection
 
 __all__ = ["Expected", "Metrics", "Screened", "Update", "screen"]
@@ -117,6 +118,7 @@ class Screened:
     accepted: list[Update] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
     bytes_received: int = 0
+    asked: AbstractSet[int] = frozenset()
 
 
 def screen(replies: Iterable[Message], expected: Expected) -> Screened:
@@ -135,13 +137,13 @@ def screen(replies: Iterable[Message], expected: Expected) -> Screened:
         Sorted by node id, so that no sum depends on the order of arrival. Of two replies from one node both are rejected:
         nothing says which is meant.
     """
-    outcome = Screened()
-    for messages in by_node(replies):
+    outcome = Screened(asked=expected.nodes)
+    for node_id, messages in by_node(replies, expected.requests):
         try:
-            outcome.bytes_received += sum(map(_size, messages))
+            outcome.bytes_received += sum(map(array_bytes, messages))
             outcome.accepted.append(_read(only(messages), expected))
         except Exception as error:  # noqa: BLE001 - whatever a reply does, it costs that reply only
-            outcome.rejected += rejections(messages, error)
+            outcome.rejected += rejections(node_id, messages, error)
     return outcome
 
 
@@ -159,15 +161,9 @@ def _read(message: Message, expected: Expected) -> Update:
         raise Rejected(Reason.WIRE, str(error)) from error
     norm = None if expected.norm_order is None else _reported_norm(norms, payloads, expected.compressor, expected.norm_order)
     told = read_metrics(metrics, expected.weight_key, expected.weight_required)
+    check_size(message.content, most_bytes(expected.layout))
     delta = told.pop(DELTA_METRIC, None)  # not for the strategies' metric aggregation, which takes means
     return Update(message, node_id, payloads, aside, norm, told, None if isinstance(delta, list | None) else float(delta))
-
-
-def _size(message: Message) -> int:
-    if not message.has_content():
-        return 0
-    records = (record for record in message.content.values() if isinstance(record, ArrayRecord))
-    return sum(len(array.data) for record in records for array in record.values())
 
 
 def _records(content: RecordDict) -> tuple[ArrayRecord, Mapping[str, Any], Mapping[str, Any]]:

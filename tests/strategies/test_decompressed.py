@@ -76,10 +76,10 @@ def test_replies_are_left_as_they_came() -> None:
 
 def test_metrics_reach_the_inner_strategy() -> None:
     wrapped = Decompressed(FedAvg(**SAMPLING), compressor=L1Sign())  # type: ignore[arg-type]
-    told = [{"num-examples": n, "loss": float(n)} for n in (1, 2, 3)]
+    told = [{"num-examples": n, "loss": float(n)} for n in (1, 2, 30)]
     replies = [answer(m, x, L1Sign(), metrics=t) for m, x, t in zip(ask(wrapped, 3), XS, told, strict=False)]
     _, metrics = wrapped.aggregate_train(1, replies)
-    assert metrics is not None and metrics["loss"] == pytest.approx((1 + 4 + 9) / 6)
+    assert metrics is not None and metrics["loss"] == 2  # the median: one client cannot decide it
     assert metrics["robustcomp.kept"] == 3
 
 

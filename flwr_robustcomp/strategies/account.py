@@ -1,0 +1,92 @@
+"""The account that a strategy keeps of its run, and what follows from it under its policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from flwr.app import ConfigRecord, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg
+
+from flwr_robustcomp.errors import QuorumError, require
+from flwr_robustcomp.flower import LOG
+from flwr_robustcomp.strategies.ledger import Ledger
+from flwr_robustcomp.strategies.policy import Policy
+from flwr_robustcomp.strategies.report import RoundReport
+from flwr_robustcomp.strategies.sampling import SamplingView
+from flwr_robustcomp.strategies.screening import Screened
+
+__all__ = ["LEDGER_RECORD", "Account"]
+
+LEDGER_RECORD = "robustcomp.ledger"
+"""Name of the ConfigRecord in a checkpoint that keeps the ledger."""
+
+
+class Account:
+    """Keeps and publishes the reports of a run, and holds them against a policy.
+
+    Parameters
+    ----------
+    on_round : callable, optional
+        Called with each report.
+    policy : Policy, optional
+        By default `Policy()`.
+
+    Attributes
+    ----------
+    reports : list of RoundReport
+        One for each round so far.
+    ledger : Ledger
+        The rejections so far.
+    """
+
+    def __init__(self, on_round: Callable[[RoundReport], None] | None, policy: Policy | None) -> None:
+        require(policy is None or isinstance(policy, Policy), "policy", policy, "a Policy")
+        self.on_round = on_round
+        self.policy = Policy() if policy is None else policy
+        self.ledger = Ledger(self.policy)
+        self.reports: list[RoundReport] = []
+        self._without_quorum = 0
+
+    def open(self, server_round: int, grid: Grid, strategy: FedAvg) -> Grid:
+        """Return the Grid to sample a round's nodes from.
+
+        Raises
+        ------
+        QuorumError
+            If the policy's patience is at its end. Here, and not in `aggregate_train`: the last round's evaluation, record and
+            checkpoint have been made.
+        """
+        if self.policy.patience is not None and self._without_quorum >= self.policy.patience:
+            last = self.reports[-1]
+            raise QuorumError(
+                f"{self._without_quorum} rounds in a row had no quorum (policy.patience), the last was round {last.round_}: "
+                f"{last.skipped}; rejected so far: {self.ledger.total() or 'nobody'}"
+            )
+        needed = max(strategy.min_available_nodes, strategy.min_train_nodes)
+        return SamplingView(grid, lambda nodes: self.ledger.available(server_round, nodes, needed))
+
+    def publish(self, report: RoundReport, screened: Screened) -> MetricRecord:
+        """Complete a report with what screening found; log it, keep it, hand it on, return it as metrics."""
+        report = replace(report, rejected=tuple(screened.rejected), bytes_received=screened.bytes_received)
+        report.log()
+        accepted = [update.node_id for update in screened.accepted]
+        self.ledger.enter(report.round_, screened.asked, accepted, screened.rejected)
+        if report.rejected:
+            LOG.warning("\t> rejected so far: %s", self.ledger.total())
+        self._without_quorum = 0 if report.quorum else self._without_quorum + 1
+        self.reports.append(report)
+        if self.on_round is not None:
+            self.on_round(report)
+        metrics = report.metrics()
+        metrics.update(self.ledger.metrics())
+        return metrics
+
+    def state(self) -> ConfigRecord:
+        """Return what a checkpoint keeps: the ledger. A run that goes on has its patience back."""
+        return self.ledger.state()
+
+    def restore(self, state: ConfigRecord) -> None:
+        """Go on from what `state` returned."""
+        self.ledger.restore(state)
