@@ -58,7 +58,7 @@ types: $(READY) ## Check types (mypy --strict)
 
 check: lint types test test-deployment ## Everything that CI runs
 
-figures: $(READY) ## Reproduce the paper's figures 1 to 3 with 20 runs each
+figures: $(READY) ## Reproduce the paper's figures 1 to 3 with 20 runs each (figure 4 needs data: docs/figures.md)
 	@for n in 1 2 3; do $(BIN)/robustcomp reproduce figure$$n --out $(OUT)/figures || exit $$?; done
 
 bench: $(READY) ## Measure speed, size and memory side by side; writes docs/benchmarks.md

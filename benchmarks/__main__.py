@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import aggregate, codecs, load, regression, rounds
+from benchmarks import aggregate, codecs, figure4, load, regression, rounds
 from benchmarks.machine import describe
 from benchmarks.report import Section
 
@@ -18,6 +18,7 @@ _SUBJECTS: dict[str, Callable[[bool], Section]] = {
     "round": rounds.measure,
     "codecs": codecs.measure,
     "regression": regression.measure,
+    "figure4": figure4.measure,
 }
 
 _PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import random
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 __all__ = [
     "distinct_positions",
@@ -19,6 +22,7 @@ __all__ = [
     "global_random_state",
     "integer_gaussians",
     "random_signs",
+    "seeded_torch",
     "set_global_random_state",
 ]
 
@@ -49,6 +53,25 @@ def generator(seed: int, purpose: str, *, round_: int = 0, partition: int = 0) -
     """
     # crc32, not hash(): Python salts hash() for every process.
     return np.random.Generator(np.random.PCG64([seed, zlib.crc32(purpose.encode()), round_, partition]))
+
+
+@contextmanager
+def seeded_torch(seed: int, purpose: str, *, round_: int = 0, partition: int = 0) -> Iterator[None]:
+    """Let torch's global generator, which initial weights and dropout draw from, follow from the four arguments.
+
+    Parameters
+    ----------
+    seed, purpose, round_, partition
+        As for `generator`.
+
+    Notes
+    -----
+    Only the CPU's generator is set, and it is put back as it was. Networks are made on the CPU, so their weights do not depend
+    on whether there is a GPU; dropout on one does.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(generator(seed, purpose, round_=round_, partition=partition).integers(2**63)))
+        yield
 
 
 def global_random_state() -> dict[str, Any]:

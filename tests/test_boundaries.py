@@ -26,6 +26,9 @@ GENERATORS = {
     *("normal_", "uniform_", "bernoulli_", "exponential_", "random_"),
 }
 
+_FOLDER = "simulations/problems/folder.py"
+"""Reads files that the user names, which are no peer's; never pickles."""
+
 READS_BYTES = {
     "struct.unpack": set(),
     "struct.unpack_from": {"wire.py", "compressors/nested.py"},
@@ -34,11 +37,11 @@ READS_BYTES = {
     "ast.literal_eval": {"wire.py"},
     # Foreign bodies are checked by `wire` before a compressor looks at them; Ray's parcels are this process's own bytes.
     "np.frombuffer": {
-        *("wire.py", "simulations/parcel.py"),
+        *("wire.py", "simulations/parcel.py", _FOLDER),
         *("compressors/bits.py", "compressors/entropy.py", "compressors/sign.py", "compressors/ternary.py"),
     },
     "torch.frombuffer": {"compressors/values.py"},
-    "np.load": set(),
+    "np.load": {_FOLDER},
     "torch.load": set(),
     "pickle.load": set(),
     "pickle.loads": {"simulations/parcel.py", "simulations/ray_grid.py"},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from flwr_robustcomp.clients.attack import Attack, Kind
 from flwr_robustcomp.clients.backdoor import BackdoorTrigger
+from flwr_robustcomp.clients.client_momentum import ClientMomentum
 from flwr_robustcomp.clients.compression_mod import CompressionMod
 from flwr_robustcomp.clients.gaussian_noise import GaussianNoise
 from flwr_robustcomp.clients.label_attack import FlippedLabels, LabelAttack, Poison, RandomLabels, ShiftedLabels
@@ -21,6 +22,7 @@ __all__ = [
     "ATTACK_MODS",
     "Attack",
     "BackdoorTrigger",
+    "ClientMomentum",
     "CompressionMod",
     "FlippedLabels",
     "GaussianNoise",

@@ -15,7 +15,7 @@ from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.layout import Span
 from flwr_robustcomp.spans import compress_spans, decompress_spans
 
-__all__ = ["RESIDUAL_RECORD", "compress_with_feedback", "load_residual", "store_residual"]
+__all__ = ["RESIDUAL_RECORD", "compress_with_feedback", "load_residual", "residual_record", "store_residual"]
 
 RESIDUAL_RECORD = "robustcomp.residual"
 """Name of the ArrayRecord in `Context.state` that keeps e between rounds."""
@@ -72,6 +72,11 @@ def load_residual(state: RecordDict, size: int, dtype: torch.dtype) -> Tensor | 
 
 def store_residual(state: RecordDict, residual: Tensor) -> None:
     """Keep e in a node's state."""
+    state[RESIDUAL_RECORD] = residual_record(residual)
+
+
+def residual_record(residual: Tensor) -> ArrayRecord:
+    """Return e as it is kept in a node's state."""
     record = ArrayRecord()
     record["e"] = wire.to_array(residual)
-    state[RESIDUAL_RECORD] = record
+    return record

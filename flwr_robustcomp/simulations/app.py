@@ -15,6 +15,7 @@ from flwr.serverapp.strategy import Strategy
 from flwr_robustcomp import wire
 from flwr_robustcomp.checkpoints import Checkpointed
 from flwr_robustcomp.clients import poison_of
+from flwr_robustcomp.clients.node import round_of
 from flwr_robustcomp.simulations.attacks.colluding_grid import ColludingGrid
 from flwr_robustcomp.simulations.batch import BatchClientApp, train_batch
 from flwr_robustcomp.simulations.problems import StampedProblem, true_labels
@@ -48,14 +49,14 @@ server_app = ServerApp()
 
 @client_app.train(mods=[_scenario_mods])
 def train(message: Message, context: Context) -> Message:
-    """Reply with the gradient of the node's local loss at the model received."""
+    """Reply with what the node learns from the model received: a gradient, or new weights."""
     problem = setup_of(context.run_config).problem
     partition = int(context.node_config["partition-id"])
     record = message.content["arrays"]
     model = wire.shared_tensors(record) if isinstance(record, ArrayRecord) else {}
-    gradient = problem.gradient(partition, model, poison_of(message) or true_labels)
+    found = problem.train(partition, model, poison_of(message) or true_labels, round_of(message))
     metrics = MetricRecord({"num-examples": problem.num_examples(partition)})
-    return Message(RecordDict({"arrays": wire.to_arrays(gradient), "metrics": metrics}), reply_to=message)
+    return Message(RecordDict({"arrays": wire.to_arrays(found), "metrics": metrics}), reply_to=message)
 
 
 @server_app.main()
@@ -105,7 +106,7 @@ def serve(
             adversary=setup.scenario.adversary,
             trim=trim_count(strategy.trim, setup.scenario.nodes) if isinstance(strategy, _TRIMMING) else None,
             norm_order=strategy.norm_order if isinstance(strategy, NormThreshold) else 2,
-            reply="update",
+            reply=setup.problem.reply,
             seed=setup.scenario.seed,
         )
 

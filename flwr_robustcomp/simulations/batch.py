@@ -1,8 +1,9 @@
 """All nodes of a shard in one call: the numbers of the one-by-one path, without its overhead for each message.
 
-A node's gradient takes microseconds, and passing one message through a ClientApp and its mods ten times as long. Nodes
-that live in one process and received the same model can share that work: `train_batch` computes the same replies, byte
-for byte (a test holds them equal), with the compressor applied to the rows of one matrix.
+A small problem's gradient takes microseconds, and passing one message through a ClientApp and its mods ten times as long; a
+network's gradients are cheaper many at a time. Nodes that live in one process and received the same model share that work:
+`train_batch` computes the same replies with the compressor applied to the rows of one matrix, byte for byte where the
+problem computes gradients one by one, to rounding where it stacks them (tests hold both).
 """
 
 from __future__ import annotations
@@ -11,27 +12,33 @@ import functools
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord
 from flwr.clientapp import ClientApp
+from torch import Tensor
 
 from flwr_robustcomp import wire
-from flwr_robustcomp.clients import CompressionMod, LabelAttack, Poison, UpdateAttack
-from flwr_robustcomp.clients.error_feedback import load_residual, store_residual
+from flwr_robustcomp.clients import ClientMomentum, CompressionMod, LabelAttack, Poison, UpdateAttack
+from flwr_robustcomp.clients.client_momentum import MOMENTUM_RECORD, load_momentum, momentum_record, momentum_step
+from flwr_robustcomp.clients.error_feedback import RESIDUAL_RECORD, load_residual, residual_record
 from flwr_robustcomp.clients.node import is_training, round_of
 from flwr_robustcomp.compressors import vector_norm
 from flwr_robustcomp.compressors.values import is_finite
 from flwr_robustcomp.flower import quick_reply
-from flwr_robustcomp.layout import shared_layout
+from flwr_robustcomp.layout import Layout, shared_layout
 from flwr_robustcomp.randomness import generator
 from flwr_robustcomp.simulations.attacks.accomplice import Accomplice, mark
-from flwr_robustcomp.simulations.problems import Relabel, true_labels
+from flwr_robustcomp.simulations.problems import BatchedProblem, Relabel, true_labels
 from flwr_robustcomp.simulations.setup import Setup, setup_of
 from flwr_robustcomp.spans import DELTA_METRIC, compress_rows, decompress_rows, measured_deltas
 
 __all__ = ["Batch", "BatchClientApp", "train_batch"]
+
+_CHUNK_ENTRIES = 1 << 22
+"""Entries of the gradients held at a time, 16 MB in single precision: 5 nodes of the paper's network. 2^24 was slower."""
 
 Batch = Callable[[Sequence[Message], Sequence[Context]], list[Message] | None]
 
@@ -53,26 +60,65 @@ class BatchClientApp(ClientApp):
 def train_batch(messages: Sequence[Message], contexts: Sequence[Context]) -> list[Message] | None:
     """Return the training replies of many nodes; None where only the one-by-one path will do.
 
-    That is: evaluation, an adversary behind the compressor, arrays that travel uncompressed, an update that is not finite.
+    That is: evaluation, replies of weights, an adversary behind the compressor, arrays that travel uncompressed, an update that
+    is not finite.
     """
     setup = setup_of(contexts[0].run_config)
-    compression, attack = _mods(setup)
+    mods = _mods(setup)
     record = messages[0].content.get("arrays")
-    if compression is None or not isinstance(record, ArrayRecord) or not is_training(messages[0]):
+    if mods is None or setup.problem.reply != "update" or not isinstance(record, ArrayRecord) or not is_training(messages[0]):
         return None
     model = wire.shared_tensors(record)
-    layout = shared_layout(model, compression.uncompressed)
+    layout = shared_layout(model, mods.compression.uncompressed)
     if layout.uncompressed:
         return None
-    seed, server_round = setup.scenario.seed, round_of(messages[0])
-    partitions = [int(context.node_config["partition-id"]) for context in contexts]
+    replies: list[Message] = []
+    states: list[_States] = []
+    size = max(1, _CHUNK_ENTRIES // layout.dim)
+    for start in range(0, len(messages), size):
+        now = slice(start, start + size)
+        answered = _answer(setup, mods, model, layout, messages[now], contexts[now])
+        if answered is None:
+            return None
+        replies += answered[0]
+        states += answered[1]
+    # Only now: a batch that raises or gives up is asked again one by one, and no update may count twice (docs/adr/0004).
+    for context, kept in zip(contexts, states, strict=True):
+        context.state.update(kept)
+    return replies
 
-    rows = torch.stack(
-        [
-            layout.flatten(setup.problem.gradient(partition, model, _relabel(attack, seed, partition, server_round)))
-            for partition in partitions
-        ]
-    )  # (k, d)
+
+_States = dict[str, ArrayRecord]
+"""What a node keeps for the next round."""
+
+
+@dataclass(frozen=True)
+class _Mods:
+    """The scenario's mods, by what they do."""
+
+    compression: CompressionMod
+    attack: UpdateAttack | LabelAttack | Accomplice | None
+    momentum: ClientMomentum | None
+
+
+def _answer(
+    setup: Setup,
+    mods: _Mods,
+    model: dict[str, Tensor],
+    layout: Layout,
+    messages: Sequence[Message],
+    contexts: Sequence[Context],
+) -> tuple[list[Message], list[_States]] | None:
+    """Return the replies of a chunk of nodes and their new states; None if an update is not finite."""
+    seed, server_round = setup.scenario.seed, round_of(messages[0])
+    compression, attack = mods.compression, mods.attack
+    partitions = [int(context.node_config["partition-id"]) for context in contexts]
+    states: list[_States] = [{} for _ in contexts]
+    rows = _gradients(setup, mods, model, layout, partitions, server_round)  # (k, d)
+    if mods.momentum is not None:
+        for row, context, kept in zip(rows, contexts, states, strict=True):
+            row.copy_(momentum_step(row, load_momentum(context.state, row), mods.momentum.beta))
+            kept[MOMENTUM_RECORD] = momentum_record(row)
     if isinstance(attack, UpdateAttack):
         for row, partition in zip(rows, partitions, strict=True):
             if attack.lies(partition, server_round, seed):
@@ -93,6 +139,9 @@ def train_batch(messages: Sequence[Message], contexts: Sequence[Context]) -> lis
     deltas = [math.nan] * len(partitions)
     if compression.error_feedback or compression.report_delta:
         residuals = rows - decompress_rows(payloads, spans, compressor, rows.dtype)
+        if compression.error_feedback:
+            for residual, kept in zip(residuals, states, strict=True):
+                kept[RESIDUAL_RECORD] = residual_record(residual)
         if compression.report_delta:
             deltas = measured_deltas(rows, residuals)
 
@@ -111,11 +160,24 @@ def train_batch(messages: Sequence[Message], contexts: Sequence[Context]) -> lis
         if isinstance(attack, Accomplice) and attack.lies(partition, server_round, seed):
             mark(reply, partition)
         replies.append(reply)
-    if compression.error_feedback:
-        # Last: a batch that raises is asked again one by one, and no update may count twice (docs/adr/0004).
-        for residual, context in zip(residuals, contexts, strict=True):
-            store_residual(context.state, residual)
-    return replies
+    return replies, states
+
+
+def _gradients(
+    setup: Setup, mods: _Mods, model: dict[str, Tensor], layout: Layout, partitions: Sequence[int], server_round: int
+) -> Tensor:
+    """Return the gradients of nodes as rows, shape (k, d)."""
+    problem = setup.problem
+    relabels = [_relabel(mods.attack, setup.scenario.seed, partition, server_round) for partition in partitions]
+    if isinstance(problem, BatchedProblem) and len(partitions) > 1:
+        stacked = problem.gradients(partitions, model, relabels)
+        return torch.cat([stacked[slot.name].reshape(len(partitions), -1) for slot in layout.compressed], dim=1)
+    return torch.stack(
+        [
+            layout.flatten(problem.gradient(partition, model, relabel))
+            for partition, relabel in zip(partitions, relabels, strict=True)
+        ]
+    )
 
 
 @functools.lru_cache(maxsize=64)
@@ -123,17 +185,19 @@ def _metrics(num_examples: int) -> MetricRecord:
     return MetricRecord({"num-examples": num_examples})
 
 
-def _mods(setup: Setup) -> tuple[CompressionMod | None, UpdateAttack | LabelAttack | Accomplice | None]:
-    """Return the scenario's compression and attack if the compression has the last word, as it has in the paper's section 4."""
-    match setup.mods:
+def _mods(setup: Setup) -> _Mods | None:
+    """Return the scenario's mods if the compression has the last word, as it has in the paper's section 4."""
+    last = setup.mods[-1]
+    momentum = last if isinstance(last, ClientMomentum) else None
+    match [mod for mod in setup.mods if mod is not momentum]:
         case [CompressionMod() as compression]:
-            return compression, None
+            return _Mods(compression, None, momentum)
         case [CompressionMod() as compression, (UpdateAttack() | LabelAttack()) as attack]:
-            return compression, attack
+            return _Mods(compression, attack, momentum)
         case [Accomplice() as attack, CompressionMod() as compression]:
-            return compression, attack
+            return _Mods(compression, attack, momentum)
         case _:
-            return None, None
+            return None
 
 
 def _relabel(attack: object, seed: int, partition: int, round_: int) -> Relabel:

@@ -39,6 +39,8 @@ class Scenario(BaseModel):
         One of `COMPRESSORS`.
     error_feedback : bool
         Whether clients keep and add what compression dropped.
+    client_momentum : float
+        beta of the clients' momentum, in [0, 1).
     granularity : {"model", "array"}
         Whole-model or per-array compression.
     strategy : Component
@@ -58,6 +60,7 @@ class Scenario(BaseModel):
     adversary: Literal["restricted", "arbitrary"] = "restricted"
     compressor: Component = Component(name="l1-sign")
     error_feedback: bool = False
+    client_momentum: float = Field(default=0.0, ge=0, lt=1)
     granularity: Granularity = "model"
     strategy: Component = Component(name="norm-threshold")
     rounds: int = Field(default=200, ge=1)
@@ -104,7 +107,10 @@ class Scenario(BaseModel):
     @property
     def key(self) -> str:
         """Hash of the whole configuration, 16 hexadecimal digits; equal for equal scenarios in every process."""
-        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()[:16]
+        fields = self.model_dump()
+        if not self.client_momentum:  # younger than the first records, which are to be found again
+            del fields["client_momentum"]
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
     def varied(self, **changes: Any) -> Self:
         """Return a scenario with some fields replaced, validated anew."""

@@ -12,7 +12,16 @@ from typing import Any
 
 from flwr.clientapp.typing import Mod
 
-from flwr_robustcomp.clients import ATTACK_MODS, BackdoorTrigger, CompressionMod, LabelAttack, Schedule, UpdateAttack
+from flwr_robustcomp.clients import (
+    ATTACK_MODS,
+    BackdoorTrigger,
+    ClientMomentum,
+    CompressionMod,
+    LabelAttack,
+    Schedule,
+    UpdateAttack,
+)
+from flwr_robustcomp.clients.update import Reply
 from flwr_robustcomp.component import Component, construct
 from flwr_robustcomp.compressors import COMPRESSORS, Compressor
 from flwr_robustcomp.errors import ConfigurationError
@@ -99,23 +108,25 @@ def byzantine_partitions(scenario: Scenario) -> frozenset[int]:
 
 def client_mods(scenario: Scenario) -> list[Mod]:
     """Return the mods of every node, outermost first; the order is the threat model."""
+    reply = make_problem(scenario).reply
     compression = CompressionMod(
         make_compressor(scenario),
         error_feedback=scenario.error_feedback,
         granularity=scenario.granularity,
-        reply="update",
+        reply=reply,
         report_norm=reported_norm(scenario.strategy),
         report_delta=True,
     )
-    attack = _attack_mod(scenario)
+    attack = _attack_mod(scenario, reply)
+    momentum: list[Mod] = [ClientMomentum(scenario.client_momentum, reply=reply)] if scenario.client_momentum else []
     if scenario.byzantine == 0:
-        return [compression]
+        return [compression, *momentum]
     if isinstance(attack, Accomplice):
-        return [attack, compression]  # a mark on the reply, whatever the adversary
-    return [attack, compression] if scenario.adversary == "arbitrary" else [compression, attack]
+        return [attack, compression, *momentum]  # a mark on the reply, whatever the adversary
+    return [attack, compression, *momentum] if scenario.adversary == "arbitrary" else [compression, attack, *momentum]
 
 
-def _attack_mod(scenario: Scenario) -> Mod:
+def _attack_mod(scenario: Scenario, reply: Reply) -> Mod:
     """Return what the Byzantine nodes run; where they collude, that is a mark on their replies."""
     schedule, component = _scheduled(scenario.attack)
     given: dict[str, Any] = {"partitions": byzantine_partitions(scenario), "schedule": schedule}
@@ -123,7 +134,7 @@ def _attack_mod(scenario: Scenario) -> Mod:
         return Accomplice(**given)
     attack_type = ATTACK_MODS.get(component.name)
     if attack_type is not None and issubclass(attack_type, UpdateAttack):
-        given["reply"] = "update"
+        given["reply"] = reply
     # Colluding attacks were built above; they are among the names that an error lists.
     attacks: Mapping[str, Callable[..., Mod]] = {**ATTACKS, **ATTACK_MODS}  # type: ignore[dict-item]
     return construct("attack", attacks, component, reserved=("seed", "reply", "uncompressed"), elsewhere=_SCHEDULE, **given)

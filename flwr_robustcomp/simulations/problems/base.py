@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from flwr_robustcomp.clients import Poison
+from flwr_robustcomp.clients.update import Reply
 
-__all__ = ["Problem", "Relabel", "StampedProblem", "stamped", "true_labels"]
+__all__ = ["BatchedProblem", "FullBatch", "Problem", "Relabel", "StampedProblem", "stamped", "true_labels"]
 
 Relabel = Callable[[Tensor, int], Tensor]
 """(labels, number of classes) -> the labels to train on. A `Poison` also changes the images: see `stamped`."""
@@ -36,11 +37,14 @@ class Problem(Protocol):
         Which end of that metric is good.
     labelled : bool
         Whether `gradient` has labels to relabel; where it has none, an attack on labels would do nothing.
+    reply : {"weights", "update"}
+        Whether `train` returns new weights, or the gradient for the server's step.
     """
 
     metric: str
     better: str
     labelled: bool
+    reply: Reply
 
     def initial(self) -> dict[str, Tensor]:
         """Return w_0."""
@@ -48,11 +52,36 @@ class Problem(Protocol):
     def gradient(self, partition: int, model: dict[str, Tensor], relabel: Relabel) -> dict[str, Tensor]:
         """Return the full-batch gradient of a node's local loss F_i at ``model``, array by array."""
 
+    def train(self, partition: int, model: dict[str, Tensor], relabel: Relabel, round_: int) -> dict[str, Tensor]:
+        """Return what a node replies with in a round."""
+
     def num_examples(self, partition: int) -> int:
         """Return the number n of a node's data points."""
 
     def evaluate(self, model: dict[str, Tensor]) -> dict[str, float]:
         """Return the metrics of a model, computed centrally."""
+
+
+class FullBatch:
+    """A problem whose nodes reply with the full-batch gradient, as in the paper."""
+
+    reply: Reply = "update"
+
+    def gradient(self, partition: int, model: dict[str, Tensor], relabel: Relabel) -> dict[str, Tensor]:
+        """Return the gradient of F_i."""
+        raise NotImplementedError
+
+    def train(self, partition: int, model: dict[str, Tensor], relabel: Relabel, round_: int) -> dict[str, Tensor]:
+        """Return the gradient; it is the same in every round."""
+        return self.gradient(partition, model, relabel)
+
+
+@runtime_checkable
+class BatchedProblem(Protocol):
+    """A problem that computes the gradients of many nodes faster than one by one."""
+
+    def gradients(self, partitions: Sequence[int], model: dict[str, Tensor], relabels: Sequence[Relabel]) -> dict[str, Tensor]:
+        """Return the k gradients stacked, each array of shape (k, ...); `gradient`'s numbers to rounding."""
 
 
 @runtime_checkable

@@ -11,14 +11,14 @@ from torch.nn import functional
 from flwr_robustcomp.clients.backdoor import with_trigger
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.randomness import generator
-from flwr_robustcomp.simulations.problems.base import Relabel, stamped
+from flwr_robustcomp.simulations.problems.base import FullBatch, Relabel, stamped
 
 __all__ = ["Digits"]
 
 _CLASSES = 10
 
 
-class Digits:
+class Digits(FullBatch):
     """A 64-h-10 network with cross-entropy, in single precision; the training images are shared out equally at random.
 
     Parameters

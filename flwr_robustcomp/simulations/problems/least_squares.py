@@ -10,12 +10,12 @@ from torch import Tensor
 
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.randomness import generator
-from flwr_robustcomp.simulations.problems.base import Relabel
+from flwr_robustcomp.simulations.problems.base import FullBatch, Relabel
 
 __all__ = ["LeastSquares"]
 
 
-class LeastSquares:
+class LeastSquares(FullBatch):
     """Rows of a Gaussian matrix, shared out equally; every node minimises (1/2n) ||A_i w - b_i||^2 in double precision.
 
     Parameters
