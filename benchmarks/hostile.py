@@ -125,7 +125,7 @@ def _page(skip: Sequence[str]) -> str:
         f"Made by `python -m benchmarks.hostile{' --skip ' + ' '.join(skip) if skip else ''}`. A round of eight honest replies",
         "and one of each kind below (packed for ours and behind `Decompressed`, dense for Flower's strategies bare).",
         "*survived*: to float tolerance the result is that of the eight, or of nine where the ninth update was honest all the",
-        "same (for ours and behind `Decompressed`, of those whom the report calls accepted); *changed*: another result, or none;",
+        "same (for ours and behind `Decompressed`: of those whom the report calls accepted); *changed*: another one, or none;",
         "*raised*: the exception out of `aggregate_train`, which ends the run.",
         "",
         f"| kind | {' | '.join(strategies)} |",
