@@ -1,4 +1,4 @@
-"""What `mkdocs build` does beyond its plugins: links that leave docs/, the page of the command line, the list of decisions."""
+"""What `mkdocs build` does beyond its plugins: links that leave docs/, the commands' page, the decisions, no remote scripts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from mkdocs.exceptions import PluginError
 
 _LINK = re.compile(r"\[([^\]]*)\]\(((?:\.\./)+[^)#]*)(?:#[^)]*)?\)")
 _COMMANDS = "<!-- every command, generated -->"
+_REMOTE = re.compile(r'<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)="(?:https?:)?//[^"]*"[^>]*>(?:</script>)?')
+_SHIM = "https://unpkg.com/iframe-worker/shim"
+"""What the plugin `offline` puts on every page, for a search without a server."""
 
 
 def on_config(config: Any) -> Any:
@@ -45,6 +48,23 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
         return path if match[1].strip("`") in path else f"{match[1]} ({path})"
 
     return _LINK.sub(named, markdown).replace(_COMMANDS, _commands() if _COMMANDS in markdown else "")
+
+
+def on_post_page(output: str, *, page: Any, **_: Any) -> str:
+    """Put our own stand-in where the theme would fetch one from a server, and refuse whatever else would be fetched."""
+    return _local(output, f"{'../' * page.url.count('/')}site/worker.js", page.file.src_uri)
+
+
+def on_post_template(output_content: str, *, template_name: str, **_: Any) -> str:
+    """Do the same for pages that no Markdown stands behind: 404.html."""
+    return _local(output_content, "site/worker.js", template_name) if template_name.endswith(".html") else output_content
+
+
+def _local(output: str, shim: str, name: str) -> str:
+    output = output.replace(_SHIM, shim)
+    if found := _REMOTE.search(output):
+        raise PluginError(f"{name} would fetch {found[0]}")
+    return output
 
 
 def _commands() -> str:
