@@ -69,7 +69,7 @@ $(DOCS_READY): $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
-check: lint types docs test test-deployment ## Everything that CI runs
+check: docs lint types test test-deployment ## Everything that CI runs
 
 figures: $(READY) ## Reproduce the paper's figures 1 to 3 with 20 runs each
 	@for n in 1 2 3; do $(BIN)/robustcomp reproduce figure$$n --out $(OUT)/figures || exit $$?; done
