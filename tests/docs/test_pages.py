@@ -31,7 +31,7 @@ PLAYED_ELSEWHERE = {"docs/deployment.md": "tests/deployment plays it on real pro
 """Pages whose shell blocks are one script that another test runs."""
 
 DIFFS = {"README.md", "docs/index.md"}
-"""Pages that show the change between the two examples; the test below compares it."""
+"""Pages that show the change between the two examples; tests/test_readme.py holds README.md to it, a test below the other."""
 
 
 def _given(page: str) -> dict[str, Any]:
@@ -113,6 +113,12 @@ def _shell(block: Block, folder: Path) -> str:
         if words[0] == "robustcomp" and block.page in COMMANDS_RUN:
             printed += run(words, folder)
     return printed
+
+
+def test_the_change_to_an_app_is_the_same_everywhere() -> None:
+    shown = [[block.text for block in blocks_of(page) if block.language == "diff"] for page in sorted(DIFFS)]
+    assert len(shown[0]) == 3
+    assert all(one == shown[0] for one in shown)
 
 
 def test_the_pages_that_are_named_here_exist() -> None:
