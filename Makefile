@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DOCS_READY := $(VENV)/.docs-ready
 OUT ?= out
 
 # Flower and Ray send usage statistics and look for updates by default; nothing here does.
@@ -10,9 +11,11 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 export RAY_USAGE_STATS_ENABLED := 0
+export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo suite report-picture test test-fast test-deployment lint types check figures bench compressors hostile fuzz fuzz-replies clean
+.PHONY: help setup demo suite report-picture test test-fast test-deployment lint types docs docs-serve check \
+  figures bench compressors hostile fuzz fuzz-replies clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -56,7 +59,18 @@ lint: $(READY) ## Check style, format and the direction of imports
 types: $(READY) ## Check types (mypy --strict)
 	@$(BIN)/mypy
 
-check: lint types test test-deployment ## Everything that CI runs
+docs: $(DOCS_READY) ## Build the documentation site into out/site; it is read without a network
+	@$(BIN)/python -m mkdocs build --quiet --strict --site-dir $(abspath $(OUT))/site
+	@echo "site: $(OUT)/site/index.html"
+
+docs-serve: $(DOCS_READY) ## Show the documentation site on localhost:8000 while you write
+	@$(BIN)/python -m mkdocs serve
+
+$(DOCS_READY): $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
+check: docs lint types test test-deployment ## Everything that CI runs
 
 figures: $(READY) ## Reproduce the paper's figures 1 to 3 with 20 runs each (figure 4 needs data: docs/figures.md)
 	@for n in 1 2 3; do $(BIN)/robustcomp reproduce figure$$n --out $(OUT)/figures || exit $$?; done

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import re
 import typing
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
@@ -11,9 +13,12 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_
 
 from flwr_robustcomp.errors import ConfigurationError
 
-__all__ = ["Component", "construct", "flattened", "nested", "one_line"]
+__all__ = ["Base", "Component", "construct", "flattened", "loaded", "member", "nested", "one_line"]
 
 T = TypeVar("T")
+
+Base = type | tuple[type, ...] | None
+"""What a class that is named by its import path must derive from; None where only the names of a registry will do."""
 
 
 class Component(BaseModel):
@@ -22,7 +27,7 @@ class Component(BaseModel):
     Attributes
     ----------
     name : str
-        A key of the registry that the field belongs to.
+        A key of the registry that the field belongs to, or the import path of a class of one's own, ``"package.module:Name"``.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -47,6 +52,7 @@ def construct(
     *args: Any,
     reserved: Collection[str] = (),
     elsewhere: Collection[str] = (),
+    base: Base = None,
     **given: Any,
 ) -> T:
     """Build a component.
@@ -65,15 +71,15 @@ def construct(
         Parameters that a configuration may not set.
     elsewhere : collection of str
         Parameters that the caller has taken out, for the error message.
+    base : type or tuple of type, optional
+        As for `member`; also for members inside.
 
     Raises
     ------
     ConfigurationError
         For an unknown name or parameter, with the known ones listed, or a value that the constructor refuses.
     """
-    if component.name not in registry:
-        raise ConfigurationError(f"{field} must be one of {', '.join(sorted(registry))}, got {component.name!r}")
-    factory = registry[component.name]
+    factory = member(field, registry, component.name, base=base)
     params = dict(component.params)
     known = {name: hint for name, hint in _parameters(factory).items() if name not in given and name not in reserved}
     for name, value in component.params.items():
@@ -82,7 +88,7 @@ def construct(
             raise ConfigurationError(f"{field}.{name} is no parameter of {component.name!r}, allowed: {allowed}")
         if _holds_member(known[name], registry):
             # A member inside a member: top-k whose values go through QSGD.
-            params[name] = construct(f"{field}.{name}", registry, _component(f"{field}.{name}", value))
+            params[name] = construct(f"{field}.{name}", registry, _component(f"{field}.{name}", value), base=base)
             continue
         try:
             TypeAdapter(known[name]).validate_python(value, strict=True)
@@ -97,6 +103,66 @@ def construct(
         raise ConfigurationError(f"{field} {component.name!r}: {str(error).rstrip('.')}, got {component.params}") from error
     except TypeError as error:
         raise ConfigurationError(f"{field} {component.name!r}: a parameter is missing: {error}") from error
+
+
+def member(field: str, registry: Mapping[str, Callable[..., T]], name: str, *, base: Base = None) -> Callable[..., T]:
+    """Return the class or function that a name stands for.
+
+    Parameters
+    ----------
+    field : str
+        For the error message.
+    registry : mapping of str to callable
+        What the name may be.
+    name : str
+        A key of the registry, or an import path ``"package.module:Name"``.
+    base : type or tuple of type, optional
+        What the class at an import path must derive from; ``object`` stands for anything that can be called. Without it, import
+        paths are refused.
+
+    Raises
+    ------
+    ConfigurationError
+        In one line: the known names, or why the path cannot be used.
+
+    Notes
+    -----
+    Importing a module runs it. The path comes from whoever configures the run, never from a reply.
+    """
+    if name in registry:
+        return registry[name]
+    if base is None or ":" not in name:
+        paths = "" if base is None else ", or an import path package.module:Name"
+        raise ConfigurationError(f"{field} must be one of {', '.join(sorted(registry))}{paths}, got {name!r}")
+    module, _, path = name.partition(":")
+    try:
+        found = importlib.import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except Exception as error:  # importing runs somebody's module, which may raise anything
+        why = str(error).partition("\n")[0] or type(error).__name__
+        raise ConfigurationError(f"{field} must be importable (on PYTHONPATH, or installed), got {name!r}: {why}") from error
+    if not callable(found) or (base is not object and not (isinstance(found, type) and issubclass(found, base))):
+        bases = " or ".join(one.__name__ for one in (base if isinstance(base, tuple) else (base,)))
+        wanted = "a class or function" if base is object else f"a subclass of {bases}"
+        raise ConfigurationError(f"{field} must name {wanted}, got {name!r}")
+    if any("name" in inspect.get_annotations(one) for one in getattr(found, "__mro__", ())):
+        own = getattr(found, "name", None)
+        # It stands on the wire, in messages and in seeds: another's would be taken for it there.
+        if not isinstance(own, str) or not re.fullmatch("[a-z0-9-]+", own) or own in registry:
+            allowed = "small letters, digits and dashes, and none that is taken"
+            raise ConfigurationError(f"{field} {name!r}: its class attribute name must be {allowed}, got {own!r}")
+    return typing.cast("Callable[..., T]", found)
+
+
+def loaded(base: type[T], name: str) -> type[T] | None:
+    """Return the subclass that has a ``name`` of its own, among those that this process has imported; it imports nothing."""
+    for cls in base.__subclasses__():
+        if cls.__dict__.get("name") == name:
+            return cls
+        if (found := loaded(cls, name)) is not None:
+            return found
+    return None
 
 
 def _holds_member(hint: Any, registry: Mapping[str, Callable[..., Any]]) -> bool:

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from flwr_robustcomp.clients import CompressionMod
 from flwr_robustcomp.clients.update import Reply
-from flwr_robustcomp.component import Component, construct, nested, one_line
+from flwr_robustcomp.component import Component, construct, member, nested, one_line
 from flwr_robustcomp.compressors import COMPRESSORS, Compressor
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.layout import Granularity
@@ -68,10 +68,11 @@ class Settings(BaseModel):
     Attributes
     ----------
     compressor : Component
-        One of `COMPRESSORS`, with its parameters.
+        One of `COMPRESSORS`, or the import path of one's own, with its parameters.
     strategy : Component
-        One of `STRATEGIES`, with its own parameters. ``trim = 0`` fits every strategy: `flwr run --run-config` can override a
-        key but not remove it, and may put one that does not trim in the place of one that does.
+        One of `STRATEGIES`, or the import path of one's own, with its own parameters. ``trim = 0`` fits every strategy:
+        `flwr run --run-config` can override a key but not remove it, and may put one that does not trim in the place of
+        one that does.
     error_feedback : bool
         Whether clients keep and add what compression dropped.
     granularity : {"model", "array"}
@@ -125,7 +126,7 @@ class Settings(BaseModel):
 
     def make_compressor(self) -> Compressor:
         """Build Q."""
-        return construct(f"{TABLE}.compressor", COMPRESSORS, self.compressor)
+        return construct(f"{TABLE}.compressor", COMPRESSORS, self.compressor, base=Compressor)
 
     def make_mod(self) -> CompressionMod:
         """Build the client's mod."""
@@ -194,7 +195,8 @@ def build_strategy(
     field : str
         The key or field that holds the component, for error messages.
     component : Component
-        One of `STRATEGIES`, with its own parameters; for Flower's also ``step_size``, which is `Decompressed`'s.
+        One of `STRATEGIES`, or the import path of a `CompressedStrategy` or of a subclass of Flower's `FedAvg`, with its own
+        parameters; for Flower's also ``step_size``, which is `Decompressed`'s.
     compressor : Compressor
         Equal to the clients'.
     granularity : {"model", "array"}
@@ -212,14 +214,14 @@ def build_strategy(
         For an unknown name or parameter, or a value out of range.
     """
     common: dict[str, Any] = {"compressor": compressor, "granularity": granularity, "on_round": on_round, "policy": policy}
-    if component.name in FLOWER_STRATEGIES:
+    strategies: dict[str, type[FedAvg]] = {**_OURS, **FLOWER_STRATEGIES}
+    factory = member(field, strategies, component.name, base=FedAvg)
+    if not (isinstance(factory, type) and issubclass(factory, CompressedStrategy)):
         own = {key: value for key, value in component.params.items() if key == "step_size"}
         rest = Component(name=component.name, **{k: v for k, v in component.params.items() if k not in own})
-        inner = construct(field, FLOWER_STRATEGIES, rest, reserved=_RESERVED, elsewhere=("step_size",), **fedavg_options)
+        inner = construct(field, {rest.name: factory}, rest, reserved=_RESERVED, elsewhere=("step_size",), **fedavg_options)
         return construct(field, {rest.name: Decompressed}, Component(name=rest.name, **own), strategy=inner, **common)
-    if component.name not in _OURS:
-        raise ConfigurationError(f"{field} must be one of {', '.join(STRATEGIES)}, got {component.name!r}")
-    return construct(field, _OURS, component, reserved=_RESERVED, **common, **fedavg_options)
+    return construct(field, {component.name: factory}, component, reserved=_RESERVED, **common, **fedavg_options)
 
 
 def reported_norm(strategy: Component) -> float | None:

@@ -131,7 +131,7 @@ def _compressor(text: str, options: list[str]) -> Compressor:
         component = Component.model_validate(data)
     except ValidationError as error:
         raise ConfigurationError(f"compressor must have a name, got {text!r}") from error
-    return construct("compressor", COMPRESSORS, component)
+    return construct("compressor", COMPRESSORS, component, base=Compressor)
 
 
 def _toml(field: str, value: str) -> Any:

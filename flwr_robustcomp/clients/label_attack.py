@@ -29,13 +29,7 @@ LABEL_RECORD = "robustcomp.labels"
 
 
 class LabelAttack(Attack, ABC):
-    """A mod that makes Byzantine nodes train on labels of `relabel`'s making.
-
-    Parameters
-    ----------
-    **options
-        Those of `Attack`.
-    """
+    """A mod that makes Byzantine nodes train on labels of `relabel`'s making; its options are those of `Attack`."""
 
     kind: ClassVar[Kind] = "label"
 

@@ -23,6 +23,8 @@ RunConfig = dict[str, str | int | float | bool]
 class Scenario(BaseModel):
     """One run, complete: two equal scenarios give the same curve on every engine.
 
+    A name of a registry may also be the import path of a class of one's own, ``"package.module:Name"``; see docs/extend/.
+
     Attributes
     ----------
     problem : Component

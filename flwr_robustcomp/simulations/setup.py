@@ -6,29 +6,21 @@ import functools
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from flwr.clientapp.typing import Mod
 
-from flwr_robustcomp.clients import (
-    ATTACK_MODS,
-    BackdoorTrigger,
-    ClientMomentum,
-    CompressionMod,
-    LabelAttack,
-    Schedule,
-    UpdateAttack,
-)
+from flwr_robustcomp.clients import BackdoorTrigger, ClientMomentum, CompressionMod, LabelAttack, Schedule, UpdateAttack
 from flwr_robustcomp.clients.update import Reply
-from flwr_robustcomp.component import Component, construct
+from flwr_robustcomp.component import Component, construct, member
 from flwr_robustcomp.compressors import COMPRESSORS, Compressor
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.layout import Layout, check_granularity
 from flwr_robustcomp.randomness import generator
 from flwr_robustcomp.settings import STRATEGIES, build_strategy, reported_norm
-from flwr_robustcomp.simulations.attacks import ATTACKS, COLLUSIONS, Collusion
+from flwr_robustcomp.simulations.attacks import ATTACKS, Collusion
 from flwr_robustcomp.simulations.attacks.accomplice import Accomplice
 from flwr_robustcomp.simulations.problems import PROBLEMS, Problem, StampedProblem
 from flwr_robustcomp.simulations.scenario import RunConfig, Scenario
@@ -56,7 +48,7 @@ _SCHEDULE = ("start", "stop", "fraction")
 
 def make_compressor(scenario: Scenario) -> Compressor:
     """Build the scenario's compressor."""
-    return construct("compressor", COMPRESSORS, scenario.compressor)
+    return construct("compressor", COMPRESSORS, scenario.compressor, base=Compressor)
 
 
 def make_problem(scenario: Scenario) -> Problem:
@@ -68,7 +60,10 @@ def make_problem(scenario: Scenario) -> Problem:
 def _problem(problem: str, nodes: int, seed: int) -> Problem:
     # Two: the cells of a comparison alternate between few problems, and a least-squares problem holds 32 MB.
     component = Component(**json.loads(problem))
-    return construct("problem", PROBLEMS, component, reserved=("nodes", "seed"), nodes=nodes, seed=seed)
+    made = construct("problem", PROBLEMS, component, reserved=("nodes", "seed"), base=object, nodes=nodes, seed=seed)
+    if not isinstance(made, Problem):  # one from an import path
+        raise ConfigurationError(f"problem must have the attributes of problems.Problem, got {type(made).__name__!r}")
+    return made
 
 
 def make_strategy(scenario: Scenario) -> CompressedStrategy | Decompressed:
@@ -130,22 +125,27 @@ def _attack_mod(scenario: Scenario, reply: Reply) -> Mod:
     """Return what the Byzantine nodes run; where they collude, that is a mark on their replies."""
     schedule, component = _scheduled(scenario.attack)
     given: dict[str, Any] = {"partitions": byzantine_partitions(scenario), "schedule": schedule}
-    if component.name in COLLUSIONS:
+    attack_type = _attack_type(component)
+    if issubclass(attack_type, Collusion):
         return Accomplice(**given)
-    attack_type = ATTACK_MODS.get(component.name)
-    if attack_type is not None and issubclass(attack_type, UpdateAttack):
+    if issubclass(attack_type, UpdateAttack):
         given["reply"] = reply
-    # Colluding attacks were built above; they are among the names that an error lists.
-    attacks: Mapping[str, Callable[..., Mod]] = {**ATTACKS, **ATTACK_MODS}  # type: ignore[dict-item]
+    attacks: dict[str, Callable[..., Mod]] = {component.name: attack_type}
     return construct("attack", attacks, component, reserved=("seed", "reply", "uncompressed"), elsewhere=_SCHEDULE, **given)
+
+
+def _attack_type(component: Component) -> type[UpdateAttack] | type[LabelAttack] | type[Collusion]:
+    found = member("attack", ATTACKS, component.name, base=(UpdateAttack, LabelAttack, Collusion))
+    return cast("type[UpdateAttack] | type[LabelAttack] | type[Collusion]", found)
 
 
 def make_collusion(scenario: Scenario) -> Collusion | None:
     """Build the scenario's colluding attack; None where its Byzantine nodes act each on its own."""
     _, component = _scheduled(scenario.attack)
-    if component.name not in COLLUSIONS:
+    attack_type = _attack_type(component)
+    if not issubclass(attack_type, Collusion):
         return None
-    return construct("attack", COLLUSIONS, component, elsewhere=_SCHEDULE)
+    return construct("attack", {component.name: attack_type}, component, elsewhere=_SCHEDULE)
 
 
 def _scheduled(attack: Component) -> tuple[Schedule, Component]:
@@ -173,7 +173,7 @@ def check_components(scenario: Scenario) -> None:
 
 def _check_data(scenario: Scenario) -> None:
     """Raise unless the problem has the labels, and for a backdoor the images, that the attack would change."""
-    attack = ATTACKS[scenario.attack.name]
+    attack = _attack_type(scenario.attack)
     if not scenario.byzantine or not issubclass(attack, LabelAttack):
         return
     problem = make_problem(scenario)

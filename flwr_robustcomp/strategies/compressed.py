@@ -13,7 +13,7 @@ from torch import Tensor
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import Compressor
-from flwr_robustcomp.layout import Granularity
+from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
 from flwr_robustcomp.strategies.account import LEDGER_RECORD, Account
 from flwr_robustcomp.strategies.aggregation import is_finite_model, median_delta
 from flwr_robustcomp.strategies.evaluation import EvaluationReceiver, median_metrics
@@ -60,9 +60,9 @@ class CompressedStrategy(FedAvg):
         self,
         *,
         compressor: Compressor,
-        granularity: Granularity,
-        uncompressed: Sequence[str],
-        on_round: Callable[[RoundReport], None] | None,
+        granularity: Granularity = "model",
+        uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
+        on_round: Callable[[RoundReport], None] | None = None,
         norm_order: float | None = None,
         weight_required: bool = False,
         policy: Policy | None = None,

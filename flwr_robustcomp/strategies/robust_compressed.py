@@ -13,6 +13,7 @@ from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from torch import Tensor
 
 from flwr_robustcomp import wire
+from flwr_robustcomp.component import member
 from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.compressors.products import RUN, runs_of
 from flwr_robustcomp.errors import ConfigurationError, require
@@ -43,8 +44,8 @@ class RobustCompressed(CompressedStrategy):
     trim : int or float
         How many Byzantine nodes to expect: a count, or a fraction in [0, 0.5) of the accepted replies, rounded up.
     filters : str or sequence of Filter or str
-        Applied one after the other. A name of `FILTERS` stands for that filter with this strategy's ``trim``; names can be
-        joined, as in ``"norm+spectral"``.
+        Applied one after the other. A name of `FILTERS`, or the import path of one's own, stands for that filter with this
+        strategy's ``trim``; names can be joined, as in ``"norm+spectral"``.
     step : ServerStep, optional
         What to do with the aggregate: `Plain` by default; `Momentum` and `Adam` have the semantics of FedAvgM and FedAdam.
     step_size : float
@@ -206,5 +207,5 @@ class RobustCompressed(CompressedStrategy):
 def _filter(one: Filter | str, trim: int | float) -> Filter:
     if isinstance(one, Filter):
         return one
-    require(isinstance(one, str) and one in FILTERS, "filters", one, f"Filters or names among {', '.join(FILTERS)}")
-    return FILTERS[one](trim)
+    require(isinstance(one, str), "filters", one, "Filters, or names of them")
+    return member("filters", FILTERS, one, base=Filter)(trim)

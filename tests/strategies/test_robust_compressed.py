@@ -66,7 +66,7 @@ def test_momentum_runs_over_the_rounds() -> None:
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"filters": "spectra"}, "filters must be Filters or names among bucketing, .*, got 'spectra'"),
+        ({"filters": "spectra"}, "filters must be one of bucketing, .*, got 'spectra'"),
         ({"trim": 0.5}, r"trim must be a count \(integer >= 0\) or a fraction in \[0, 0.5\), got 0.5"),
         ({"trim": 0.3, "filters": "norm+spectral"}, "filters must be trimming less than half together"),
         ({"step": Momentum(), "step_size": 0.1}, "step_size must be set in the step"),

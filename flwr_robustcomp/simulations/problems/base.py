@@ -26,6 +26,7 @@ def stamped(images: Tensor, relabel: Relabel) -> Tensor:
     return relabel.stamp(images) if isinstance(relabel, Poison) else images
 
 
+@runtime_checkable
 class Problem(Protocol):
     """Data for every node, a model, its gradients and its error; deterministic in the seed, partition by partition.
 

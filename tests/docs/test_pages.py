@@ -1,0 +1,149 @@
+"""Every code block of README.md and docs/ does what it says: Python runs, TOML is valid, commands parse and many are run."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flwr.clientapp import ClientApp
+
+from flwr_robustcomp import Settings
+from flwr_robustcomp.component import flattened
+from flwr_robustcomp.simulations.scenario import Scenario
+from flwr_robustcomp.simulations.suite import Suite
+from tests.docs.blocks import PAGES, ROOT, Block, blocks_of
+from tests.docs.commands import agrees, check, lines, run
+
+COMMANDS_RUN = {
+    "docs/tutorial.md",
+    "docs/how-to/choose-a-compressor.md",
+    "docs/how-to/write-a-compressor.md",
+    "docs/how-to/write-an-attack.md",
+    "docs/how-to/write-a-strategy.md",
+}
+"""Pages whose `robustcomp` commands are run, in a folder that holds the files that their blocks name."""
+
+PLAYED_ELSEWHERE = {"docs/deployment.md": "tests/deployment plays it on real processes"}
+"""Pages whose shell blocks are one script that another test runs."""
+
+DIFFS = {"README.md", "docs/index.md"}
+"""Pages that show the change between the two examples; tests/test_readme.py holds README.md to it, a test below the other."""
+
+
+def _given(page: str) -> dict[str, Any]:
+    """Return the names that a page's blocks take from the reader's own app."""
+    if page == "README.md":
+        return {"ClientApp": ClientApp}
+    if page == "docs/checkpoints.md":
+        from tests.docs import reader
+
+        return {name: getattr(reader, name) for name in reader.__all__}
+    if page == "docs/scenarios.md":
+        from tests.simulations.user_app import server_app
+
+        return {"server_app": server_app}
+    return {}
+
+
+def _is_slow(page: str) -> bool:
+    return page in COMMANDS_RUN or page == "docs/scenarios.md"  # whose Python starts Ray
+
+
+@pytest.mark.parametrize("page", [pytest.param(p, marks=pytest.mark.processes if _is_slow(p) else ()) for p in PAGES])
+def test_every_block(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    if page == "docs/scenarios.md":  # the reader's package, whose name stands in the block
+        (tmp_path / "my_package").mkdir()
+        somebodys = (ROOT / "tests/simulations/user_app.py").read_text(encoding="utf-8")
+        (tmp_path / "my_package/client_app.py").write_text(f"{somebodys}\n\napp = client_app\n", encoding="utf-8")
+    scope, printed = _given(page), ""
+    for block in blocks_of(page):
+        if block.file:
+            Path(block.file).write_text(block.text, encoding="utf-8")
+        match block.language:
+            case "python":
+                _run_python(block, scope, monkeypatch)
+            case "toml":
+                _validate(block)
+            case "sh":
+                printed = _shell(block, tmp_path)
+            case "diff":
+                assert page in DIFFS, block
+            case "text":
+                assert page not in COMMANDS_RUN or agrees(block.text, printed), f"{block} is not in:\n{printed}"
+            case other:
+                pytest.fail(f"{block}: a block must say its language, one that tests/docs knows, not {other!r}")
+
+
+def _run_python(block: Block, scope: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a block in the page's namespace; one that is a file is imported, as a scenario would import it."""
+    if block.file:
+        name = block.file.removesuffix(".py")
+        monkeypatch.setitem(sys.modules, name, None)  # restored to absent afterwards
+        del sys.modules[name]
+        scope.update(vars(importlib.import_module(name)))
+        return
+    code = compile("\n" * (block.line - 1) + block.text, str(ROOT / block.page), "exec")  # tracebacks name the page's line
+    exec(code, scope)
+
+
+def _validate(block: Block) -> None:
+    """A suite, a scenario or a part of one, or a table of a run config: whatever it is, it is accepted."""
+    data = tomllib.loads(block.text)
+    if "strategies" in data:
+        Suite.model_validate(data).cells()
+    elif "robustcomp" in data or "tool" in data:
+        config = data if "robustcomp" in data else data["tool"]["flwr"]["app"]["config"]
+        Settings.from_run_config(flattened(config))
+    else:
+        Scenario.parse(data)
+
+
+def _shell(block: Block, folder: Path) -> str:
+    if block.page in PLAYED_ELSEWHERE:
+        return ""
+    printed = ""
+    for words in lines(block.text):
+        check(words)
+        if words[0] == "robustcomp" and block.page in COMMANDS_RUN:
+            printed += run(words, folder)
+    return printed
+
+
+def test_the_change_to_an_app_is_the_same_everywhere() -> None:
+    shown = [[block.text for block in blocks_of(page) if block.language == "diff"] for page in sorted(DIFFS)]
+    assert len(shown[0]) == 3
+    assert all(one == shown[0] for one in shown)
+
+
+def test_the_pages_that_are_named_here_exist() -> None:
+    assert {*COMMANDS_RUN, *PLAYED_ELSEWHERE, *DIFFS} <= set(PAGES)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "robustcomp run first.toml --engin ray",
+        "robustcomp advise --nodes many --byzantine 1 --compressor sign",
+        "robustcomp adviser",
+        "make everything",
+        "pip install '.[gpu]'",
+        "curl example",
+    ],
+)
+def test_a_command_that_does_not_exist_is_found(line: str) -> None:
+    (words,) = lines(line)
+    with pytest.raises(Exception, match=r".") as caught:
+        check(words)
+    assert not isinstance(caught.value, FileNotFoundError)
+
+
+def test_output_is_compared_by_its_words_and_its_numbers() -> None:
+    assert agrees("a 90.8% of 1,000", "x\na   90.7% of 1,000\n")
+    assert not agrees("a 90.8% of 1,000", "a 80.8% of 1,000")
+    assert not agrees("a 90.8% of 1,000", "b 90.8% of 1,000")
