@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import pickle
 import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from flwr.clientapp import ClientApp
 
@@ -49,6 +51,23 @@ def _given(page: str) -> dict[str, Any]:
     return {}
 
 
+def _place(page: str, folder: Path) -> None:
+    """Put the reader's files into the folder that a page's blocks run in."""
+    if page == "docs/scenarios.md":  # the reader's package, whose name stands in the block
+        (folder / "my_package").mkdir()
+        somebodys = (ROOT / "tests/simulations/user_app.py").read_text(encoding="utf-8")
+        (folder / "my_package/client_app.py").write_text(f"{somebodys}\n\napp = client_app\n", encoding="utf-8")
+    if page == "docs/problems.md":
+        rng = np.random.default_rng(0)
+        images = {f"x_{part}": rng.integers(0, 256, (n, 28, 28), dtype=np.uint8) for part, n in (("train", 2000), ("test", 20))}
+        (folder / "data/mnist").mkdir(parents=True)
+        np.savez(folder / "data/mnist/images.npz", **images, y_train=np.arange(2000) % 10, y_test=np.arange(20) % 10)
+        (folder / "cifar-10-batches-py").mkdir()
+        for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+            batch = {b"data": np.zeros((10, 3072), np.uint8), b"labels": list(range(10))}
+            (folder / "cifar-10-batches-py" / name).write_bytes(pickle.dumps(batch))
+
+
 def _is_slow(page: str) -> bool:
     return page in COMMANDS_RUN or page == "docs/scenarios.md"  # whose Python starts Ray
 
@@ -57,10 +76,7 @@ def _is_slow(page: str) -> bool:
 def test_every_block(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    if page == "docs/scenarios.md":  # the reader's package, whose name stands in the block
-        (tmp_path / "my_package").mkdir()
-        somebodys = (ROOT / "tests/simulations/user_app.py").read_text(encoding="utf-8")
-        (tmp_path / "my_package/client_app.py").write_text(f"{somebodys}\n\napp = client_app\n", encoding="utf-8")
+    _place(page, tmp_path)
     scope, printed = _given(page), ""
     for block in blocks_of(page):
         if block.file:
