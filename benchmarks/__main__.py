@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -25,8 +26,9 @@ _PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 _INTRO = """# Benchmarks
 
-Written by `make bench` (`python -m benchmarks`). What is compared was measured side by side, by turns, in one run on one
-machine; the ratios say more than the times. A missed target is reported, and is not an error.
+Written by `make bench` (`python -m benchmarks`; `--only NAME --update` measures one section anew). What is compared was
+measured side by side, by turns, in one run on one machine; the ratios say more than the times. A missed target is reported,
+and is not an error.
 """
 
 
@@ -35,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure speed, size and memory side by side.")
     parser.add_argument("--only", action="append", choices=_SUBJECTS, help="measure this subject only; may be repeated")
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it works; writes nothing")
+    parser.add_argument("--update", action="store_true", help="with --only: put these sections in the place of the page's own")
     parser.add_argument("--no-write", action="store_true", help="leave docs/benchmarks.md as it is")
     options = parser.parse_args()
 
@@ -51,6 +54,18 @@ def main() -> None:
         machine = "".join(f"- {line}\n" for line in describe())
         _PAGE.write_text("\n".join([_INTRO, machine, *(section.markdown() for section in sections)]), encoding="utf-8")
         console.print("\nwritten: docs/benchmarks.md")
+    elif options.update and not options.quick:
+        _PAGE.write_text(_updated(_PAGE.read_text(encoding="utf-8"), sections), encoding="utf-8")
+        console.print("\nupdated: docs/benchmarks.md")
+
+
+def _updated(page: str, sections: Sequence[Section]) -> str:
+    """Return the page with some sections measured anew; what is compared still comes from one run, the section's."""
+    for section in sections:
+        found = re.search(rf"^## {re.escape(section.title)}\n.*?(?=^## |\Z)", page, flags=re.DOTALL | re.MULTILINE)
+        fresh = section.markdown()
+        page = f"{page}\n{fresh}" if found is None else f"{page[: found.start()]}{fresh}\n{page[found.end() :]}"
+    return page.rstrip() + "\n"
 
 
 if __name__ == "__main__":
