@@ -121,6 +121,10 @@ class RobustCompressed(CompressedStrategy):
         self.seed = seed
         self.step_state: StepState = {}
 
+    def check_nodes(self, nodes: int) -> None:
+        """Raise `ConfigurationError` if the filters cannot work on the replies of so many nodes."""
+        chain(self.filters, Vectors.of_gram(np.eye(nodes)))
+
     def state(self) -> RecordDict:
         """Return also what the step carries: momentum, or the moments of Adam."""
         state = super().state()

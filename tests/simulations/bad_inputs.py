@@ -10,6 +10,10 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "unknown-strategy": (COMMON + 'strategy = "hope"', ("strategy", "'hope'", "norm-threshold", "krum")),
     "unknown-attack": (COMMON + 'attack = "rumour"', ("attack", "'rumour'", "gaussian-noise")),
     "unknown-problem": ('problem = "halting"', ("problem", "'halting'", "digits", "least-squares")),
+    "too-few-nodes-for-the-filters": (
+        COMMON + 'strategy = { name = "robust-compressed", filters = "norm+spectral", trim = 3 }',
+        ("vectors for 'spectral' with trim 3", "at least 9", "got 7"),
+    ),
     "unknown-field": (COMMON + "epochs = 3", ("epochs", "3", "not permitted")),
     "unknown-parameter": (
         COMMON + 'strategy = { name = "norm-threshold", trimm = 3 }',
