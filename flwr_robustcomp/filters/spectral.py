@@ -69,10 +69,9 @@ class Spectral(Filter):
         kept, most = np.arange(m), math.ceil(trim / _STEPS)
         while (left := trim - (m - kept.size)) > 0:
             values, vectors_of = np.linalg.eigh(_centred(vectors.gram[np.ix_(kept, kept)]))
-            leading, honest = values[-1], max(values[-trim - 2], 0.0)
-            if self.slack is not None and leading <= self.slack * honest:
+            if self._met(values, trim):
                 break
-            if leading <= np.finfo(np.float64).eps * kept.size * np.abs(vectors.gram).max():
+            if values[-1] <= np.finfo(np.float64).eps * kept.size * np.abs(vectors.gram).max():
                 break  # all vectors are the same but for rounding: no direction means anything
             shares = np.square(vectors_of[:, -1])
             worst = np.argsort(-shares, kind="stable")[: min(most, left)]
@@ -80,6 +79,14 @@ class Spectral(Filter):
             worst = worst[shares[worst] >= shares[worst[0]] / 2]
             kept = np.delete(kept, worst)
         return kept_rows(kept, m)
+
+    def is_quiet(self, gram: Matrix, trim: int) -> bool:
+        """Whether the stopping rule is met at once, and all vectors of a Gram matrix, shape (m, m), pass."""
+        return self._met(np.linalg.eigvalsh(_centred(gram)), trim)
+
+    def _met(self, values: Matrix, trim: int) -> bool:
+        """Whether lambda_1 <= kappa lambda_{t+2}, of eigenvalues in ascending order; never with a fixed budget."""
+        return self.slack is not None and bool(values[-1] <= self.slack * max(values[-trim - 2], 0.0))
 
 
 def _centred(gram: Matrix) -> Matrix:
