@@ -17,6 +17,8 @@ __all__ = ["UnderThreshold", "largest_kept_norm", "longest"]
 
 _STEPS = 60
 _TINY = 1e-12
+_ROUNDING = 1e-6
+"""More than the rounding of single precision, less than any margin worth having."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,14 @@ def longest(direction: Tensor, norm: Callable[[Tensor], float], limit: float) ->
     Notes
     -----
     Every compressor but the plain sign is positively homogeneous, so the first guess, limit / norm(direction), is right to
-    rounding, and the bisection only looks at its neighbourhood.
+    rounding and needs no more than a look at either side; where it is not, the bisection starts in its neighbourhood.
     """
     length = norm(direction)
     if length <= _TINY * limit or norm(2 * direction) == length:
         return 1.0
     guess = limit / length
+    if norm(guess * (1 - _ROUNDING) * direction) <= limit < norm(guess * (1 + _ROUNDING) * direction):
+        return guess * (1 - _ROUNDING)
     low, high = guess * (1 - 1e-3), guess * (1 + 1e-3)
     while low > 0 and norm(low * direction) > limit:
         low, high = (low / 2 if low > _TINY * guess else 0.0), low
