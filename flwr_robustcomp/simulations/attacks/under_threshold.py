@@ -17,7 +17,7 @@ __all__ = ["UnderThreshold", "largest_kept_norm", "longest"]
 
 _STEPS = 60
 _TINY = 1e-12
-_ROUNDING = 1e-6
+_ROUNDING = 2e-7
 """More than the rounding of single precision, less than any margin worth having."""
 
 
