@@ -50,8 +50,8 @@ class Spectral(Filter):
     than vectors it grows, and for d <= t + 1 there is no estimate at all: the budget is always spent.
 
     *Two thresholds.* One must be high, so that honest rounds pass, and then it also lets the last few colluders pass, whose
-    direction no longer stands out that far. Once one direction has, there is an adversary, and a drop too many costs less than a
-    colluder: the filter goes on to the lower one. This is the hysteresis of edge detectors (Canny 1986).
+    direction no longer stands out that far. Once one direction has, there is an adversary, and a drop too many costs less than
+    a colluder: the filter goes on to the lower one. This is the hysteresis of edge detectors (Canny 1986).
 
     *What it guarantees.* Let b <= t of the k vectors be Byzantine when the filter stops by either threshold, kappa standing
     for that one, and Delta the distance between their

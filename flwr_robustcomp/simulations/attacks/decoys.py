@@ -30,11 +30,12 @@ class Decoys(Collusion):
     Notes
     -----
     A filter that drops what has the largest share of the leading eigenvector cannot tell n copies from their original: all have
-    the share 1 / (n + 1), so that n decoys cost it n + 1 of its budget, one of them an honest node, for as long as (n + 1) squared
-    lengths stand out. What honest nodes a decoy can take with it is limited: where lambda_1 > kappa lambda_H, the honest nodes
-    together hold less than 1/kappa of any leading eigenvector but for the shift of the mean. The hidden half has the scale at which
-    it passes once the decoys are gone; by the bound of `Spectral` half the colluders move the mean 1 / sqrt(2) as far. The construction
-    is this project's.
+    the share 1 / (n + 1), so that n decoys cost it n + 1 of its budget, one of them an honest node, for as long as (n + 1)
+    squared lengths stand out. How many honest nodes decoys can take with them is limited: where lambda_1 > kappa lambda_H, the
+    honest nodes together hold less than 1/kappa of the leading eigenvector but for the shift of the mean. The hidden half has
+    the scale at which it would pass if there were no decoys; by the bound of `Spectral` half the colluders move the mean 1 /
+    sqrt(2) as far. Decoys also raise the alarm, and with a lower threshold from there on (``calm``) the filter finds many of
+    the hidden: against one threshold the attack is at its best. The construction is this project's.
     """
 
     groups: int = 2

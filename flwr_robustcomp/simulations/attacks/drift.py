@@ -29,12 +29,12 @@ class Drift(Collusion):
 
     Notes
     -----
-    Karimireddy et al. 2021, section 3: a rule without memory cannot tell this from honest noise, whose standard deviation along u
-    is sigma_u, and while honest noise cancels over the rounds the bias of b z sigma_u / m adds up. Momentum on the clients shrinks
-    sigma_u by sqrt((1 - beta) / (1 + beta)), and with it what can be hidden, but not a mean. u is the first round's honest mean,
-    reversed; x_j is what the node's own honest training gave, after momentum where there is one. c is the least for which the vectors
-    that the server decodes are z sigma_u away from the honest mean on average; where a compressor lets no c do that, the
-    largest that was tried.
+    Karimireddy et al. 2021, section 3: a rule without memory cannot tell this from honest noise, whose standard deviation along
+    u is sigma_u, and while honest noise cancels over the rounds the bias of b z sigma_u / m adds up. Momentum on the clients
+    shrinks sigma_u by sqrt((1 - beta) / (1 + beta)), and with it what can be hidden, but not a mean. u is the first round's
+    honest mean, reversed; x_j is what the node's own honest training gave, after momentum where there is one. c is the least
+    for which the vectors that the server decodes are z sigma_u away from the honest mean on average; where a compressor lets no
+    c do that, the largest that was tried.
     """
 
     z: float = 1.0

@@ -29,11 +29,11 @@ class Spread(Collusion):
 
     Notes
     -----
-    The parts p_1, ..., p_g of the mean are orthogonal, and b/g colluders add a bias of length c along each. The scatter along one
-    is about (b/g) c^2, so c may be sqrt(g) times as long as with one direction; the mean moves by (b/g) c / m along each, and
-    sqrt(g) times as far in all. The two cancel: at equal eigenvalues the bias is the same for every g. What spreading can win is
-    the filter's budget, which is spent on one direction at a time, and a better fit to the compressor. The construction is this
-    project's.
+    The parts p_1, ..., p_g of the mean are orthogonal, and b/g colluders add a bias of length c along each. The scatter along
+    one is about (b/g) c^2, so c may be sqrt(g) times as long as with one direction; the mean moves by (b/g) c / m along each,
+    and sqrt(g) times as far in all. The two cancel: at equal eigenvalues the bias is the same for every g. What spreading can
+    win is the filter's budget, which is spent on one direction at a time, and a better fit to the compressor. The construction
+    is this project's.
     """
 
     directions: int = 5

@@ -40,8 +40,8 @@ class UnderEigenvalue(Collusion):
 
         b c / m  =  sqrt((kappa - 1) b lambda_H / (m (m - b))),
 
-    where `Spectral` guarantees sqrt(kappa b lambda_H / (m (m - b))): the guarantee is attained but for kappa - 1 in the place of
-    kappa. The search looks at the eigenvalues of what the server will decode, compression included. The construction is this
+    where `Spectral` guarantees sqrt(kappa b lambda_H / (m (m - b))): the guarantee is attained but for kappa - 1 in the place
+    of kappa. The search looks at the eigenvalues of what the server will decode, compression included. The construction is this
     project's.
     """
 

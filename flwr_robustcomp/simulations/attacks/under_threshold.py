@@ -37,14 +37,14 @@ class UnderThreshold(Collusion):
 
     Notes
     -----
-    The paper's filter keeps the m - k smallest norms. All b crafted vectors, of one norm v, survive if at least k honest
-    norms are larger (ties are broken by the order of nodes, so none is risked): v must be below the k-th largest honest
-    norm, and any v above it loses at least one crafted vector. Under the threshold the mean moves by c b / (m - k) against the
-    honest direction, k of the longest honest vectors being gone. For k = 0 nothing bounds v; the adversary then stays below
-    the largest honest norm all the same. Section 5 of the paper allows this adversary and bounds what it can do; the
-    construction is this project's. With ``noise`` the crafted vectors are not alike: node j sends c_j (-mean / ||mean|| + noise g_j),
-    g_j ~ N(0, I / d), each as long as the threshold lets pass. That costs 1 - 1 / sqrt(1 + noise^2) of the bias and hides the colluders
-    from rules that look for vectors too near to each other.
+    The paper's filter keeps the m - k smallest norms. All b crafted vectors, of one norm v, survive if at least k honest norms
+    are larger (ties are broken by the order of nodes, so none is risked): v must be below the k-th largest honest norm, and any
+    v above it loses at least one crafted vector. Under the threshold the mean moves by c b / (m - k) against the honest
+    direction, k of the longest honest vectors being gone. For k = 0 nothing bounds v; the adversary then stays below the
+    largest honest norm all the same. Section 5 of the paper allows this adversary and bounds what it can do; the construction
+    is this project's. With ``noise`` the crafted vectors are not alike: node j sends c_j (-mean / ||mean|| + noise g_j), g_j ~
+    N(0, I / d), each as long as the threshold lets pass. That costs 1 - 1 / sqrt(1 + noise^2) of the bias and hides the
+    colluders from rules that look for vectors too near to each other.
     """
 
     trim: int | None = None

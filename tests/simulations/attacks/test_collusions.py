@@ -153,7 +153,9 @@ def test_mimic_has_a_stand_in_where_its_node_is_missing() -> None:
     (target,) = [i for i, row in enumerate(honest) if torch.equal(row, first)]
     rest = [i for i in range(5) if i != target]
     seen = _seen(honest)
-    missing = Seen(honest[rest], tuple(seen.nodes[i] for i in rest), seen.norms, 2, seen.norm, None, seen.rng, seen.own, seen.sent)
+    missing = Seen(
+        honest[rest], tuple(seen.nodes[i] for i in rest), seen.norms, 2, seen.norm, None, seen.rng, seen.own, seen.sent
+    )
     second, _ = attack.craft(missing, state)
     assert any(torch.equal(second, row) for row in honest[rest])
 
