@@ -15,7 +15,7 @@ export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo suite report-picture test test-fast test-deployment lint types docs docs-serve check \
-  figures bench compressors hostile fuzz fuzz-replies clean
+  figures bench compressors robustness hostile fuzz fuzz-replies clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -80,6 +80,11 @@ bench: $(READY) ## Measure speed, size and memory side by side; writes docs/benc
 
 compressors: $(READY) ## Measure every compressor; writes docs/compressors.md
 	@OMP_NUM_THREADS=1 $(BIN)/robustcomp compressors --markdown docs/compressors.md
+
+robustness: $(READY) ## Nine defences against fifteen attacks, ten seeds (hours; resumes where it stopped); writes docs/robustness.md
+	@OMP_NUM_THREADS=1 $(BIN)/robustcomp compare examples/robustness.toml --out $(OUT)/robustness
+	@$(BIN)/robustcomp report $(OUT)/robustness
+	@$(BIN)/python -m benchmarks.robustness --records $(OUT)/robustness
 
 fuzz: $(READY) ## Feed a million changed payloads to every decoder
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.fuzz_payloads

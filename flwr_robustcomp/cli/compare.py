@@ -15,6 +15,7 @@ from flwr_robustcomp.cli.console import BOARD, Bar, cores, interruptible
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.simulations.compare import Finding, compare
 from flwr_robustcomp.simulations.provenance import note_start
+from flwr_robustcomp.simulations.run import quiet_flower
 from flwr_robustcomp.simulations.suite import Suite
 from flwr_robustcomp.simulations.summary import format_metric
 from flwr_robustcomp.simulations.sweep import ROUNDS_FILE
@@ -31,13 +32,14 @@ def compare_command(
     board: Annotated[Path | None, BOARD] = None,
 ) -> None:
     """Compare strategies x compressors x attacks x Byzantine counts x seeds."""
-    loaded = {path.stem: Suite.from_toml(path) for path in suites}
+    with quiet_flower():  # each cell is built to see that it can be, and Flower's strategies have something to say each time
+        loaded = {path.stem: Suite.from_toml(path) for path in suites}
+        cells = {name: suite.cells() for name, suite in loaded.items()}
     require(len(loaded) == len(suites), "suites", [p.stem for p in suites], "files of different names")
     require(jobs is None or jobs >= 1, "jobs", jobs, "at least 1")
-    cells = {name: suite.cells() for name, suite in loaded.items()}
     total = sum(cell.scenario.rounds for members in cells.values() for cell in members)
     names = {cell.scenario.key: f"{name}/{cell.name}" for name, members in cells.items() for cell in members}
-    with interruptible(out), tensorboard(board, names) as write, Bar("comparing", total) as bar:
+    with quiet_flower(), interruptible(out), tensorboard(board, names) as write, Bar("comparing", total) as bar:
         note_start(out, sys.argv[1:], loaded)
         findings = compare(
             loaded,

@@ -26,7 +26,10 @@ class Spectral(Filter):
     trim : int or float
         t, the number of Byzantine vectors to expect: the most that is dropped, a few at a time.
     slack : float or None
-        kappa > 1: the filter stops when lambda_1 <= kappa lambda_{t+2}. None drops ``trim`` vectors in any case.
+        kappa > 1: nothing is dropped where lambda_1 <= kappa lambda_{t+2}. None drops ``trim`` vectors in any case.
+    calm : float
+        In (1, inf): once a direction stood out kappa-fold, vectors are dropped until lambda_1 <= calm lambda_{t+2}, or
+        kappa lambda_{t+2} if that is less.
 
     Notes
     -----
@@ -42,8 +45,16 @@ class Spectral(Filter):
 
     whatever the Byzantine vectors are: an estimate of the honest scatter that they can lower but not raise. Without attack
     lambda_1 <= kappa lambda_{t+2} unless one honest direction stands out kappa-fold over t others, and then nothing is dropped.
+    For honest vectors with independent coordinates of equal variance the ratio is that of the edge of the Marchenko-Pastur law
+    to its quantile at 1 - t / min(d, m): below 3 for t <= m/4 and every d >= m, where d = m is worst. With far fewer dimensions
+    than vectors it grows, and for d <= t + 1 there is no estimate at all: the budget is always spent.
 
-    *What it guarantees.* Let b <= t of the k vectors be Byzantine when the filter stops, and Delta the distance between their
+    *Two thresholds.* One must be high, so that honest rounds pass, and then it also lets the last few colluders pass, whose
+    direction no longer stands out that far. Once one direction has, there is an adversary, and a drop too many costs less than
+    a colluder: the filter goes on to the lower one. This is the hysteresis of edge detectors (Canny 1986).
+
+    *What it guarantees.* Let b <= t of the k vectors be Byzantine when the filter stops by either threshold, kappa standing
+    for that one, and Delta the distance between their
     mean and the honest mean. Along that line the scatter is at least b (1 - b/k) Delta^2 <= lambda_1 <= kappa lambda_H, so
     the mean of all is off the honest one by b Delta / k <= sqrt(kappa b lambda_H / (k (k - b))): with lambda_H = k sigma^2
     that is about sigma sqrt(kappa alpha), the order that no rule can beat for honest vectors of covariance at
@@ -52,12 +63,14 @@ class Spectral(Filter):
     """
 
     slack: float | None = 3.0
+    calm: float = 1.5
 
     name: ClassVar[str] = "spectral"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.slack is None or 1 < self.slack < math.inf, "slack", self.slack, "above 1 and finite, or None")
+        require(1 < self.calm < math.inf, "calm", self.calm, "above 1 and finite")
 
     def least(self, trim: int) -> int:
         """Return 2 t + 3: lambda_{t+2} must still be an eigenvalue of the scatter when t vectors are gone."""
@@ -65,14 +78,15 @@ class Spectral(Filter):
 
     def combine(self, vectors: Vectors, trim: int) -> Matrix:
         """Drop a few at a time until the rule is met or the budget is spent."""
-        m = len(vectors)
+        m, slack = len(vectors), self.slack
         kept, most = np.arange(m), math.ceil(trim / _STEPS)
         while (left := trim - (m - kept.size)) > 0:
             values, vectors_of = np.linalg.eigh(_centred(vectors.gram[np.ix_(kept, kept)]))
-            leading, honest = values[-1], max(values[-trim - 2], 0.0)
-            if self.slack is not None and leading <= self.slack * honest:
-                break
-            if leading <= np.finfo(np.float64).eps * kept.size * np.abs(vectors.gram).max():
+            if slack is not None:
+                if _is_met(values, trim, slack):
+                    break
+                slack = min(slack, self.calm)
+            if values[-1] <= np.finfo(np.float64).eps * kept.size * np.abs(vectors.gram).max():
                 break  # all vectors are the same but for rounding: no direction means anything
             shares = np.square(vectors_of[:, -1])
             worst = np.argsort(-shares, kind="stable")[: min(most, left)]
@@ -80,6 +94,15 @@ class Spectral(Filter):
             worst = worst[shares[worst] >= shares[worst[0]] / 2]
             kept = np.delete(kept, worst)
         return kept_rows(kept, m)
+
+    def is_quiet(self, gram: Matrix, trim: int) -> bool:
+        """Whether all vectors of a Gram matrix, shape (m, m), pass; never with a fixed budget."""
+        return self.slack is not None and _is_met(np.linalg.eigvalsh(_centred(gram)), trim, self.slack)
+
+
+def _is_met(values: Matrix, trim: int, slack: float) -> bool:
+    """Whether lambda_1 <= kappa lambda_{t+2}, of eigenvalues in ascending order."""
+    return bool(values[-1] <= slack * max(values[-trim - 2], 0.0))
 
 
 def _centred(gram: Matrix) -> Matrix:

@@ -54,11 +54,14 @@ class SuiteStrategy(Component):
         The one compressor that it runs with; by default each of the suite's.
     error_feedback : bool, optional
         By default the base scenario's.
+    client_momentum : float, optional
+        By default the base scenario's.
     """
 
     label: str | None = None
     compressor: Component | None = None
     error_feedback: bool | None = None
+    client_momentum: float | None = None
 
 
 class Suite(BaseModel):
@@ -133,8 +136,9 @@ class Suite(BaseModel):
             "attack": attack.model_dump(),
             "seed": seed,
         }
-        if strategy.error_feedback is not None:
-            fields["error_feedback"] = strategy.error_feedback
+        for field in ("error_feedback", "client_momentum"):
+            if (own := getattr(strategy, field)) is not None:
+                fields[field] = own
         group = Group(
             byzantine,
             _label(attack, self.attacks) if byzantine else NO_ATTACK,

@@ -70,6 +70,41 @@ def test_what_is_left_of_the_bias_is_within_the_bound(offset: float) -> None:
     assert (b == 0) == (offset > 20)  # both sides of the rule are met
 
 
+@pytest.mark.parametrize("dimension", [200, 400, 2000])
+def test_isotropic_honest_vectors_pass_with_a_quarter_as_budget(dimension: int) -> None:
+    x = vectors(200, dimension, 1)
+    spectral = Spectral(trim=50)
+    assert spectral.is_quiet(x @ x.T, 50)
+    assert (chain([spectral], of(x)) > 0).all()
+
+
+def test_with_fewer_dimensions_than_the_budget_it_is_spent() -> None:
+    assert (chain([Spectral(trim=20)], of(vectors(100, 10))) == 0).sum() == 20
+
+
+def test_once_alarmed_the_filter_goes_on_to_the_lower_threshold() -> None:
+    x = vectors(90, 900)
+    colluders = x[10:20] + 0.75 * np.linalg.norm(x, axis=1).mean() * np.eye(900)[0]
+    everyone = of(np.concatenate([colluders, x]))
+    left = {calm: int((chain([Spectral(trim=11, calm=calm)], everyone)[:10] > 0).sum()) for calm in (3.0, 1.5)}
+    assert not Spectral(trim=11).is_quiet(everyone.gram, 11)
+    assert left[1.5] < left[3.0] < 10  # with one threshold it stops as soon as the direction no longer stands out
+
+
+def test_the_lower_threshold_alone_alarms_nobody() -> None:
+    x = np.concatenate([vectors(90, 900), vectors(10, 900, 5)])
+    x[:10, 0] += 0.35 * np.linalg.norm(x, axis=1).mean()
+    values = scatter(x)
+    assert 1.5 < values[0] / values[12] < 3
+    assert (chain([Spectral(trim=11)], of(x)) > 0).all()
+
+
+@pytest.mark.parametrize("calm", [1.0, 0.0, float("inf"), float("nan")])
+def test_bad_lower_thresholds_are_refused(calm: float) -> None:
+    with pytest.raises(ConfigurationError, match="calm must be above 1 and finite"):
+        Spectral(trim=1, calm=calm)
+
+
 @pytest.mark.parametrize("slack", [1.0, 0.0, -2.0, float("inf"), float("nan")])
 def test_bad_slack_is_refused(slack: float) -> None:
     with pytest.raises(ConfigurationError, match="slack must be above 1 and finite, or None"):

@@ -7,31 +7,43 @@ from __future__ import annotations
 
 from flwr_robustcomp.clients import ATTACK_MODS, LabelAttack, UpdateAttack
 from flwr_robustcomp.simulations.attacks.base import Collusion, Seen
+from flwr_robustcomp.simulations.attacks.decoys import Decoys
+from flwr_robustcomp.simulations.attacks.drift import Drift
 from flwr_robustcomp.simulations.attacks.inner_product import InnerProduct
 from flwr_robustcomp.simulations.attacks.little_is_enough import LittleIsEnough
 from flwr_robustcomp.simulations.attacks.mimic import Mimic
 from flwr_robustcomp.simulations.attacks.min_max import MinMax, MinSum
+from flwr_robustcomp.simulations.attacks.spread import Spread
+from flwr_robustcomp.simulations.attacks.under_eigenvalue import UnderEigenvalue
 from flwr_robustcomp.simulations.attacks.under_threshold import UnderThreshold
 
 __all__ = [
     "ATTACKS",
     "COLLUSIONS",
     "Collusion",
+    "Decoys",
+    "Drift",
     "InnerProduct",
     "LittleIsEnough",
     "Mimic",
     "MinMax",
     "MinSum",
     "Seen",
+    "Spread",
+    "UnderEigenvalue",
     "UnderThreshold",
 ]
 
 COLLUSIONS: dict[str, type[Collusion]] = {
+    "decoys": Decoys,
+    "drift": Drift,
     "inner-product": InnerProduct,
     "little-is-enough": LittleIsEnough,
     "mimic": Mimic,
     "min-max": MinMax,
     "min-sum": MinSum,
+    "spread": Spread,
+    "under-eigenvalue": UnderEigenvalue,
     "under-threshold": UnderThreshold,
 }
 """Every colluding attack by the name that scenarios use."""

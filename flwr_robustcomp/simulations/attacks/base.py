@@ -34,6 +34,10 @@ class Seen:
         How many replies the server trims; None if it does not trim by norm.
     rng : numpy.random.Generator
         Of this round.
+    own : Tensor, shape (b, d), dtype of ``honest``
+        What the Byzantine nodes would have sent after honest training: disguises that no filter has met before.
+    sent : callable
+        (vectors, shape (b, d)) -> the same as the server decodes them, Q(v_j), shape (b, d).
     """
 
     honest: Tensor
@@ -43,6 +47,8 @@ class Seen:
     norm: Callable[[Tensor], float]
     trim: int | None
     rng: np.random.Generator
+    own: Tensor
+    sent: Callable[[Tensor], Tensor]
 
     @property
     def m(self) -> int:
@@ -72,4 +78,7 @@ class Collusion(ABC):
 
     @abstractmethod
     def craft(self, seen: Seen, state: Any) -> tuple[Tensor, Any]:
-        """Return the vector that all Byzantine nodes send, shape (d,), dtype of ``seen.honest``, and the next state."""
+        """Return the vector that all Byzantine nodes send, shape (d,), or each its own, shape (b, d), and the next state.
+
+        The dtype is that of ``seen.honest``.
+        """

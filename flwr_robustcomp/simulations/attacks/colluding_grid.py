@@ -177,28 +177,33 @@ class ColludingGrid(Grid):
             self._write(form, honest, byzantine, liars, round_of(messages[0]))
 
     def _write(self, form: Form, honest: list[Sent], byzantine: list[Sent], liars: dict[int, int], round_: int) -> None:
-        def rng(sent: Sent) -> Any:  # the same numbers each time, so that what was measured is what is sent
-            return generator(self._seed, "collusion compress", round_=round_, partition=liars[id(sent.message)])
+        def rng(one: Sent) -> Any:  # the same numbers each time, so that what was measured is what is sent
+            return generator(self._seed, "collusion compress", round_=round_, partition=liars[id(one.message)])
 
         # A compressor that draws nothing gives all of them the same norm.
         draws = byzantine if any(compressor.randomized for compressor, _ in byzantine[0].packed) else byzantine[:1]
 
         def norm(x: torch.Tensor) -> float:
-            return max(form.sorted_by(x, sent, sent.compress(x, rng(sent))) for sent in draws)
+            return max(form.sorted_by(x, one, one.compress(x, rng(one))) for one in draws)
+
+        def sent(rows: torch.Tensor) -> torch.Tensor:
+            return torch.stack([one.decoded(row, rng(one)) for one, row in zip(byzantine, rows, strict=True)])  # (b, d)
 
         seen = Seen(
-            torch.stack([sent.x for sent in honest]),  # (h, d)
-            tuple(sent.message.metadata.src_node_id for sent in honest),
-            tuple(sent.norm for sent in honest),
+            torch.stack([one.x for one in honest]),  # (h, d)
+            tuple(one.message.metadata.src_node_id for one in honest),
+            tuple(one.norm for one in honest),
             len(byzantine),
             norm,
             self._trim,
             generator(self._seed, f"collusion {self._attack.name}", round_=round_),
+            torch.stack([one.x for one in byzantine]),  # (b, d)
+            sent,
         )
         try:
             x, self._state = self._attack.craft(seen, self._state)
-            for sent in byzantine:
-                sent.overwrite(x, form, rng(sent))
+            for one, row in zip(byzantine, x.expand(len(byzantine), -1), strict=True):
+                one.overwrite(row, form, rng(one))
         except ValueError as error:  # it overflows the dtype: what honest training gave is sent
             LOG.warning("Round %d: the crafted update cannot be sent: %s", round_, error)
 

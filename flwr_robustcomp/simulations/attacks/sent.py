@@ -97,6 +97,13 @@ class Sent:
             for (compressor, old), piece in zip(self.packed, pieces, strict=True)
         ]
 
+    def decoded(self, x: Tensor, rng: np.random.Generator) -> Tensor:
+        """Return x, shape (d,), as the server decodes it once this reply has carried it; x itself where the reply is dense."""
+        if not self.packed:
+            return x
+        pairs = zip(self.packed, self.compress(x, rng), strict=True)
+        return torch.cat([compressor.decompress(payload).reshape(-1).to(x.dtype) for (compressor, _), payload in pairs])
+
     def overwrite(self, x: Tensor, form: Form, rng: np.random.Generator) -> None:
         """Put x in the place of the update; metrics, and arrays that travel uncompressed, stay those of honest training.
 

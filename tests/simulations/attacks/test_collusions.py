@@ -42,6 +42,8 @@ def _seen(honest: Tensor, byzantine: int = 2, trim: int | None = None, seed: int
         lambda x: vector_norm(x, 2),
         trim,
         np.random.default_rng(seed),
+        _gaussian(byzantine, honest.shape[1], seed + 1).to(honest.dtype),
+        lambda rows: rows,
     )
 
 
@@ -58,7 +60,7 @@ def test_one_registry_names_every_attack_and_its_kind() -> None:
     kinds = {name: cls.kind for name, cls in ATTACKS.items()}
     assert {name for name, kind in kinds.items() if kind == "colluding"} == set(COLLUSIONS)
     assert {kind for kind in kinds.values()} == {"label", "update", "colluding"}
-    assert len(ATTACKS) == 14
+    assert len(ATTACKS) == 18
 
 
 @pytest.mark.parametrize("name", COLLUSIONS)
@@ -70,7 +72,7 @@ def test_what_is_sent_is_finite_of_the_right_form_and_leaves_the_honest_alone(
     for honest in (_gaussian(h, d, seed).float(), torch.zeros(h, d), torch.ones(1, d, dtype=torch.float64)):
         before = honest.clone()
         x = _craft(COLLUSIONS[name](), _seen(honest, b))
-        assert x.shape == (d,)
+        assert x.shape in {(d,), (b, d)}
         assert x.dtype == honest.dtype
         assert bool(torch.isfinite(x).all())
         assert torch.equal(honest, before)
@@ -151,7 +153,9 @@ def test_mimic_has_a_stand_in_where_its_node_is_missing() -> None:
     (target,) = [i for i, row in enumerate(honest) if torch.equal(row, first)]
     rest = [i for i in range(5) if i != target]
     seen = _seen(honest)
-    missing = Seen(honest[rest], tuple(seen.nodes[i] for i in rest), seen.norms, 2, seen.norm, None, seen.rng)
+    missing = Seen(
+        honest[rest], tuple(seen.nodes[i] for i in rest), seen.norms, 2, seen.norm, None, seen.rng, seen.own, seen.sent
+    )
     second, _ = attack.craft(missing, state)
     assert any(torch.equal(second, row) for row in honest[rest])
 
