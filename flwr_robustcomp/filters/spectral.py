@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.filters.base import Filter, Matrix, Vectors, kept_rows
@@ -100,7 +101,7 @@ class Spectral(Filter):
         return self.slack is not None and _is_met(np.linalg.eigvalsh(_centred(gram)), trim, self.slack)
 
 
-def _is_met(values: Matrix, trim: int, slack: float) -> bool:
+def _is_met(values: npt.NDArray[np.floating[Any]], trim: int, slack: float) -> bool:
     """Whether lambda_1 <= kappa lambda_{t+2}, of eigenvalues in ascending order."""
     return bool(values[-1] <= slack * max(values[-trim - 2], 0.0))
 
