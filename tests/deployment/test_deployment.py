@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from flwr_robustcomp import Policy
 from tests.deployment.relay import RECORD_OVERHEAD
 from tests.deployment.scenario import COORDINATES, PACKED, ROLES, ROUNDS, Outcome, play
 from tests.quickstart import ROBUST, run_in_process
 from tests.simulations.kit import nothing_left_running
 
 pytestmark = pytest.mark.deployment
+
+PATIENCE = Policy().quarantine_after or 0
+"""Rounds in which the node that sends garbage is asked."""
 
 FRAME = 512
 """Bound on what Flower adds to an object that it sends: fields that hold ids of 64 hexadecimal digits and small numbers."""
@@ -39,16 +43,25 @@ def test_a_supernode_that_nobody_registered_is_turned_away(outcome: Outcome) -> 
 
 def test_the_log_names_who_was_trimmed_and_who_was_rejected(outcome: Outcome) -> None:
     poison, garbage = outcome.ids["poison"], outcome.ids["garbage"]
-    for account in outcome.accounts.values():
+    for round_, account in outcome.accounts.items():
         assert account["robustcomp.trimmed-nodes"] == [poison]
-        assert garbage in account["robustcomp.rejected-nodes"]
-    assert len(re.findall(rf"trimmed for their norm: {poison} \(\d", outcome.log)) == ROUNDS
-    assert len(re.findall(rf"rejected node {garbage} \(wire\): \w+", outcome.log)) == ROUNDS
+        assert (garbage in account.get("robustcomp.rejected-nodes", [])) == (round_ <= PATIENCE)
+    assert len(re.findall(rf"trimmed, with their norms: {poison} \(\d", outcome.log)) == ROUNDS
+    assert len(re.findall(rf"rejected node {garbage} \(wire\): \w+", outcome.log)) == PATIENCE
+
+
+def test_who_is_rejected_again_and_again_is_left_out(outcome: Outcome) -> None:
+    garbage = outcome.ids["garbage"]
+    assert f"node {garbage} is left out of the next 10 rounds: {PATIENCE} rejections in a row" in outcome.log
+    last = outcome.accounts[ROUNDS]
+    place = last["robustcomp.rejections.nodes"].index(garbage)
+    assert last["robustcomp.rejections.wire"][place] == PATIENCE
 
 
 def test_a_dead_node_costs_its_reply_and_a_late_one_joins(outcome: Outcome) -> None:
     # The SuperLink answers for a node whose heartbeats have stopped.
-    assert len(re.findall(r"\(error-reply\): Error: Node Unavailable", outcome.log)) == 1
+    lost = re.findall(r"rejected node (\d+) \(error-reply\): Error: Node Unavailable", outcome.log)
+    assert lost == [str(outcome.ids["doomed"])]
     kept = [outcome.accounts[round_]["robustcomp.kept"] for round_ in range(1, ROUNDS + 1)]
     assert kept[0] == 3  # first, second, doomed
     assert min(kept) >= 2  # doomed is dead, late perhaps not yet there
@@ -65,8 +78,8 @@ def test_the_accuracy_is_that_of_honest_nodes(outcome: Outcome, capsys: pytest.C
 
 def test_what_the_strategy_counted_crossed_the_socket(outcome: Outcome) -> None:
     """The first node's socket; docs/deployment.md explains the parts."""
-    for account in outcome.accounts.values():
-        replies = account["robustcomp.kept"] + account["robustcomp.trimmed"] + 1  # garbage has bytes, the dead has none
+    for round_, account in outcome.accounts.items():
+        replies = account["robustcomp.kept"] + account["robustcomp.trimmed"] + (round_ <= PATIENCE)  # garbage has bytes
         assert account["robustcomp.bytes-received"] == replies * PACKED
     traffic = outcome.traffic
     assert traffic.requests["push-messages"].requests == ROUNDS
