@@ -98,7 +98,8 @@ class Spectral(Filter):
 
     def is_quiet(self, gram: Matrix, trim: int) -> bool:
         """Whether all vectors of a Gram matrix, shape (m, m), pass; never with a fixed budget."""
-        return self.slack is not None and _is_met(np.linalg.eigvalsh(_centred(gram)), trim, self.slack)
+        values: Matrix = np.asarray(np.linalg.eigvalsh(_centred(gram)), np.float64)
+        return self.slack is not None and _is_met(values, trim, self.slack)
 
 
 def _is_met(values: npt.NDArray[np.floating[Any]], trim: int, slack: float) -> bool:

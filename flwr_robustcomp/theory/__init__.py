@@ -1,7 +1,8 @@
 """The guarantees of the paper's sections 4 to 6 as functions: mathematics, free of flwr.
 
 `conditions` has the delta that Theorems 1 and 2 ask for, `error_floor` what they converge to, `error_feedback` Theorem 3;
-`coverage` holds a configuration against them, and `cost` counts its bytes. docs/theory.md tells the same in prose.
+`coverage` holds a configuration against them, and `cost` counts its bytes. `spectral_filter` is what the project adds: the
+bounds of that filter on compressed updates. docs/theory.md tells the same in prose.
 """
 
 from __future__ import annotations
@@ -21,6 +22,13 @@ from flwr_robustcomp.theory.cost import Cost, uplink
 from flwr_robustcomp.theory.coverage import Coverage, cover, shortfall
 from flwr_robustcomp.theory.error_feedback import ErrorFeedback
 from flwr_robustcomp.theory.error_floor import convergence_bound, epsilon_1, epsilon_2, error_floor, failure_probability
+from flwr_robustcomp.theory.spectral_filter import (
+    filtered_contraction,
+    filtered_floor,
+    honest_loss,
+    payload_scatter,
+    stopped_bias,
+)
 
 __all__ = [
     "CATALOGUE",
@@ -37,11 +45,16 @@ __all__ = [
     "epsilon_2",
     "error_floor",
     "failure_probability",
+    "filtered_contraction",
+    "filtered_floor",
+    "honest_loss",
     "is_covered",
     "label",
     "largest_alpha",
     "largest_byzantine",
     "needed_delta",
+    "payload_scatter",
     "shortfall",
+    "stopped_bias",
     "uplink",
 ]

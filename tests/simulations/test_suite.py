@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from flwr_robustcomp.errors import ConfigurationError
+from flwr_robustcomp.simulations.attacks import COLLUSIONS
 from flwr_robustcomp.simulations.suite import Group, Suite
 from tests.simulations.kit import ROOT, SMALL
 
@@ -55,6 +56,18 @@ def test_a_strategy_may_bring_its_own_compressor_and_error_feedback() -> None:
     found = [(c.group.strategy, c.scenario.compressor.name, c.scenario.error_feedback) for c in suite.cells()]
     assert found == [("norm-threshold", "l1-sign", True), ("norm-threshold", "qsgd", True), ("vote", "sign", False)]
     assert suite.cells()[2].scenario.strategy.params == {}
+
+
+def test_a_strategy_may_bring_its_own_client_momentum() -> None:
+    suite = _suite(strategies=[{"name": "fed-avg"}, {"name": "fed-avg", "label": "slow", "client_momentum": 0.5}])
+    assert [cell.scenario.client_momentum for cell in suite.cells()] == [0.0, 0.5]
+
+
+def test_the_suite_of_robustness_has_every_colluding_attack_and_ten_seeds() -> None:
+    suite = Suite.from_toml(ROOT / "examples" / "robustness.toml")
+    assert {attack.name for attack in suite.attacks} == {*COLLUSIONS, "gaussian-noise"}
+    assert len(suite.seeds) == 10
+    assert (suite.base["nodes"], suite.base["rounds"], max(suite.byzantine)) == (200, 150, 20)
 
 
 def test_what_shares_a_name_is_told_apart_by_its_parameters() -> None:

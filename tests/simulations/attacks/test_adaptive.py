@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import L1Sign, vector_norm
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.filters import Spectral, Vectors, chain
+from flwr_robustcomp.simulations import InProcessGrid
+from flwr_robustcomp.simulations.app import CLIENT_APP
 from flwr_robustcomp.simulations.attacks import Collusion, Decoys, Drift, Seen, Spread, UnderEigenvalue, UnderThreshold
+from flwr_robustcomp.simulations.attacks.colluding_grid import ColludingGrid
+from flwr_robustcomp.simulations.setup import byzantine_partitions
+from tests.simulations.kit import small, training_messages
 
 H, B, D, TRIM = 90, 10, 400, 11
 seeds = pytest.mark.parametrize("seed", range(3))
@@ -167,3 +174,30 @@ def test_honest_vectors_that_are_all_zero_are_left_alone() -> None:
 def test_bad_options_raise_at_construction(make: Any, named: str) -> None:
     with pytest.raises(ConfigurationError, match=named):
         make()
+
+
+@dataclass(frozen=True)
+class _Own(Collusion):
+    """Each node sends its own update, reversed."""
+
+    name = "own"
+
+    def craft(self, seen: Seen, state: Any) -> tuple[Tensor, Any]:
+        return -seen.own, seen.sent(-seen.own)
+
+
+@pytest.mark.parametrize("compressor", ["l1-sign", {"name": "qsgd", "levels": 4}, {"name": "random-k", "ratio": 0.5}])
+def test_on_the_wire_each_node_sends_its_own_row_as_it_was_foreseen(compressor: Any) -> None:
+    scenario = small(attack="under-eigenvalue", compressor=compressor)
+    config, found = scenario.to_run_config(), []
+    for attack in (None, _Own()):
+        with InProcessGrid(CLIENT_APP, scenario.nodes, run_config=config) as inner:
+            grid = ColludingGrid(inner, attack, reply="update") if attack else inner
+            replies = sorted(grid.send_and_receive(training_messages(scenario, inner)), key=lambda r: r.metadata.src_node_id)
+            liars = [inner.partition_of[r.metadata.src_node_id] in byzantine_partitions(scenario) for r in replies]
+            arrays = [next(iter(r.content["arrays"].values())) for r, lies in zip(replies, liars, strict=True) if lies]
+            found.append(torch.stack([c.decompress(p) for c, p in map(wire.unpack_trusted, arrays)]))
+    assert torch.equal(grid._state, found[1])  # type: ignore[attr-defined]
+    assert not torch.equal(found[1][0], found[1][1])
+    if compressor == "l1-sign":
+        assert torch.allclose(found[1], -found[0])
