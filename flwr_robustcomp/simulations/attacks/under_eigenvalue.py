@@ -13,7 +13,7 @@ from flwr_robustcomp.errors import require
 from flwr_robustcomp.filters import Matrix, Spectral
 from flwr_robustcomp.simulations.attacks.base import Collusion, Seen
 
-__all__ = ["UnderEigenvalue", "largest_unseen"]
+__all__ = ["UnderEigenvalue", "believed_trim", "check_filter", "largest_unseen"]
 
 _DOUBLINGS = 24
 _BISECTIONS = 5
