@@ -58,8 +58,9 @@ class Outcome:
         return sum(not final < self.start for final in self.finals)
 
     def __str__(self) -> str:
-        """Median and worst final error."""
-        return f"{_error(self.median, self.start)} ({_error(self.finals[-1], self.start)})"
+        """Median and, where there are several, worst final error."""
+        median = _error(self.median, self.start)
+        return f"{median} ({_error(self.finals[-1], self.start)})" if len(self.finals) > 1 else median
 
 
 Table = dict[tuple[str, str], Outcome]

@@ -93,8 +93,9 @@ def run_cells(
             Recorder(out / ROUNDS_FILE) as recorder,
             Recorder(out / COSTS_FILE) as costs,
         ):
-            for key in todo.keys() - known.keys():
-                index({"cell": key, "scenario": cells[key].model_dump()})
+            for key, cell in todo.items():  # in the order asked for: a report lists runs in the order of the index
+                if key not in known:
+                    index({"cell": key, "scenario": cell.model_dump()})
 
             def keep(key: str, records: list[RoundRecord]) -> None:
                 for record in records:

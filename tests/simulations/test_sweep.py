@@ -44,6 +44,7 @@ def test_curves_are_those_of_single_runs(tmp_path: Path) -> None:
     assert curves == {cell.key: run_scenario(cell) for cell in CELLS}
     assert sum(done) == 9
     index = {record["cell"]: record["scenario"] for record in read_records(tmp_path / "new" / CELLS_FILE)}
+    assert list(index) == [cell.key for cell in CELLS]  # in the order asked for
     assert {key: Scenario.parse(scenario) for key, scenario in index.items()} == {cell.key: cell for cell in CELLS}
 
 
