@@ -32,9 +32,17 @@ def expense(section: Section) -> Table | None:
             )
     if not rows:
         return None
-    caption = f"{section.title}: time and memory on the machine that ran it"
+    caption = f"{section.title}: time and memory on the machine that ran it; {_together(section.runs)}"
     header = ["defence", "compressor", "runs", "median ms a round", "mean seconds a run", "peak MiB of the process"]
     return Table("cost", caption, header, rows, labels=2)
+
+
+def _together(runs: Sequence[Run]) -> str:
+    """Return what all runs took, one after the other."""
+    seconds = _known(runs, "seconds")
+    total = sum(seconds)
+    took = f"{total / 60:,.1f} minutes" if total >= 60 else f"{total:.2g} s"
+    return f"{len(seconds)} run{'s' * (len(seconds) != 1)} took {took}, one after the other"
 
 
 def _known(runs: Sequence[Run], key: str) -> list[float]:
