@@ -16,9 +16,13 @@ def section(folder: Path) -> Section:
     return read_study(folder).sections[0]
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(0.5, "took 1 s,"), (90.0, "took 3.0 minutes,"), (6000.0, "took 200.0 minutes,")])
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.5, "took 1 s,"), (90.0, "took 3.0 minutes,"), (6000.0, "took 200.0 minutes,")]
+)
 def test_all_runs_are_added_up(section: Section, seconds: float, said: str) -> None:
-    runs = [replace(run, cost={"seconds": seconds, "seconds_per_round": 0.012, "peak_memory": 2**20}) for run in section.runs[:2]]
+    runs = [
+        replace(run, cost={"seconds": seconds, "seconds_per_round": 0.012, "peak_memory": 2**20}) for run in section.runs[:2]
+    ]
     table = expense(replace(section, runs=runs))
     assert table is not None
     assert f"2 runs {said}" in table.caption
