@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
 OUT ?= out
+# Tests run on all cores, but those that start processes one after the other (tests/conftest.py).
+SPREAD := --numprocesses auto --maxprocesses 8 --dist loadgroup
 
 # Flower and Ray send usage statistics and look for updates by default; nothing here does.
 export FLWR_TELEMETRY_ENABLED := 0
@@ -43,10 +45,10 @@ report-picture: demo ## Photograph the demo's report for docs/report.md (needs C
 	  --window-size=1180,1500 --screenshot=docs/images/report.png file://$(CURDIR)/$(OUT)/demo/report.html
 
 test: $(READY) ## Run all tests but those of a deployment
-	@$(BIN)/python -m pytest -m "not deployment"
+	@$(BIN)/python -m pytest $(SPREAD) -m "not deployment"
 
 test-fast: $(READY) ## Run the tests that start no other processes
-	@$(BIN)/python -m pytest -m "not processes and not deployment"
+	@$(BIN)/python -m pytest $(SPREAD) -m "not processes and not deployment"
 
 test-deployment: $(READY) ## Run a deployment on loopback: SuperLink, SuperNodes, some of them Byzantine (two to three minutes)
 	@$(BIN)/python -m pytest -m deployment

@@ -40,3 +40,10 @@ settings.load_profile("tests")
 def _identity() -> None:
     """Messages may be made in every test, as inside Flower's runners."""
     assume_identity(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that start processes stay with one worker, one after the other; the rest spreads over the others."""
+    for item in items:
+        if item.get_closest_marker("processes"):
+            item.add_marker(pytest.mark.xdist_group("processes"))
