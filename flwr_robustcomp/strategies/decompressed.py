@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -26,6 +25,7 @@ from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.receiver import UpdateReceiver
 from flwr_robustcomp.strategies.report import RoundReport
 from flwr_robustcomp.strategies.screening import Update
+from flwr_robustcomp.strategies.server_step import check_step_size
 
 __all__ = ["Decompressed"]
 
@@ -79,7 +79,7 @@ class Decompressed(Strategy):
         policy: Policy | None = None,
     ) -> None:
         require(isinstance(strategy, FedAvg), "strategy", strategy, "a FedAvg or a descendant of it")
-        require(step_size > 0 and math.isfinite(step_size), "step_size", step_size, "positive and finite")
+        check_step_size(step_size)
         self.strategy = strategy
         self.step_size = step_size
         self.receiver = UpdateReceiver(

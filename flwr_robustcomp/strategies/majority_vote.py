@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from flwr_robustcomp.strategies.aggregation import median_aside, weighted_sum
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
 from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.report import RoundReport
+from flwr_robustcomp.strategies.server_step import check_step_size
 
 __all__ = ["SignMajorityVote"]
 
@@ -58,7 +58,7 @@ class SignMajorityVote(CompressedStrategy):
     ) -> None:
         compressor = Sign() if compressor is None else compressor
         require(isinstance(compressor, Sign), "compressor", compressor, "Sign() for a majority vote")
-        require(step_size > 0 and math.isfinite(step_size), "step_size", step_size, "positive and finite")
+        check_step_size(step_size)
         super().__init__(
             compressor=compressor,
             granularity=granularity,

@@ -20,6 +20,7 @@ from flwr_robustcomp.strategies.norm_filter import check_trim, combine_norms, ke
 from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.report import RoundReport
 from flwr_robustcomp.strategies.screening import Update
+from flwr_robustcomp.strategies.server_step import check_step_size
 from flwr_robustcomp.theory import Theorem
 
 __all__ = ["Norm", "NormThreshold", "Weighting"]
@@ -96,7 +97,7 @@ class NormThreshold(CompressedStrategy):
         check_trim(trim)
         require(norm in get_args(Norm), "norm", norm, f"one of {', '.join(get_args(Norm))}")
         require(norm_order in NORM_ORDERS, "norm_order", norm_order, "one of 1, 2, inf")
-        require(step_size > 0 and math.isfinite(step_size), "step_size", step_size, "positive and finite")
+        check_step_size(step_size)
         require(radius is None or radius > 0, "radius", radius, "positive or None")
         require(weighting in get_args(Weighting), "weighting", weighting, f"one of {', '.join(get_args(Weighting))}")
         super().__init__(

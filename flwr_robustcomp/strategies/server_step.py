@@ -11,10 +11,19 @@ from torch import Tensor
 
 from flwr_robustcomp.errors import require
 
-__all__ = ["Adam", "Momentum", "Plain", "ServerStep", "StepState"]
+__all__ = ["Adam", "Momentum", "Plain", "ServerStep", "StepState", "check_step_size"]
 
 StepState = dict[str, Tensor]
 """What a step carries to the next round: vectors of shape (d,), by name; empty at the start."""
+
+
+_LARGEST_STEP = torch.finfo(torch.float32).max
+"""A larger gamma cannot multiply a float32 vector: torch refuses it, in the middle of a round."""
+
+
+def check_step_size(step_size: float) -> None:
+    """Raise `ConfigurationError` unless gamma is a positive number that a float32 vector can be multiplied by."""
+    require(0 < step_size <= _LARGEST_STEP, "step_size", step_size, f"positive and at most {_LARGEST_STEP:.2g}")
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,7 @@ class ServerStep(ABC):
     step_size: float = 1.0
 
     def __post_init__(self) -> None:
-        require(self.step_size > 0 and math.isfinite(self.step_size), "step_size", self.step_size, "positive and finite")
+        check_step_size(self.step_size)
 
     @abstractmethod
     def apply(self, update: Tensor, state: StepState, round_: int) -> tuple[Tensor, StepState]:

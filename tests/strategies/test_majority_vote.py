@@ -41,5 +41,5 @@ def test_no_votes_leave_the_model_as_it_is() -> None:
 def test_bad_options_raise_at_construction() -> None:
     with pytest.raises(ConfigurationError, match=r"compressor must be Sign\(\) for a majority vote, got L1Sign"):
         SignMajorityVote(compressor=L1Sign())
-    with pytest.raises(ConfigurationError, match="step_size must be positive and finite, got -1"):
+    with pytest.raises(ConfigurationError, match=r"step_size must be positive and at most 3\.4e\+38, got -1"):
         SignMajorityVote(step_size=-1)
