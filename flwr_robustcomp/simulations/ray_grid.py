@@ -18,7 +18,7 @@ from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.flower import addressed, envelope
 from flwr_robustcomp.simulations.grid import LocalGrid
 from flwr_robustcomp.simulations.parcel import Parcel, seal, unseal
-from flwr_robustcomp.simulations.ray_session import ray_session
+from flwr_robustcomp.simulations.ray_session import gpu_share, ray_session
 from flwr_robustcomp.simulations.scenario import RunConfig
 from flwr_robustcomp.simulations.shard import NodeShard
 
@@ -95,7 +95,7 @@ class RayGrid(LocalGrid):
         try:
             workers = num_workers or int(self._ray.cluster_resources().get("CPU", 1))
             workers = max(1, min(workers, num_nodes))
-            actor = self._ray.remote(num_cpus=0)(_ShardActor)
+            actor = self._ray.remote(num_cpus=0, num_gpus=gpu_share(self._ray, workers))(_ShardActor)
             config = self._ray.put(self.run_config)
             self._actors = [
                 actor.remote(client_app, range(i, num_nodes, workers), num_nodes, self.run.run_id, config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import socket
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any
 
 from flwr_robustcomp.errors import ConfigurationError
 
-__all__ = ["ray_session"]
+__all__ = ["gpu_share", "ray_session"]
 
 _CONNECT_SECONDS = 3.0
 
@@ -59,6 +60,16 @@ def ray_session(address: str | None = None, *, num_cpus: int | None = None) -> I
         yield ray
     finally:
         ray.shutdown()
+
+
+def gpu_share(ray: Any, workers: int) -> float:
+    """Return the part of a GPU that each of so many actors may ask for: 1 at most, 0 where no GPU is free.
+
+    Ray hides GPUs from actors that ask for none. A part of a GPU never spans two, so that the share is one over the actors that
+    the fullest GPU has to take, rounded down to Ray's four digits.
+    """
+    gpus = int(ray.available_resources().get("GPU", 0))
+    return math.floor(1e4 / math.ceil(workers / gpus)) / 1e4 if gpus else 0.0
 
 
 def _must_answer(address: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.simulations.cost import COSTS_FILE, Meter
-from flwr_robustcomp.simulations.ray_session import ray_session
+from flwr_robustcomp.simulations.ray_session import gpu_share, ray_session
 from flwr_robustcomp.simulations.record import Recorder, RoundRecord, read_records
 from flwr_robustcomp.simulations.run import quiet_flower, run_scenario
 from flwr_robustcomp.simulations.scenario import Scenario
@@ -177,7 +177,8 @@ def _run_on_ray(todo: dict[str, Scenario], keep: Keep, charge: Charge, jobs: int
         from ray.util.queue import Empty, Queue  # noqa: PLC0415 (Ray is an extra)
 
         queue = Queue(actor_options={"num_cpus": 0})
-        idle = [ray.remote(num_cpus=1)(_CellWorker).remote(queue) for _ in range(jobs)]
+        cell_worker = ray.remote(num_cpus=1, num_gpus=gpu_share(ray, jobs))(_CellWorker)
+        idle = [cell_worker.remote(queue) for _ in range(jobs)]
         waiting = list(todo.items())
         running: dict[Any, tuple[str, Any]] = {}
         while waiting or running:
@@ -200,6 +201,6 @@ def _run_on_ray(todo: dict[str, Scenario], keep: Keep, charge: Charge, jobs: int
                 except ray.exceptions.RayError as error:
                     cause = getattr(error, "cause", None)  # what the cell raised, where it lives on
                     failures[key] = f"{type(cause).__name__}: {cause}" if cause is not None else str(error)
-                    idle.append(ray.remote(num_cpus=1)(_CellWorker).remote(queue))
+                    idle.append(cell_worker.remote(queue))
         queue.shutdown()
     return failures

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
 
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.simulations import RayGrid, run_scenario
-from flwr_robustcomp.simulations.ray_session import ray_session
+from flwr_robustcomp.simulations.ray_session import gpu_share, ray_session
 from tests.simulations.kit import alive, descendants, gone, nothing_left_running, small
 
 pytestmark = [pytest.mark.processes, pytest.mark.usefixtures("ray_dir")]
 
 _HEAD = """
 import sys, ray
-context = ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+context = ray.init(address="local", num_cpus=2, num_gpus=int(sys.argv[1]), include_dashboard=False, log_to_driver=False)
 print(context.address_info["gcs_address"], flush=True)
 sys.stdin.read()
 ray.shutdown()
@@ -33,9 +37,9 @@ def _name(pid: int) -> str:
 
 
 @contextmanager
-def _cluster() -> Iterator[tuple[str, set[int]]]:
-    """Start a Ray cluster in a process of its own; yield its address and its processes."""
-    head = subprocess.Popen([sys.executable, "-c", _HEAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def _cluster(gpus: int = 0) -> Iterator[tuple[str, set[int]]]:
+    """Start a Ray cluster in a process of its own, with GPUs that are only declared; yield its address and its processes."""
+    head = subprocess.Popen([sys.executable, "-c", _HEAD, str(gpus)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert head.stdin is not None
     assert head.stdout is not None
     with head:
@@ -69,6 +73,32 @@ def test_an_existing_cluster_is_joined_and_left_running() -> None:
             assert ray.cluster_resources()["CPU"] == 2
         assert alive(processes) == processes
         assert not gone(descendants() - before)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "workers", "share"),
+    [(0, 4, 0.0), (1, 1, 1.0), (1, 3, 0.3333), (2, 5, 0.3333), (2, 3, 0.5), (4, 4, 1.0), (8, 2, 1.0)],
+)
+def test_the_shares_of_gpus_fit(gpus: int, workers: int, share: float) -> None:
+    ray = SimpleNamespace(available_resources=lambda: {"CPU": 8.0} | ({"GPU": float(gpus)} if gpus else {}))
+    assert gpu_share(ray, workers) == share
+    if gpus:  # Ray puts an actor on one GPU: so many go on each
+        assert gpus * int(1 / share + 1e-9) >= workers
+
+
+def test_every_worker_sees_a_gpu_of_the_cluster() -> None:
+    app = ClientApp()
+
+    @app.query()
+    def query(message: Message, context: Context) -> Message:
+        seen = {"pid": os.getpid(), "gpus": os.environ.get("CUDA_VISIBLE_DEVICES", "unset")}
+        return Message(RecordDict({"seen": ConfigRecord(seen)}), reply_to=message)
+
+    with _cluster(gpus=1) as (address, _), RayGrid(app, 3, num_workers=3, ray_address=address) as grid:
+        messages = [grid.create_message(RecordDict(), "query", node, "") for node in grid.get_node_ids()]
+        seen = [reply.content["seen"] for reply in grid.send_and_receive(messages, timeout=60)]
+    assert len({one["pid"] for one in seen}) == 3
+    assert {one["gpus"] for one in seen} == {"0"}  # Ray shows an actor that asks for none an empty list
 
 
 def _closed_port() -> int:
