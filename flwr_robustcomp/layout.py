@@ -128,12 +128,12 @@ class Layout:
     def _each(self) -> tuple[Span, ...]:
         return tuple(Span(s.name, tuple(s.shape), s.dtype, s.start, s.stop) for s in self.compressed)
 
-    def flatten(self, arrays: Mapping[str, Tensor]) -> Tensor:
-        """Return the compressed arrays as one new vector, shape (d,), in working precision."""
-        work = working_dtype(self.dtype)
-        if len(self.compressed) == 1:
-            return arrays[self.compressed[0].name].detach().reshape(-1).to(work, copy=True)
-        return torch.cat([arrays[slot.name].detach().reshape(-1).to(work) for slot in self.compressed])  # (d,)
+    def flatten(self, arrays: Mapping[str, Tensor], out: Tensor | None = None) -> Tensor:
+        """Return the compressed arrays as one vector, shape (d,), in working precision: a new one, or ``out``."""
+        flat = torch.empty(self.dim, dtype=working_dtype(self.dtype)) if out is None else out
+        for slot in self.compressed:
+            flat[slot.start : slot.stop] = arrays[slot.name].detach().reshape(-1)
+        return flat
 
     def split(self, flat: Tensor) -> dict[str, Tensor]:
         """Return the compressed arrays, each of its shape and dtype, from a vector, shape (d,)."""

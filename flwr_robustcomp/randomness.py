@@ -6,6 +6,7 @@ processes differ in number, so neither may enter: the same scenario and seed the
 
 from __future__ import annotations
 
+import functools
 import random
 import zlib
 from collections.abc import Iterator
@@ -69,9 +70,17 @@ def seeded_torch(seed: int, purpose: str, *, round_: int = 0, partition: int = 0
     Only the CPU's generator is set, and it is put back as it was. Networks are made on the CPU, so their weights do not depend
     on whether there is a GPU; dropout on one does.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(generator(seed, purpose, round_=round_, partition=partition).integers(2**63)))
+    before = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(_torch_seed(seed, purpose, round_, partition))
+    try:
         yield
+    finally:
+        torch.default_generator.set_state(before)
+
+
+@functools.lru_cache(maxsize=4096)
+def _torch_seed(seed: int, purpose: str, round_: int, partition: int) -> int:
+    return int(generator(seed, purpose, round_=round_, partition=partition).integers(2**63))
 
 
 def global_random_state() -> dict[str, Any]:

@@ -22,7 +22,7 @@ from flwr_robustcomp.compressors import NORM_ORDERS, Compressor, vector_norm
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity, check_granularity, shared_layout
 from flwr_robustcomp.randomness import generator
-from flwr_robustcomp.spans import compress_spans, decompress_spans, measured_deltas
+from flwr_robustcomp.spans import compress_spans, measured_deltas
 
 __all__ = ["CompressionMod"]
 
@@ -127,8 +127,8 @@ class CompressionMod:
         if self.report_norm is not None:
             answer.content[wire.NORM_RECORD] = ConfigRecord({wire.norm_key(self.report_norm): vector_norm(p, self.report_norm)})
         if self.report_delta:
-            dropped = p - decompress_spans(payloads, compressor, p.dtype) if dropped is None else dropped
-            tell_delta(answer.content, measured_deltas(p[None], dropped[None])[0])
+            known = None if dropped is None else dropped[None]
+            tell_delta(answer.content, measured_deltas(p[None], [payloads], spans, compressor, known)[0])
         if self.error_feedback and dropped is not None:
             # Last: had anything above raised, nothing would have been sent, and e must stay as it was (docs/adr/0004).
             store_residual(context.state, dropped)

@@ -54,6 +54,9 @@ class Compressor(ABC):
         The paper's C_norm (True) or C_normless (False), section 3.
     randomized : bool
         Whether `compress` needs a generator.
+    projects : bool
+        Whether Q(x) is an orthogonal projection of x, up to the rounding of entries: <x, Q(x)> = ||Q(x)||^2. Then
+        ||Q(x) - x||^2 = ||x||^2 - ||Q(x)||^2, and delta can be measured without unpacking anything.
     wants_matrices : bool
         Whether it is of use on arrays of two dimensions and more only, one by one.
     exact_size : bool
@@ -65,6 +68,7 @@ class Compressor(ABC):
     header: ClassVar[str] = "<"
     embeds_norm: ClassVar[bool] = True
     randomized: ClassVar[bool] = False
+    projects: ClassVar[bool] = False
     wants_matrices: ClassVar[bool] = False
     exact_size: bool = True
 

@@ -26,6 +26,7 @@ class Identity(Compressor):
     """
 
     name: ClassVar[str] = "identity"
+    projects: ClassVar[bool] = True
 
     @property
     def unbiased(self) -> bool:

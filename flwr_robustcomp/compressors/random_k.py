@@ -50,6 +50,11 @@ class RandomK(Compressor):
     header: ClassVar[str] = "<I?Q"
     randomized: ClassVar[bool] = True
 
+    @property
+    def projects(self) -> bool:  # type: ignore[override]
+        """Whether the kept entries stay as they are."""
+        return not self.unbiased
+
     def __post_init__(self) -> None:
         check_sparsity(self.k, self.ratio)
 

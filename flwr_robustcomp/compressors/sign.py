@@ -23,6 +23,7 @@ from flwr_robustcomp.compressors.bits import (
 )
 from flwr_robustcomp.compressors.payload import DTYPES, Payload
 from flwr_robustcomp.compressors.products import RUN, scale_of
+from flwr_robustcomp.compressors.sums import magnitudes
 from flwr_robustcomp.compressors.values import as_numpy, check_scale, is_finite, round_to
 from flwr_robustcomp.errors import WireError
 
@@ -140,8 +141,9 @@ class L1Sign(Compressor):
 
     Notes
     -----
-    ||Q(x) - x||^2 = ||x||^2 - ||x||_1^2 / d, so delta(x) = ||x||_1^2 / (d ||x||_2^2) (Karimireddy et al. 2019, Lemma 8), at
-    least 1/d for every x and equal to it for a single spike; about 2/pi = 0.64 for Gaussian x.
+    Q(x) is the projection of x onto the line through sign(x): ||Q(x) - x||^2 = ||x||^2 - ||x||_1^2 / d, so
+    delta(x) = ||x||_1^2 / (d ||x||_2^2) (Karimireddy et al. 2019, Lemma 8), at least 1/d for every x and equal to it for a
+    single spike; about 2/pi = 0.64 for Gaussian x.
 
     C_norm: the scale s embeds ||x||_1 = s d. The decoder enforces exact length, zero padding, a scale that is finite,
     non-negative and exact in the dtype, and all bits set when the scale is zero. Any such payload is Q of itself.
@@ -149,6 +151,7 @@ class L1Sign(Compressor):
 
     name: ClassVar[str] = "l1-sign"
     header: ClassVar[str] = "<d"
+    projects: ClassVar[bool] = True
 
     def delta(self, d: int) -> float:
         """Return 1/d, attained by a vector with a single non-zero entry."""
@@ -197,12 +200,12 @@ class L1Sign(Compressor):
 
     def compress_rows(self, x: Tensor, rngs: Sequence[np.random.Generator | None]) -> list[Payload]:
         """Compress k tensors with one pass over the matrix."""
-        rows = _rows(x)
-        if rows is None:
+        if not x.numel() or x.dtype not in DTYPES.values():
             return super().compress_rows(x, rngs)  # which names the fault
-        dense = as_numpy(rows)
-        scales = [round_to(float(mean), x.dtype) for mean in np.abs(dense).mean(axis=1, dtype=np.float64)]
-        if min(scales) == 0:
+        dense = as_numpy(x.detach().reshape(len(x), -1).cpu())
+        means = magnitudes(dense) / dense.shape[1]
+        scales = [round_to(float(mean), x.dtype) for mean in means]
+        if not np.isfinite(means).all() or min(scales) == 0:  # x is not finite, or cannot be scaled like this
             return super().compress_rows(x, rngs)
         shape = tuple(x.shape[1:])
         return [Payload(shape, x.dtype, (s,), body) for s, body in zip(scales, _pack_rows(dense), strict=True)]
@@ -213,7 +216,7 @@ class L1Sign(Compressor):
         return _sign_rows(payloads).mul_(scales[:, None])
 
     def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
-        scale = round_to(float(np.abs(as_numpy(flat)).mean(dtype=np.float64)), flat.dtype)
+        scale = round_to(float(magnitudes(as_numpy(flat)[None])[0] / flat.numel()), flat.dtype)
         # A mean magnitude that rounds to zero in the dtype sends nothing; error feedback, where on, keeps it all.
         return (scale,), _pack(flat if scale > 0 else torch.zeros_like(flat))
 

@@ -60,6 +60,7 @@ class SparseTernary(Compressor):
 
     name: ClassVar[str] = "sparse-ternary"
     header: ClassVar[str] = "<IBd"
+    projects: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_sparsity(self.k, self.ratio)

@@ -76,6 +76,11 @@ class TopK(Compressor):
         return f"{self.name}+{self.values.codec}" if self._composed else self.name
 
     @property
+    def projects(self) -> bool:  # type: ignore[override]
+        """Whether ``values`` projects: <x, Q(x)> = <x_S, Q(x_S)>."""
+        return self.values.projects
+
+    @property
     def randomized(self) -> bool:  # type: ignore[override]
         """Whether ``values`` draws."""
         return self.values.randomized

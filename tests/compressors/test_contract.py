@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from flwr_robustcomp import wire
-from flwr_robustcomp.compressors import COMPRESSORS, NORM_ORDERS, Compressor, Payload, vector_norm, working_dtype
+from flwr_robustcomp.compressors import (
+    COMPRESSORS,
+    NORM_ORDERS,
+    QSGD,
+    Compressor,
+    L1Sign,
+    Payload,
+    RandomK,
+    Sign,
+    TopK,
+    vector_norm,
+    working_dtype,
+)
 from flwr_robustcomp.errors import WireError
 from tests.compressors.samples import ALL, DTYPE_LIST, gaussian, rng, tolerance, vectors
 
@@ -63,7 +75,27 @@ def test_deterministic_delta_holds_for_every_vector(compressor: Compressor, x: T
     if not compressor.pointwise or delta is None:
         return
     slack = tolerance(x.dtype) + (0.01 if x.dtype.itemsize == 2 else 0)
+    if energy := float(x.double().square().sum()):  # entries near the dtype's subnormals round by as much as they are
+        slack += x.numel() * (torch.finfo(x.dtype).smallest_normal * torch.finfo(x.dtype).eps) ** 2 / energy
     assert compressor.measured_delta(x) >= delta - slack
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@given(seed=st.integers(0, 2**16), d=st.integers(1, 300), heavy=st.booleans())
+def test_projections_are_orthogonal(compressor: Compressor, dtype: torch.dtype, seed: int, d: int, heavy: bool) -> None:
+    x = gaussian(d, dtype, seed)
+    x = x**5 if heavy else x
+    dense = compressor.decompress(compressor.compress(x, rng(seed))).double()
+    product, energy = float(x.double() @ dense), float(dense.square().sum())
+    if compressor.projects:
+        assert product == pytest.approx(energy, rel=1e-5, abs=1e-5 * float(x.double().square().sum()))
+        assert compressor.norm(compressor.compress(x, rng(seed))) ** 2 == pytest.approx(energy, rel=1e-5)
+
+
+def test_some_compressors_project_and_some_do_not() -> None:
+    assert L1Sign().projects and TopK(k=1).projects and TopK(k=1, values=L1Sign()).projects and RandomK(k=1).projects
+    assert not (Sign().projects or TopK(k=1, values=QSGD()).projects or RandomK(k=1, unbiased=True).projects)
 
 
 @every

@@ -107,6 +107,7 @@ class Classification:
         self._buffers = frozenset(name for name, _ in module.named_buffers())
         self._aside = frozenset(slot.name for slot in Layout.of(self._initial).uncompressed)
         self._shares = [torch.from_numpy(s) for s in _shares(self._images.train.labels, nodes, seed, spec)]
+        self._held: dict[int, Split] = {}
         self._evaluated = [
             _some(split, eval_examples, generator(seed, f"evaluated {name}"))
             for name, split in (("train", self._images.train), ("test", self._images.test))
@@ -200,7 +201,8 @@ class Classification:
 
     def _own(self, partition: int, relabel: Relabel) -> tuple[Tensor, Tensor]:
         """Return a node's images, shape (n, channels, height, width), and the labels that it trains on."""
-        own = self._images.train.take(self._shares[partition])
+        if (own := self._held.get(partition)) is None:  # taken once: a node is asked every round, and by one process
+            own = self._held[partition] = self._images.train.take(self._shares[partition])
         pixels = stamped(self._pixels(own.pixels), relabel)
         return pixels, relabel(own.labels, self._images.classes).to(self._device)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -65,7 +66,7 @@ class Images:
         require(len(shapes) == 1, "shape of training and test images", sorted(shapes), "one and the same")
         require(self.classes >= 2, "training labels", self.classes, "of at least 2 classes")
 
-    @property
+    @functools.cached_property
     def classes(self) -> int:
         """C: one more than the largest training label."""
         return int(self.train.labels.max()) + 1

@@ -68,8 +68,8 @@ def gradient(module: nn.Module, model: Mapping[str, Tensor], images: Tensor, lab
         In the order of ``model``: gradients of parameters, new values of buffers such as batch statistics.
     """
     names = {name for name, _ in module.named_parameters()}
-    # Clones: batch normalisation writes its statistics into the buffers that it is given.
-    leaves = {k: v.detach().clone().requires_grad_(k in names) for k, v in model.items()}
+    # Batch normalisation writes its statistics into the buffers that it is given, so these are copied.
+    leaves = {k: v.detach().requires_grad_() if k in names else v.detach().clone() for k, v in model.items()}
     parameters = [leaf for name, leaf in leaves.items() if name in names]
     loss = functional.cross_entropy(functional_call(module, leaves, (images,)), labels)
     found = iter(torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True))
