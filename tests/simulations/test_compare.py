@@ -62,7 +62,7 @@ def test_a_second_comparison_takes_what_is_there(tmp_path: Path) -> None:
 
 
 def test_runs_that_diverge_are_told_as_such(tmp_path: Path) -> None:
-    strategies = [{"name": "norm-threshold", "step_size": 1e200, "label": "bold"}]
-    (finding,) = compare({"a": _suite(SMALL, strategies=strategies)}, tmp_path, jobs=1)
+    strategies = [{"name": "norm-threshold", "step_size": 1e38, "label": "bold"}]
+    (finding,) = compare({"a": _suite({**SMALL, "rounds": 6}, strategies=strategies)}, tmp_path, jobs=1)
     assert "bold ends at error diverged (diverged when all are honest)" in finding.sentence
     assert finding.picture.exists()
