@@ -1,0 +1,150 @@
+"""Inner products of sparse vectors from their entries, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from flwr_robustcomp.compressors.payload import Payload
+from flwr_robustcomp.compressors.products import RUN, runs_of, scale_of
+
+__all__ = ["Entries", "sparse_products"]
+
+Entries = tuple[npt.NDArray[np.int64], npt.NDArray[np.floating]]
+"""Ascending positions of a vector and the values there, each of shape (k,)."""
+
+_GROUP_ENTRIES = 4 << 20  # of the vectors that are read at a time, twice: 48 MB or, of float64, 64 MB each
+_BLOCK_BYTES = 8 << 20  # of the columns that are written out at a time, twice
+
+_DENSE = 1 / 16
+"""Share of entries above which a block of columns is multiplied as dense.
+
+`python -m benchmarks --only filters` measures both over densities: a sparse product costs in proportion to the entries, a dense
+one the same whatever they are, and they are equal between 5 and 10 %, the more the vectors overlap the higher.
+"""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Some vectors: all their positions and values, one vector after the other, and where each begins."""
+
+    positions: npt.NDArray[np.uint32]
+    values: npt.NDArray[np.floating]
+    starts: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return self.starts.size - 1
+
+    def block(self, start: int, stop: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+        """Return the rows, columns from ``start``, and values of the entries in [start, stop), row by row."""
+        slices = [
+            slice(*(a + np.searchsorted(self.positions[a:b], (start, stop))))
+            for a, b in zip(self.starts, self.starts[1:], strict=False)
+        ]
+        rows = np.repeat(np.arange(len(self)), [one.stop - one.start for one in slices])
+        columns = np.concatenate([self.positions[one] for one in slices]).astype(np.intp) - start
+        return rows, columns, np.concatenate([self.values[one] for one in slices]).astype(np.float64)
+
+
+def sparse_products(
+    read: Callable[[Payload], Entries],
+    payloads: Sequence[Payload],
+    counts: Sequence[int],
+    chosen: npt.NDArray[np.intp] | None,
+) -> npt.NDArray[np.float64]:
+    """Return the inner products of m sparse vectors, shape (m, m).
+
+    Parameters
+    ----------
+    read : callable
+        Returns the entries of a payload.
+    payloads : sequence of Payload, m of them
+        All of d coordinates.
+    counts : sequence of int, m of them
+        How many entries each has.
+    chosen : numpy.ndarray of int, optional
+        Runs of `RUN` coordinates, for a sketch.
+
+    Notes
+    -----
+    Columns are taken a block at a time: its entries times the block written out, shape (columns, m), a product that costs
+    m multiplications an entry; where a block is full, the product of two dense ones. Vectors are read in groups of so many
+    entries, each group once for every one before it: memory is that of two groups and two blocks, whatever m. Merging
+    the sorted positions of all vectors was tried: it is faster below one entry in a thousand, and many times slower where the
+    vectors have their large entries in the same places, as updates do.
+    """
+    m = len(payloads)
+    gram = np.zeros((m, m))
+    if not m:
+        return gram
+    d = payloads[0].size
+    taken = None if chosen is None else np.isin(np.arange(runs_of(d)), chosen)
+    groups = list(_groups(counts))
+    for place, rows in enumerate(groups):
+        group = _read(read, payloads[rows], taken)
+        gram[rows, rows] = _products(group, group, d)
+        for before in groups[:place]:
+            block = _products(group, _read(read, payloads[before], taken), d)
+            gram[rows, before] = block
+            gram[before, rows] = block.T
+    return gram * scale_of(d, chosen)
+
+
+def _groups(counts: Sequence[int]) -> Iterator[slice]:
+    """Cut vectors into runs of at most `_GROUP_ENTRIES` entries, or of one vector."""
+    start = total = 0
+    for i, count in enumerate(counts):
+        if i > start and total + count > _GROUP_ENTRIES:
+            yield slice(start, i)
+            start, total = i, 0
+        total += count
+    yield slice(start, len(counts))
+
+
+def _read(read: Callable[[Payload], Entries], payloads: Sequence[Payload], taken: npt.NDArray[np.bool_] | None) -> _Group:
+    parts = []
+    for payload in payloads:
+        positions, values = _chosen(*read(payload), taken)
+        parts.append((positions.astype(np.uint32), values))  # no codec has more than 2**32 coordinates
+    starts = np.cumsum([0, *(positions.size for positions, _ in parts)])
+    return _Group(np.concatenate([p for p, _ in parts]), np.concatenate([v for _, v in parts]), starts)
+
+
+def _chosen(positions: npt.NDArray[np.int64], values: npt.NDArray[np.floating], taken: npt.NDArray[np.bool_] | None) -> Entries:
+    if taken is None:
+        return positions, values
+    inside = taken[positions // RUN]
+    return positions[inside], values[inside]
+
+
+def _products(a: _Group, b: _Group, d: int) -> npt.NDArray[np.float64]:
+    """Return the inner products of the vectors of two groups, in double precision; symmetric where they are the same."""
+    width = max(RUN, _BLOCK_BYTES // (8 * max(len(a), len(b))))
+    out = torch.zeros(len(a), len(b), dtype=torch.float64)
+    right = torch.zeros(min(width, d), len(b), dtype=torch.float64)
+    for start in range(0, d, width):
+        rows, columns, values = a.block(start, start + width)
+        others, theirs, factors = (rows, columns, values) if a is b else b.block(start, start + width)
+        if not rows.size or not others.size:
+            continue
+        right.numpy()[theirs, others] = factors
+        if rows.size > _DENSE * len(a) * len(right):
+            left = right
+            if a is not b:
+                left = torch.zeros(len(right), len(a), dtype=torch.float64)
+                left.numpy()[columns, rows] = values
+            out.addmm_(left.T, right)
+        else:
+            index = torch.from_numpy(np.stack([rows, columns]))
+            left = torch.sparse_coo_tensor(
+                index, torch.from_numpy(values), (len(a), len(right)), is_coalesced=True, check_invariants=False
+            )
+            out += torch.sparse.mm(left, right)
+        right.numpy()[theirs, others] = 0.0
+    found: npt.NDArray[np.float64] = out.numpy()
+    # Sums over the same products in another order differ in the last place.
+    return (found + found.T) / 2 if a is b else found
