@@ -12,7 +12,7 @@ import torch
 from flwr_robustcomp.compressors.payload import Payload
 from flwr_robustcomp.compressors.products import RUN, runs_of, scale_of
 
-__all__ = ["Entries", "sparse_products"]
+__all__ = ["DENSE", "Entries", "sparse_products"]
 
 Entries = tuple[npt.NDArray[np.int64], npt.NDArray[np.floating]]
 """Ascending positions of a vector and the values there, each of shape (k,)."""
@@ -20,11 +20,11 @@ Entries = tuple[npt.NDArray[np.int64], npt.NDArray[np.floating]]
 _GROUP_ENTRIES = 4 << 20  # of the vectors that are read at a time, twice: 48 MB or, of float64, 64 MB each
 _BLOCK_BYTES = 8 << 20  # of the columns that are written out at a time, twice
 
-_DENSE = 1 / 16
+DENSE = 1 / 16
 """Share of entries above which a block of columns is multiplied as dense.
 
-`python -m benchmarks --only filters` measures both over densities: a sparse product costs in proportion to the entries, a dense
-one the same whatever they are, and they are equal between 5 and 10 %, the more the vectors overlap the higher.
+`python -m benchmarks --only inner-products` measures both over densities: a sparse product costs in proportion to the entries,
+a dense one the same whatever they are.
 """
 
 
@@ -55,6 +55,8 @@ def sparse_products(
     payloads: Sequence[Payload],
     counts: Sequence[int],
     chosen: npt.NDArray[np.intp] | None,
+    *,
+    dense: float = DENSE,
 ) -> npt.NDArray[np.float64]:
     """Return the inner products of m sparse vectors, shape (m, m).
 
@@ -68,6 +70,8 @@ def sparse_products(
         How many entries each has.
     chosen : numpy.ndarray of int, optional
         Runs of `RUN` coordinates, for a sketch.
+    dense : float
+        Share of entries above which a block of columns is written out.
 
     Notes
     -----
@@ -86,9 +90,9 @@ def sparse_products(
     groups = list(_groups(counts))
     for place, rows in enumerate(groups):
         group = _read(read, payloads[rows], taken)
-        gram[rows, rows] = _products(group, group, d)
+        gram[rows, rows] = _products(group, group, d, dense)
         for before in groups[:place]:
-            block = _products(group, _read(read, payloads[before], taken), d)
+            block = _products(group, _read(read, payloads[before], taken), d, dense)
             gram[rows, before] = block
             gram[before, rows] = block.T
     return gram * scale_of(d, chosen)
@@ -121,7 +125,7 @@ def _chosen(positions: npt.NDArray[np.int64], values: npt.NDArray[np.floating], 
     return positions[inside], values[inside]
 
 
-def _products(a: _Group, b: _Group, d: int) -> npt.NDArray[np.float64]:
+def _products(a: _Group, b: _Group, d: int, dense: float) -> npt.NDArray[np.float64]:
     """Return the inner products of the vectors of two groups, in double precision; symmetric where they are the same."""
     width = max(RUN, _BLOCK_BYTES // (8 * max(len(a), len(b))))
     out = torch.zeros(len(a), len(b), dtype=torch.float64)
@@ -132,7 +136,7 @@ def _products(a: _Group, b: _Group, d: int) -> npt.NDArray[np.float64]:
         if not rows.size or not others.size:
             continue
         right.numpy()[theirs, others] = factors
-        if rows.size > _DENSE * len(a) * len(right):
+        if rows.size > dense * len(a) * len(right):
             left = right
             if a is not b:
                 left = torch.zeros(len(right), len(a), dtype=torch.float64)

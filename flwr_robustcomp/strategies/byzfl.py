@@ -32,7 +32,7 @@ from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.report import RoundReport
 from flwr_robustcomp.strategies.screening import Update
 
-__all__ = ["ByzFL"]
+__all__ = ["ByzFL", "classes_of"]
 
 Rule = str | Mapping[str, Any]
 """The name of one of ByzFL's classes, or a table of ``name`` and its parameters other than f."""
@@ -141,8 +141,8 @@ class ByzFL(CompressedStrategy):
             **fedavg_options,
         )
         names = pre.split("+") if isinstance(pre, str) and pre else [pre] if isinstance(pre, Mapping) else list(pre)
-        parts = [_Part(_component("pre", one), _classes("preaggregators"), "pre") for one in names]
-        self.parts = (*parts, _Part(_component("aggregator", aggregator), _classes("aggregators"), "aggregator"))
+        parts = [_Part(_component("pre", one), classes_of("preaggregators"), "pre") for one in names]
+        self.parts = (*parts, _Part(_component("aggregator", aggregator), classes_of("aggregators"), "aggregator"))
         for part in self.parts:
             part.make(trim if isinstance(trim, int) else 0)
         self.trim = trim
@@ -241,7 +241,7 @@ def _component(field: str, rule: object) -> Component:
 
 
 @functools.cache
-def _classes(module: str) -> dict[str, Callable[..., Any]]:
+def classes_of(module: str) -> dict[str, Callable[..., Any]]:
     """Return ByzFL's classes by their names: its own documentation is their reference."""
     found = vars(_library(f"byzfl.aggregators.{module}"))
     return {name: one for name, one in found.items() if isinstance(one, type) and one.__module__.endswith(module)}

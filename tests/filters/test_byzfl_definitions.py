@@ -21,7 +21,7 @@ from flwr_robustcomp.filters import (
     chain,
 )
 from flwr_robustcomp.randomness import generator
-from flwr_robustcomp.strategies.byzfl import _classes
+from flwr_robustcomp.strategies.byzfl import classes_of
 from tests.filters.test_filter_contract import of
 from tests.optional import needs_byzfl
 
@@ -32,7 +32,7 @@ sizes = given(m=st.integers(9, 30), d=st.integers(2, 60), f=st.integers(1, 3), s
 
 def theirs(name: str, x: np.ndarray, **parameters: Any) -> np.ndarray:
     """Return what ByzFL makes of the rows, shape (m, d), in double precision."""
-    rules = {**_classes("aggregators"), **_classes("preaggregators")}
+    rules = {**classes_of("aggregators"), **classes_of("preaggregators")}
     return np.asarray(rules[name](**parameters)(x.copy()))
 
 

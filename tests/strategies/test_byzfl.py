@@ -34,7 +34,7 @@ def dense(compressor: Compressor = L1Sign()) -> torch.Tensor:  # noqa: B008
 
 
 def make(name: str, **parameters: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-    rules = {**adapter._classes("aggregators"), **adapter._classes("preaggregators")}
+    rules = {**adapter.classes_of("aggregators"), **adapter.classes_of("preaggregators")}
     return rules[name](**parameters)  # type: ignore[no-any-return]
 
 
@@ -43,7 +43,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[torch.Tensor]
     """Let the trimmed mean do something else."""
 
     def replace(call: Callable[[torch.Tensor], Any]) -> None:
-        monkeypatch.setattr(adapter._classes("aggregators")["TrMean"], "__call__", lambda self, vectors: call(vectors))
+        monkeypatch.setattr(adapter.classes_of("aggregators")["TrMean"], "__call__", lambda self, vectors: call(vectors))
 
     return replace
 
@@ -70,12 +70,12 @@ def test_every_aggregator_works(name: str) -> None:
 
 @needs_byzfl
 def test_the_table_above_is_not_stale() -> None:
-    known = set(adapter._classes("aggregators"))
+    known = set(adapter.classes_of("aggregators"))
     assert known == {
         *("Average", "CAF", "CenteredClipping", "GeometricMedian", "Krum", "MDA", "Meamed", "Median"),
         *("MoNNA", "MultiKrum", "SMEA", "TrMean"),
     }
-    assert set(adapter._classes("preaggregators")) == {"ARC", "Bucketing", "Clipping", "NNM"}
+    assert set(adapter.classes_of("preaggregators")) == {"ARC", "Bucketing", "Clipping", "NNM"}
     assert set(adapter._EXHAUSTIVE) <= known and adapter._CENTRED in known
 
 
@@ -194,7 +194,7 @@ def test_without_the_extra_one_line_says_how_to_install_it(monkeypatch: pytest.M
     for name in [name for name in sys.modules if name.partition(".")[0] == "byzfl"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "byzfl", None)  # as if it were not installed
-    adapter._classes.cache_clear()
+    adapter.classes_of.cache_clear()
     with pytest.raises(ConfigurationError, match=r"ByzFL must be installed .*: pip install 'flwr-robustcomp\[byzfl\]'"):
         strategy(aggregator="Krum")
     with pytest.raises(ValueError, match="strategy 'byzfl': ByzFL must be installed"):
@@ -205,7 +205,7 @@ def test_without_the_extra_one_line_says_how_to_install_it(monkeypatch: pytest.M
 def test_nothing_else_of_byzfl_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "byzfl"]:
         monkeypatch.delitem(sys.modules, name)
-    adapter._classes.cache_clear()
+    adapter.classes_of.cache_clear()
     strategy(aggregator="Krum")
     loaded = {name for name in sys.modules if name.partition(".")[0] == "byzfl"}
     assert "byzfl.aggregators.aggregators" in loaded
