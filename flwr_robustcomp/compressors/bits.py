@@ -182,7 +182,8 @@ def hamming_distances(bitmaps: Sequence[bytes], chosen: npt.NDArray[np.intp] | N
     -----
     Exclusive or and population count on 64-bit words, over blocks of columns that stay in the cache; m (m - 1) / 2 pairs.
     Counts are added in 16 bits, which a block cannot overflow: wider sums took a third of the time, for converting.
-    Matrix products on expanded bits were measured too: float32 and int8 are no faster, and bfloat16, which is, rounds its sums.
+    Matrix products on expanded bits were measured too: float32 is no faster; int8 is on processors with AMX, but torch's is
+    private; bfloat16 is, and rounds its sums.
     """
     m, words = len(bitmaps), _words(bitmaps, chosen)
     distances = np.zeros((m, m), np.int64)
