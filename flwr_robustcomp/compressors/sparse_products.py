@@ -17,7 +17,7 @@ __all__ = ["DENSE", "Entries", "sparse_products"]
 Entries = tuple[npt.NDArray[np.int64], npt.NDArray[np.floating]]
 """Ascending positions of a vector and the values there, each of shape (k,)."""
 
-_GROUP_ENTRIES = 4 << 20  # of the vectors that are read at a time, twice: 48 MB or, of float64, 64 MB each
+_GROUP_ENTRIES = 8 << 20  # of the vectors that are read at a time, twice: 64 MB each, 96 MB of float64
 _BLOCK_BYTES = 8 << 20  # of the columns that are written out at a time, twice
 
 DENSE = 1 / 16
@@ -39,14 +39,18 @@ class _Group:
     def __len__(self) -> int:
         return self.starts.size - 1
 
-    def block(self, start: int, stop: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-        """Return the rows, columns from ``start``, and values of the entries in [start, stop), row by row."""
-        slices = [
-            slice(*(a + np.searchsorted(self.positions[a:b], (start, stop))))
-            for a, b in zip(self.starts, self.starts[1:], strict=False)
-        ]
-        rows = np.repeat(np.arange(len(self)), [one.stop - one.start for one in slices])
-        columns = np.concatenate([self.positions[one] for one in slices]).astype(np.intp) - start
+    def cuts(self, edges: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return where each vector reaches n edges of blocks of columns, shape (m, n)."""
+        bounds = zip(self.starts, self.starts[1:], strict=False)
+        return np.stack([a + np.searchsorted(self.positions[a:b], edges) for a, b in bounds])
+
+    def entries(
+        self, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64], start: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Return the rows, columns from ``start``, and values of each vector's entries between two cuts, row by row."""
+        slices = [slice(a, b) for a, b in zip(first.tolist(), last.tolist(), strict=True)]
+        rows = np.repeat(np.arange(len(self)), last - first)
+        columns = np.concatenate([self.positions[one] for one in slices]).astype(np.int64) - start
         return rows, columns, np.concatenate([self.values[one] for one in slices]).astype(np.float64)
 
 
@@ -127,28 +131,31 @@ def _chosen(positions: npt.NDArray[np.int64], values: npt.NDArray[np.floating], 
 
 def _products(a: _Group, b: _Group, d: int, dense: float) -> npt.NDArray[np.float64]:
     """Return the inner products of the vectors of two groups, in double precision; symmetric where they are the same."""
-    width = max(RUN, _BLOCK_BYTES // (8 * max(len(a), len(b))))
+    width = min(d, max(RUN, _BLOCK_BYTES // (8 * max(len(a), len(b)))))
+    edges = np.arange(0, d + width, width)
+    cuts = a.cuts(edges)
+    others = cuts if a is b else b.cuts(edges)
     out = torch.zeros(len(a), len(b), dtype=torch.float64)
-    right = torch.zeros(min(width, d), len(b), dtype=torch.float64)
-    for start in range(0, d, width):
-        rows, columns, values = a.block(start, start + width)
-        others, theirs, factors = (rows, columns, values) if a is b else b.block(start, start + width)
-        if not rows.size or not others.size:
+    right = torch.zeros(width, len(b), dtype=torch.float64)
+    for i, start in enumerate(edges[:-1].tolist()):
+        rows, columns, values = left = a.entries(cuts[:, i], cuts[:, i + 1], start)
+        theirs = left if a is b else b.entries(others[:, i], others[:, i + 1], start)
+        if not rows.size or not theirs[0].size:
             continue
-        right.numpy()[theirs, others] = factors
-        if rows.size > dense * len(a) * len(right):
-            left = right
-            if a is not b:
-                left = torch.zeros(len(right), len(a), dtype=torch.float64)
-                left.numpy()[columns, rows] = values
-            out.addmm_(left.T, right)
-        else:
+        place = theirs[1], theirs[0]
+        right.numpy()[place] = theirs[2]
+        if rows.size <= dense * len(a) * width:
             index = torch.from_numpy(np.stack([rows, columns]))
-            left = torch.sparse_coo_tensor(
-                index, torch.from_numpy(values), (len(a), len(right)), is_coalesced=True, check_invariants=False
-            )
-            out += torch.sparse.mm(left, right)
-        right.numpy()[theirs, others] = 0.0
+            shape = (len(a), width)
+            sparse = torch.sparse_coo_tensor(index, torch.from_numpy(values), shape, is_coalesced=True, check_invariants=False)
+            out += torch.sparse.mm(sparse, right)
+        elif a is b:
+            out.addmm_(right.T, right)
+        else:
+            block = torch.zeros(len(a), width, dtype=torch.float64)
+            block.numpy()[rows, columns] = values
+            out.addmm_(block, right)
+        right.numpy()[place] = 0.0
     found: npt.NDArray[np.float64] = out.numpy()
-    # Sums over the same products in another order differ in the last place.
+    # Sums of the same products in another order differ in the last place.
     return (found + found.T) / 2 if a is b else found
