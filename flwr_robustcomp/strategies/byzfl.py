@@ -31,6 +31,7 @@ from flwr_robustcomp.strategies.norm_filter import check_trim, trim_count
 from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.report import RoundReport
 from flwr_robustcomp.strategies.screening import Update
+from flwr_robustcomp.strategies.server_step import Plain
 
 __all__ = ["ByzFL", "classes_of"]
 
@@ -44,7 +45,6 @@ then return NaN, or nothing, for everybody."""
 _SUBSETS = 100_000
 _EXHAUSTIVE = ("MDA", "SMEA")
 """Rules that look at every choice of m - f out of m vectors, and how many choices are let through."""
-
 
 _CENTRED = "CenteredClipping"
 """The one rule with a memory."""
@@ -61,7 +61,8 @@ class _Part:
     def make(self, f: int) -> Any:
         """Build ByzFL's object."""
         factory = self.registry.get(self.component.name)
-        given: dict[str, Any] = {"f": f} if factory is not None and "f" in inspect.signature(factory).parameters else {}
+        takes_f = factory is not None and "f" in inspect.signature(factory).parameters
+        given: dict[str, Any] = {"f": f} if takes_f else {}
         return construct(self.field, self.registry, self.component, reserved=("f",), **given)
 
 
@@ -129,7 +130,7 @@ class ByzFL(CompressedStrategy):
         **fedavg_options: Any,
     ) -> None:
         check_trim(trim)
-        require(step_size > 0 and math.isfinite(step_size), "step_size", step_size, "positive and finite")
+        step = Plain(step_size)
         require(radius is None or radius > 0, "radius", radius, "positive or None")
         require(isinstance(seed, int) and seed >= 0, "seed", seed, "an integer from 0")
         super().__init__(
@@ -146,7 +147,7 @@ class ByzFL(CompressedStrategy):
         for part in self.parts:
             part.make(trim if isinstance(trim, int) else 0)
         self.trim = trim
-        self.step_size = step_size
+        self.step = step
         self.radius = radius
         self.seed = seed
         self.centre: Tensor | None = None
@@ -175,7 +176,7 @@ class ByzFL(CompressedStrategy):
         LOG.info("\t├──> ByzFL settings:")
         LOG.info("\t│\t├── Compressor: %s (per %s)", self.receiver.compressor, self.receiver.granularity)
         LOG.info("\t│\t├── Rules: %s, with f = %s", self._names(), self.trim)
-        LOG.info("\t│\t└── Step size: %g | radius: %s", self.step_size, self.radius)
+        LOG.info("\t│\t└── Step size: %g | radius: %s", self.step.step_size, self.radius)
         super().summary()
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
@@ -195,7 +196,8 @@ class ByzFL(CompressedStrategy):
             why = str(error).partition("\n")[0] or type(error).__name__
             return self.skip(report, screened, f"ByzFL's {self._names()}: {why}")
 
-        w = project(layout.flatten(self.receiver.model).sub_(mean, alpha=self.step_size), self.radius)
+        step, _ = self.step.apply(mean, {}, server_round)
+        w = project(layout.flatten(self.receiver.model).sub_(step), self.radius)
         report = RoundReport(server_round, kept=tuple(u.node_id for u in updates), trimmed=longer, norms=norms)
         weights = [1.0 / len(updates)] * len(updates)
         arrays, metrics = self.conclude(report, screened, layout.join(w, median_aside(updates, layout)), updates, weights)
@@ -243,8 +245,8 @@ def _component(field: str, rule: object) -> Component:
 @functools.cache
 def classes_of(module: str) -> dict[str, Callable[..., Any]]:
     """Return ByzFL's classes by their names: its own documentation is their reference."""
-    found = vars(_library(f"byzfl.aggregators.{module}"))
-    return {name: one for name, one in found.items() if isinstance(one, type) and one.__module__.endswith(module)}
+    found = _library(f"byzfl.aggregators.{module}")
+    return {name: one for name, one in vars(found).items() if isinstance(one, type) and one.__module__ == found.__name__}
 
 
 def _library(module: str) -> ModuleType:
