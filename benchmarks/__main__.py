@@ -9,12 +9,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import aggregate, codecs, figure4, load, regression, rounds
+from benchmarks import aggregate, codecs, figure4, filters, inner_products, load, regression, rounds
 from benchmarks.machine import describe
 from benchmarks.report import Section
 
 _SUBJECTS: dict[str, Callable[[bool], Section]] = {
     "aggregate": aggregate.measure,
+    "filters": filters.measure,
+    "inner-products": inner_products.measure,
     "load": load.measure,
     "round": rounds.measure,
     "codecs": codecs.measure,

@@ -25,7 +25,7 @@ from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.simulations.run import quiet_flower
 
-__all__ = ["MLP", "SMALL", "measure", "prepare"]
+__all__ = ["MLP", "SMALL", "Case", "load", "measure", "prepare"]
 
 MLP = ((1000, 784), (1000,), (10, 1000), (10,))
 """Shapes of a perceptron with one hidden layer of 1,000 on 28 x 28 pixels: d = 795,010."""
@@ -37,24 +37,24 @@ _OURS, _FILTERED, _REFERENCE = "NormThreshold, L1Sign", "RobustCompressed (spect
 
 
 @dataclass(frozen=True)
-class _Case:
+class Case:
     """A strategy for m nodes of which f are Byzantine, and how replies travel (None: dense)."""
 
     strategy: Callable[[int, int], FedAvg]
     compressor: Compressor | None
 
 
-def _threshold(compressor: Compressor) -> _Case:
-    return _Case(lambda m, f: NormThreshold(compressor=compressor, trim=f + 2), compressor)
+def _threshold(compressor: Compressor) -> Case:
+    return Case(lambda m, f: NormThreshold(compressor=compressor, trim=f + 2), compressor)
 
 
-CASES: dict[str, _Case] = {
+CASES: dict[str, Case] = {
     _OURS: _threshold(L1Sign()),
-    _REFERENCE: _Case(lambda m, f: FedTrimmedAvg(beta=(f + 2) / m), None),
-    "MultiKrum": _Case(lambda m, f: MultiKrum(num_malicious_nodes=f, num_nodes_to_select=m - f - 2), None),
-    "FedAvg": _Case(lambda m, f: FedAvg(), None),
-    _FILTERED: _Case(lambda m, f: RobustCompressed(compressor=L1Sign(), trim=f + 2), L1Sign()),
-    "SignMajorityVote, Sign": _Case(lambda m, f: SignMajorityVote(), Sign()),
+    _REFERENCE: Case(lambda m, f: FedTrimmedAvg(beta=(f + 2) / m), None),
+    "MultiKrum": Case(lambda m, f: MultiKrum(num_malicious_nodes=f, num_nodes_to_select=m - f - 2), None),
+    "FedAvg": Case(lambda m, f: FedAvg(), None),
+    _FILTERED: Case(lambda m, f: RobustCompressed(compressor=L1Sign(), trim=f + 2), L1Sign()),
+    "SignMajorityVote, Sign": Case(lambda m, f: SignMajorityVote(), Sign()),
     "NormThreshold, TopK(1 %)": _threshold(TopK(ratio=0.01)),
     "NormThreshold, QSGD(16)": _threshold(QSGD(levels=16)),
     "NormThreshold, Identity": _threshold(Identity()),
@@ -117,7 +117,11 @@ def measure(quick: bool) -> Section:
 
 def prepare(case: str, nodes: int, byzantine: int, shapes: list[list[int]]) -> Step:
     """Load the replies of a case, the same updates for every case."""
-    chosen = CASES[case]
+    return load(CASES[case], nodes, byzantine, shapes)
+
+
+def load(chosen: Case, nodes: int, byzantine: int, shapes: list[list[int]]) -> Step:
+    """Load the replies to a strategy."""
     strategy = chosen.strategy(nodes, byzantine)
     rng = np.random.default_rng(0)
     model = {f"w{i}": torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)) for i, shape in enumerate(shapes)}
@@ -135,7 +139,7 @@ def prepare(case: str, nodes: int, byzantine: int, shapes: list[list[int]]) -> S
             with quiet_flower():
                 result, _ = strategy.aggregate_train(1, own)
             if result is None:
-                raise RuntimeError(f"{case} aggregated nothing")
+                raise RuntimeError(f"{type(strategy).__name__} aggregated nothing")
             return size
 
         return timed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from flwr.serverapp.strategy import Bulyan, FedAdam, FedAvg, FedMedian, FedTrimm
 from flwr_robustcomp import compressors as q
 from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.layout import Granularity
-from flwr_robustcomp.strategies import Decompressed, NormThreshold, Policy, RobustCompressed, SignMajorityVote
+from flwr_robustcomp.strategies import ByzFL, Decompressed, NormThreshold, Policy, RobustCompressed, SignMajorityVote
 
 __all__ = ["NODES", "SUBJECTS", "Subject"]
 
@@ -75,3 +76,11 @@ SUBJECTS: dict[str, Subject] = {
     "Decompressed(MultiKrum)": _theirs(MultiKrum, q.QSGD(levels=4), num_malicious_nodes=3, num_nodes_to_select=5),
     "Decompressed(Bulyan)": _theirs(Bulyan, q.L1Sign(), num_malicious_nodes=2),
 }
+if importlib.util.find_spec("byzfl") is not None:
+    SUBJECTS |= {
+        "ByzFL(Krum)": _ours(ByzFL, q.L1Sign(), trim=3, aggregator="Krum"),
+        "ByzFL(ARC+NNM+CenteredClipping)": _ours(
+            ByzFL, q.TopK(ratio=0.3), trim=3, pre="ARC+NNM", aggregator="CenteredClipping"
+        ),
+        "ByzFL(CAF), float64": _ours(ByzFL, q.Identity(), dtype=torch.float64, trim=3, aggregator="CAF"),
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import platform
 import socket
@@ -12,6 +13,7 @@ from pathlib import Path
 __all__ = ["cores", "describe", "free_ports"]
 
 _PACKAGES = ("flwr-robustcomp", "flwr", "numpy", "ray", "torch")
+_OPTIONAL = ("byzfl",)
 
 
 def cores() -> int:
@@ -21,7 +23,8 @@ def cores() -> int:
 
 def describe() -> list[str]:
     """Return one line for the machine and one for the versions."""
-    versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    packages = [*_PACKAGES, *(name for name in _OPTIONAL if importlib.util.find_spec(name) is not None)]
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return [f"{cores()} cores, {_processor()}", f"Python {platform.python_version()}, {versions}"]
 
 

@@ -76,7 +76,7 @@ class Section:
                 shown.add_row(*row, style="red" if "missed" in row else None)
             console.print(shown)
         for note in self.notes:
-            console.print(f"- {note}", highlight=False)
+            console.print(f"- {note}", highlight=False, markup=False)
 
     def markdown(self) -> str:
         """Return Markdown."""

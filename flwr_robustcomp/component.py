@@ -102,7 +102,8 @@ def construct(
     except (ValueError, MemoryError) as error:  # a foreign constructor's, which need not say what it was given
         raise ConfigurationError(f"{field} {component.name!r}: {str(error).rstrip('.')}, got {component.params}") from error
     except TypeError as error:
-        raise ConfigurationError(f"{field} {component.name!r}: a parameter is missing: {error}") from error
+        why = f"a parameter is missing: {error}" if "missing" in str(error) else f"{error}, got {component.params}"
+        raise ConfigurationError(f"{field} {component.name!r}: {why}") from error
 
 
 def member(field: str, registry: Mapping[str, Callable[..., T]], name: str, *, base: Base = None) -> Callable[..., T]:

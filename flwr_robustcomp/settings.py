@@ -31,6 +31,7 @@ from flwr_robustcomp.compressors import COMPRESSORS, Compressor
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.layout import Granularity
 from flwr_robustcomp.strategies import (
+    ByzFL,
     CompressedStrategy,
     Decompressed,
     NormThreshold,
@@ -46,6 +47,7 @@ TABLE = "robustcomp"
 """The table of the run config."""
 
 _OURS: dict[str, type[CompressedStrategy]] = {
+    "byzfl": ByzFL,
     "majority-vote": SignMajorityVote,
     "norm-threshold": NormThreshold,
     "robust-compressed": RobustCompressed,

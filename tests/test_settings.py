@@ -24,6 +24,7 @@ from flwr_robustcomp.settings import STRATEGIES
 from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.wire import MODEL_ARRAY, stype_of
 from tests.apps import app, gaussian_model, node, replied, request
+from tests.optional import needs_byzfl
 
 GOOD: dict[str, Any] = {
     "learning-rate": 0.1,
@@ -65,7 +66,7 @@ def test_algorithm_1_makes_clients_report_the_norm_that_the_server_sorts_by() ->
     assert settings.make_mod().report_norm == strategy.norm_order == strategy.receiver.norm_order == 1
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=needs_byzfl) if n == "byzfl" else n for n in STRATEGIES])
 def test_every_strategy_can_be_named_and_takes_the_apps_options(name: str) -> None:
     reports: list[Any] = []
     compressor = "sign" if name == "majority-vote" else "l1-sign"

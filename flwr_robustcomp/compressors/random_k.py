@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import ClassVar, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from flwr_robustcomp.compressors.base import Compressor, Scalars, vector_norm
 from flwr_robustcomp.compressors.payload import Payload
+from flwr_robustcomp.compressors.sparse_products import Entries, sparse_products
 from flwr_robustcomp.compressors.sparsity import check_sparsity, kept_of, require_fits
-from flwr_robustcomp.compressors.values import check_finite, values_from_bytes, values_to_bytes
+from flwr_robustcomp.compressors.values import as_numpy, check_finite, values_from_bytes, values_to_bytes
 from flwr_robustcomp.errors import WireError
 from flwr_robustcomp.randomness import distinct_positions
 
@@ -101,6 +103,15 @@ class RandomK(Compressor):
         """Add k entries for each payload; nothing becomes dense."""
         for payload, weight in zip(payloads, weights, strict=True):
             out.index_add_(0, self._positions(payload), self._values(payload).to(out.dtype), alpha=weight)
+
+    def inner_products(
+        self, payloads: Sequence[Payload], chosen: npt.NDArray[np.intp] | None = None
+    ) -> npt.NDArray[np.float64]:
+        """Multiply kept entries; see `sparse_products`."""
+        return sparse_products(self._entries, payloads, [self.kept(p.size) for p in payloads], chosen)
+
+    def _entries(self, payload: Payload) -> Entries:
+        return self._positions(payload).numpy(), as_numpy(self._values(payload))
 
     def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
         seed = int(cast(np.random.Generator, rng).integers(0, 2**64, dtype=np.uint64))

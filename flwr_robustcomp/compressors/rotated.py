@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from flwr_robustcomp.compressors.base import Compressor, Scalars
 from flwr_robustcomp.compressors.payload import Payload
+from flwr_robustcomp.compressors.products import dense_products
 from flwr_robustcomp.compressors.rotation import block_sizes, rotate, unrotate
 from flwr_robustcomp.compressors.values import as_numpy
 from flwr_robustcomp.errors import WireError, require
@@ -40,9 +42,9 @@ class Rotated(Compressor):
 
     Notes
     -----
-    Because the rotation is shared, the server adds packed vectors in the rotated basis and rotates back once a
-    round, whatever the number of clients; and ||R x||_2 = ||x||_2 gives the l2 norm without rotating at all. Both are why the
-    seed belongs to the round and not to the client. What holds in expectation over R holds for every x that was chosen
+    Because the rotation is shared, the server adds packed vectors in the rotated basis and rotates back once a round, whatever
+    the number of clients; and <R x, R y> = <x, y> gives l2 norms and inner products without rotating at all. All this is why
+    the seed belongs to the round and not to the client. What holds in expectation over R holds for every x that was chosen
     without knowing this round's R: an honest update depends on earlier rounds only; a Byzantine node can know R and choose an
     x that compresses badly, which harms its own update alone.
 
@@ -69,6 +71,19 @@ class Rotated(Compressor):
     def pointwise(self) -> bool:
         """False: `delta` holds in expectation over the rotation."""
         return False
+
+    def inner_products(
+        self, payloads: Sequence[Payload], chosen: npt.NDArray[np.intp] | None = None
+    ) -> npt.NDArray[np.float64]:
+        """Return <R Q_i, R Q_j> = <Q_i, Q_j>: nothing is rotated back; a sketch takes runs of rotated coordinates.
+
+        The payloads must be of one rotation, which `check` asks of each.
+        """
+        return dense_products(self._rotated_rows, payloads, chosen)
+
+    def _rotated_rows(self, payloads: Sequence[Payload]) -> Tensor:
+        """Return R Q(x) of k payloads as rows, shape (k, d)."""
+        return torch.from_numpy(np.stack([self._rotated(payload) for payload in payloads]))
 
     def _sizes(self, d: int) -> tuple[int, ...]:
         """Return the sizes of the blocks that have scalars of their own."""

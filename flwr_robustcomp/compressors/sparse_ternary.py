@@ -19,6 +19,7 @@ from flwr_robustcomp.compressors.entropy import decode_ranks, encode_ranks
 from flwr_robustcomp.compressors.payload import Payload
 from flwr_robustcomp.compressors.positions import Coding, check_coding, largest_size, read_positions, write_positions
 from flwr_robustcomp.compressors.selection import largest_entries
+from flwr_robustcomp.compressors.sparse_products import Entries, sparse_products
 from flwr_robustcomp.compressors.sparsity import check_sparsity, kept_of, require_fits
 from flwr_robustcomp.compressors.values import as_numpy, check_scale, round_to
 from flwr_robustcomp.errors import WireError
@@ -131,6 +132,18 @@ class SparseTernary(Compressor):
             positions, positive = self._read(payload)
             step = target.dtype.type(float(payload.scalars[2]) * weight)
             target[positions] += np.where(positive, step, -step)
+
+    def inner_products(
+        self, payloads: Sequence[Payload], chosen: npt.NDArray[np.intp] | None = None
+    ) -> npt.NDArray[np.float64]:
+        """Return mu_i mu_j times the products of kept signs; see `sparse_products`."""
+        scales = np.array([float(p.scalars[2]) for p in payloads])
+        signs = sparse_products(self._entries, payloads, [self.kept(p.size) for p in payloads], chosen)
+        return np.outer(scales, scales) * signs
+
+    def _entries(self, payload: Payload) -> Entries:
+        positions, positive = self._read(payload)
+        return positions, np.where(positive, np.float32(1), np.float32(-1))
 
     def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
         x = as_numpy(flat)

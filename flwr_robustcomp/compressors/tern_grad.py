@@ -8,18 +8,22 @@ from dataclasses import dataclass
 from typing import ClassVar, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from flwr_robustcomp.compressors.base import Compressor, Scalars
+from flwr_robustcomp.compressors.bits import ternary_products
 from flwr_robustcomp.compressors.payload import Payload, working_dtype
 from flwr_robustcomp.compressors.positions import Coding, check_coding
+from flwr_robustcomp.compressors.products import scale_of
 from flwr_robustcomp.compressors.rounding import coin_flips
 from flwr_robustcomp.compressors.ternary import (
     accumulate_ternary,
     check_ternary,
     largest_ternary,
     nonzero_of,
+    planes_of,
     read_ternary,
     write_ternary,
 )
@@ -136,6 +140,17 @@ class TernGrad(Compressor):
         """Add symbols straight from their packed form."""
         scaled = np.array([float(p.scalars[2]) * w for p, w in zip(payloads, weights, strict=True)])
         accumulate_ternary(out.numpy(), [p.body for p in payloads], scaled, self.coding)
+
+    def inner_products(
+        self, payloads: Sequence[Payload], chosen: npt.NDArray[np.intp] | None = None
+    ) -> npt.NDArray[np.float64]:
+        """Return s_i s_j times the products of symbols, from two bits a coordinate; see `bits.ternary_products`."""
+        if not payloads:
+            return np.zeros((0, 0))
+        d = payloads[0].size
+        scales = np.array([float(p.scalars[2]) for p in payloads])
+        plus, minus = zip(*(planes_of(p.body, d, self.coding) for p in payloads), strict=True)
+        return np.asarray(np.outer(scales, scales) * ternary_products(plus, minus, chosen) * scale_of(d, chosen), np.float64)
 
     def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
         x = as_numpy(flat)

@@ -12,7 +12,15 @@ from flwr_robustcomp.compressors.entropy import decode_chunks, encode_symbols, h
 from flwr_robustcomp.compressors.positions import Coding
 from flwr_robustcomp.errors import WireError
 
-__all__ = ["accumulate_ternary", "check_ternary", "largest_ternary", "nonzero_of", "read_ternary", "write_ternary"]
+__all__ = [
+    "accumulate_ternary",
+    "check_ternary",
+    "largest_ternary",
+    "nonzero_of",
+    "planes_of",
+    "read_ternary",
+    "write_ternary",
+]
 
 Signs = npt.NDArray[np.int8]
 
@@ -92,6 +100,15 @@ def accumulate_ternary(
             out[start : start + signs.size] += signs * out.dtype.type(weight)
     if bitmaps:
         accumulate_signs(out, bitmaps, np.array(halves))
+
+
+def planes_of(body: bytes, d: int, coding: Coding) -> tuple[bytes, bytes]:
+    """Return the bitmaps of ones and of minus ones, ceil(d / 8) bytes each, whatever the form; errors as `check_ternary`."""
+    planes = _planes(body, d, coding)
+    if planes is not None:
+        return planes
+    signs = np.concatenate([part for _, part in read_ternary(body, d, coding)])
+    return pack_bits(signs > 0), pack_bits(signs < 0)
 
 
 def _planes(body: bytes, d: int, coding: Coding) -> tuple[bytes, bytes] | None:

@@ -19,6 +19,7 @@ from flwr_robustcomp.compressors.nested import nest, nested_compressor, unnest
 from flwr_robustcomp.compressors.payload import Payload
 from flwr_robustcomp.compressors.positions import Coding, check_coding, largest_size, read_positions, write_positions
 from flwr_robustcomp.compressors.selection import largest_entries
+from flwr_robustcomp.compressors.sparse_products import Entries, sparse_products
 from flwr_robustcomp.compressors.sparsity import check_sparsity, check_values, kept_of, require_fits
 from flwr_robustcomp.compressors.values import as_numpy
 from flwr_robustcomp.errors import WireError
@@ -171,6 +172,15 @@ class TopK(Compressor):
             entries = torch.zeros(self.kept(payload.size), dtype=out.dtype)
             self.values.accumulate(entries, [self._inner(payload)], [weight])
             out.index_add_(0, torch.from_numpy(self._positions(payload)), entries)
+
+    def inner_products(
+        self, payloads: Sequence[Payload], chosen: npt.NDArray[np.intp] | None = None
+    ) -> npt.NDArray[np.float64]:
+        """Multiply kept entries; see `sparse_products`."""
+        return sparse_products(self._entries, payloads, [self.kept(p.size) for p in payloads], chosen)
+
+    def _entries(self, payload: Payload) -> Entries:
+        return self._positions(payload), as_numpy(self.values.decompress(self._inner(payload)))
 
     def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
         d, k = flat.numel(), self.kept(flat.numel())

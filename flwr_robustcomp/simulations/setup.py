@@ -24,7 +24,7 @@ from flwr_robustcomp.simulations.attacks import ATTACKS, Collusion
 from flwr_robustcomp.simulations.attacks.accomplice import Accomplice
 from flwr_robustcomp.simulations.problems import PROBLEMS, Problem, StampedProblem
 from flwr_robustcomp.simulations.scenario import RunConfig, Scenario
-from flwr_robustcomp.strategies import CompressedStrategy, Decompressed, RobustCompressed
+from flwr_robustcomp.strategies import ByzFL, CompressedStrategy, Decompressed, RobustCompressed
 from flwr_robustcomp.strategies.norm_filter import trim_count
 
 __all__ = [
@@ -166,7 +166,7 @@ def check_components(scenario: Scenario) -> None:
     except ConfigurationError as error:
         raise ConfigurationError(f"compressor {compressor.name!r}: {error}") from error
     strategy = make_strategy(scenario)
-    if isinstance(strategy, RobustCompressed):
+    if isinstance(strategy, RobustCompressed | ByzFL):
         strategy.check_nodes(scenario.nodes)
     client_mods(scenario)
     make_collusion(scenario)

@@ -1,7 +1,8 @@
-"""What runs on the server: norm thresholding, filters by inner products, majority vote, any Flower strategy wrapped."""
+"""What runs on the server: norm thresholding, filters by inner products, majority vote, ByzFL's rules, any Flower strategy."""
 
 from __future__ import annotations
 
+from flwr_robustcomp.strategies.byzfl import ByzFL
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
 from flwr_robustcomp.strategies.decompressed import Decompressed
 from flwr_robustcomp.strategies.ledger import Ledger
@@ -14,6 +15,7 @@ from flwr_robustcomp.strategies.server_step import Adam, Momentum, Plain, Server
 
 __all__ = [
     "Adam",
+    "ByzFL",
     "CompressedStrategy",
     "Decompressed",
     "Ledger",

@@ -25,11 +25,14 @@ from flwr_robustcomp.randomness import generator
 from flwr_robustcomp.strategies.aggregation import median_aside, project, weighted_sum
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
 from flwr_robustcomp.strategies.policy import Policy
-from flwr_robustcomp.strategies.report import RoundReport
+from flwr_robustcomp.strategies.report import Rejection, RoundReport
 from flwr_robustcomp.strategies.screening import Update
 from flwr_robustcomp.strategies.server_step import Plain, ServerStep, StepState
 
 __all__ = ["RobustCompressed"]
+
+_LONGEST = 2.0**480
+"""The largest norm that filters see: sums of products of longer vectors overflow, and then nothing is known of anybody."""
 
 
 class RobustCompressed(CompressedStrategy):
@@ -148,11 +151,13 @@ class RobustCompressed(CompressedStrategy):
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Screen, filter by inner products, add straight from the bits, step, project."""
         screened = self.receiver.screen(replies)
-        updates, layout = screened.accepted, self.receiver.layout
+        layout, norms = self.receiver.layout, self._norms(screened.accepted)
+        longer = {node: norm for node, norm in norms.items() if norm > _LONGEST}
+        updates = [update for update in screened.accepted if update.node_id not in longer]
         if (why := self.policy.shortfall(len(updates), len(screened.asked))) is not None:
-            return self.skip(RoundReport(server_round), screened, why)
-        vectors = self._vectors(updates, server_round)
-        filters = [replace(one, trim=self.policy.left_to_trim(one.trim, screened.rejected)) for one in self.filters]
+            return self.skip(RoundReport(server_round, trimmed=longer, norms=norms), screened, why)
+        vectors = self._vectors(updates, np.array([norms[update.node_id] for update in updates]), server_round)
+        filters = [replace(one, trim=self._left(one.trim, screened.rejected, len(longer))) for one in self.filters]
         try:
             weights = chain(filters, vectors)
         except ConfigurationError as error:
@@ -166,8 +171,8 @@ class RobustCompressed(CompressedStrategy):
         report = RoundReport(
             server_round,
             kept=tuple(update.node_id for update in kept),
-            trimmed={u.node_id: float(n) for u, n, weight in zip(updates, vectors.norms, weights, strict=True) if weight <= 0},
-            norms={update.node_id: float(norm) for update, norm in zip(updates, vectors.norms, strict=True)},
+            trimmed=longer | {u.node_id: norms[u.node_id] for u, weight in zip(updates, weights, strict=True) if weight <= 0},
+            norms=norms,
         )
         told = [float(weight) for weight in weights if weight > 0]
         arrays, metrics = self.conclude(report, screened, layout.join(w, median_aside(kept, layout)), kept, told)
@@ -175,7 +180,17 @@ class RobustCompressed(CompressedStrategy):
             self.step_state = state
         return arrays, metrics
 
-    def _vectors(self, updates: Sequence[Update], server_round: int) -> Vectors:
+    def _norms(self, updates: Sequence[Update]) -> dict[int, float]:
+        """Return the updates' l2 norms by node id."""
+        compressor = self.receiver.expected.compressor
+        return {update.node_id: math.hypot(*(compressor.norm(payload) for payload in update.payloads)) for update in updates}
+
+    def _left(self, trim: int | float, rejected: list[Rejection], longer: int) -> int | float:
+        """Return what is left of a filter's trim where so many updates were too long to be filtered."""
+        left = self.policy.left_to_trim(trim, rejected)
+        return max(0, left - longer) if isinstance(left, int) else left
+
+    def _vectors(self, updates: Sequence[Update], norms: Matrix, server_round: int) -> Vectors:
         """Return the updates as the filters see them; inner products wait until a filter asks."""
         compressor = self.receiver.expected.compressor
 
@@ -186,8 +201,7 @@ class RobustCompressed(CompressedStrategy):
             ]
             return np.asarray(np.sum(parts, axis=0))
 
-        norms = [math.hypot(*(compressor.norm(payload) for payload in update.payloads)) for update in updates]
-        return Vectors(np.array(norms), gram)
+        return Vectors(norms, gram)
 
     def _chosen(self, server_round: int) -> list[npt.NDArray[np.intp] | None]:
         """Return the runs of coordinates that the round's sketch takes from each span; None for all of them."""

@@ -17,8 +17,9 @@ from flwr_robustcomp.checkpoints import CHECKPOINT_FILE, read_snapshot, write_sn
 from flwr_robustcomp.clients.error_feedback import RESIDUAL_RECORD
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.simulations import InProcessGrid
-from flwr_robustcomp.strategies import Adam, Momentum
+from flwr_robustcomp.strategies import Adam, ByzFL, Momentum
 from tests.checkpoints.kit import APP, NODES, SAMPLING, START, Stopped, client_app, play, told
+from tests.optional import HAS_BYZFL
 
 Q = QSGD(levels=2)
 
@@ -41,6 +42,10 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "FedAdagrad behind Decompressed": lambda: Decompressed(FedAdagrad(eta=0.1, **SAMPLING), compressor=Q),
     "FedMedian behind Decompressed": lambda: Decompressed(FedMedian(**SAMPLING), compressor=Q),
 }
+if HAS_BYZFL:
+    STRATEGIES["ByzFL's centred clipping"] = lambda: ByzFL(
+        compressor=Q, aggregator={"name": "CenteredClipping", "tau": 0.5}, pre={"name": "Bucketing", "s": 2}, **SAMPLING
+    )
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 6])

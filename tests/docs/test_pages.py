@@ -19,6 +19,7 @@ from flwr_robustcomp.simulations.scenario import Scenario
 from flwr_robustcomp.simulations.suite import Suite
 from tests.docs.blocks import PAGES, ROOT, Block, blocks_of
 from tests.docs.commands import agrees, check, lines, run
+from tests.optional import HAS_BYZFL
 
 COMMANDS_RUN = {
     "docs/tutorial.md",
@@ -111,6 +112,8 @@ def _run_python(block: Block, scope: dict[str, Any], monkeypatch: pytest.MonkeyP
 def _validate(block: Block) -> None:
     """A suite, a scenario or a part of one, or a table of a run config: whatever it is, it is accepted."""
     data = tomllib.loads(block.text)
+    if not HAS_BYZFL and dict(data.get("strategy", {})).get("name") == "byzfl":
+        return
     if "strategies" in data:
         Suite.model_validate(data).cells()
     elif "robustcomp" in data or "tool" in data:

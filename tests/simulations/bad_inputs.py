@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.optional import HAS_BYZFL
+
 COMMON = 'nodes = 10\nbyzantine = 2\nproblem = { name = "least-squares", samples = 80, dimension = 12 }\n'
 HONEST = COMMON.replace("byzantine = 2", "byzantine = 0")
 
@@ -13,6 +15,10 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "too-few-nodes-for-the-filters": (
         COMMON + 'strategy = { name = "robust-compressed", filters = "norm+spectral", trim = 3 }',
         ("vectors for 'spectral' with trim 3", "at least 9", "got 7"),
+    ),
+    "unknown-aggregator": (
+        COMMON + 'strategy = { name = "byzfl", aggregator = "Krumm", trim = 2 }',
+        ("strategy", "aggregator", "MultiKrum", "'Krumm'") if HAS_BYZFL else ("strategy 'byzfl'", "flwr-robustcomp[byzfl]"),
     ),
     "unknown-field": (COMMON + "epochs = 3", ("epochs", "3", "not permitted")),
     "unknown-parameter": (

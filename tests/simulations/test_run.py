@@ -14,6 +14,7 @@ from flwr_robustcomp.simulations import Scenario, run_scenario
 from flwr_robustcomp.simulations.record import RoundRecord
 from flwr_robustcomp.simulations.run import quiet_flower
 from flwr_robustcomp.simulations.setup import SCENARIO_STRATEGIES, byzantine_partitions
+from tests.optional import needs_byzfl
 from tests.simulations.kit import COMPRESSORS_SMALL, digits, small
 
 SEEDS = [0, 1]
@@ -133,7 +134,7 @@ def _fits(strategy: str, compressor: str) -> bool:
 
 
 @pytest.mark.parametrize("compressor", COMPRESSORS)
-@pytest.mark.parametrize("strategy", SCENARIO_STRATEGIES)
+@pytest.mark.parametrize("strategy", [pytest.param(n, marks=needs_byzfl) if n == "byzfl" else n for n in SCENARIO_STRATEGIES])
 def test_strategies_and_compressors_fit_or_say_why_not(strategy: str, compressor: str) -> None:
     params: dict[str, Any] = {"trim": 3} if strategy == "norm-threshold" else {}
     fields: dict[str, Any] = {

@@ -11,10 +11,13 @@ from flwr.serverapp.strategy import FedAvg
 from benchmarks.hostile import BUILT_IN, OURS, honest_replies, outcome
 from benchmarks.hostile_replies import NORMS, kinds
 from flwr_robustcomp.compressors import L1Sign
-from flwr_robustcomp.strategies import Decompressed, Reason
+from flwr_robustcomp.strategies import ByzFL, Decompressed, Reason
+from tests.optional import HAS_BYZFL
 
 KINDS = kinds()
 STRATEGIES: dict[str, Any] = {**OURS, "Decompressed(FedAvg)": lambda: Decompressed(BUILT_IN["FedAvg"](), compressor=L1Sign())}
+if HAS_BYZFL:
+    STRATEGIES["ByzFL(Krum)"] = lambda: ByzFL(compressor=L1Sign(), aggregator="Krum", trim=1, fraction_evaluate=0.0)
 OVERHEAD = 2**20
 """What a round may take beyond a few copies of the model: log lines, reports, records of the tiny model used here."""
 

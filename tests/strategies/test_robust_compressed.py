@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from flwr_robustcomp.compressors import Compressor, L1Sign
+from flwr_robustcomp.compressors import Compressor, L1Sign, SparseTernary, TernGrad
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.filters import FILTERS, Filter, NormClipping, Spectral, Vectors, chain
 from flwr_robustcomp.strategies import RobustCompressed
 from flwr_robustcomp.strategies.server_step import Momentum
+from tests.apps import gaussian_model
 from tests.compressors.samples import ALL, gaussian
 from tests.strategies.rounds import SAMPLING, answers, moved, q, updates
 
@@ -102,3 +103,31 @@ def test_a_sketch_of_more_than_the_model_is_the_whole() -> None:
     whole = RobustCompressed(compressor=L1Sign(), trim=2, **SAMPLING)
     sketched = RobustCompressed(compressor=L1Sign(), trim=2, sketch=10**6, **SAMPLING)
     assert torch.equal(moved(whole, answers(whole, XS, L1Sign())), moved(sketched, answers(sketched, XS, L1Sign())))
+
+
+@pytest.mark.parametrize("compressor", [L1Sign(), TernGrad(), SparseTernary(k=5)], ids=repr)
+@pytest.mark.parametrize("filters", ["spectral", "multi-krum", "geometric-median", "nearest-neighbor-mixing+centred-clipping"])
+@pytest.mark.parametrize("scale", [1e150, 1e200, 1e300])
+def test_lengths_whose_squares_overflow_are_dropped_before_filtering(
+    compressor: Compressor, filters: str, scale: float
+) -> None:
+    model = gaussian_model(0, torch.float64)
+    xs = [x.double() for x in updates(12, model)]
+    strategy = RobustCompressed(compressor=compressor, trim=3, filters=filters, **SAMPLING)
+    replies = answers(strategy, [scale * x if i < 2 else x for i, x in enumerate(xs)], compressor, model=model)
+    got = moved(strategy, replies, model=model)
+    report = strategy.reports[-1]
+    assert {replies[0].metadata.src_node_id, replies[1].metadata.src_node_id} <= set(report.trimmed)
+    assert report.norms.keys() == {*report.kept, *report.trimmed} and report.skipped is None
+    left = RobustCompressed(compressor=compressor, trim=1, filters=filters, **SAMPLING)  # two are found
+    honest = answers(left, xs, compressor, model=model)[2:]
+    assert torch.allclose(got, moved(left, honest, model=model))
+
+
+def test_nothing_but_overlong_updates_skips_the_round() -> None:
+    model = gaussian_model(0, torch.float64)
+    for filters in ("spectral", []):
+        strategy = RobustCompressed(compressor=L1Sign(), trim=1, filters=filters, **SAMPLING)
+        xs = [1e200 * x.double() for x in updates(5, model)]
+        assert strategy.aggregate_train(1, answers(strategy, xs, L1Sign(), model=model))[0] is None
+        assert strategy.reports[-1].skipped is not None and len(strategy.reports[-1].trimmed) == 5
