@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
 from flwr_robustcomp.simulations.record import RoundRecord
 
-__all__ = ["best_step", "inverse_smoothness"]
+__all__ = ["best_step", "inverse_smoothness", "largest_descending_step"]
 
 _COARSE = [2.0**k for k in range(-11, -1)]  # 0.0005 ... 0.25
 
@@ -46,6 +47,35 @@ def best_step(run: Callable[[Sequence[float]], Sequence[Sequence[RoundRecord]]])
     coarse = measure(_COARSE)
     best = measure([coarse / math.sqrt(2), coarse * math.sqrt(2)])
     return best, {f"{step:.6g}": errors[step] for step in sorted(errors)}
+
+
+def largest_descending_step(
+    run: Callable[[float], Sequence[RoundRecord]], steps: Sequence[float]
+) -> tuple[float, dict[str, list[float]]]:
+    """Search the largest constant step with which the loss falls in every round of a pilot.
+
+    Parameters
+    ----------
+    run : callable
+        Runs the pilot of one step, and returns its records.
+    steps : sequence of float
+        What to try, at least one.
+
+    Returns
+    -------
+    found : float
+        The largest such step; the smallest of all if there is none.
+    losses : dict of str to list of float
+        Of the pilots that were run, from the largest step on, by step.
+    """
+    losses: dict[str, list[float]] = {}
+    step = math.nan
+    for step in sorted(steps, reverse=True):
+        values = [math.inf if record["loss"] is None else float(record["loss"]) for record in run(step)]
+        losses[f"{step:g}"] = values
+        if all(after < before for before, after in itertools.pairwise(values)):
+            break
+    return step, losses
 
 
 def _final(records: Sequence[RoundRecord]) -> float:
