@@ -201,19 +201,17 @@ def _verdict(
         for metric in ("loss", "accuracy")
     )
     seeds = [s for c, s in cells if c == robust]
-    since = [
-        _all_caught_since(byzantine_partitions(cells[robust, s]), run) for s, run in zip(seeds, records[robust], strict=True)
-    ]
-    late = max(since)
+    pairs = zip(seeds, records[robust], strict=True)
+    late = max(_all_caught_since(byzantine_partitions(cells[robust, s]), run) for s, run in pairs)
     caught = (
         f"from round {late:.0f} on all {robust.byzantine} are among the trimmed"
         if math.isfinite(late)
         else f"in the last round not all {robust.byzantine} are among the trimmed"
     )
     return (
-        f"Figure 4 ({panel.title}): with {robust.byzantine} Byzantine nodes and {robust.trim} trimmed, the training loss ends at "
-        f"{loss[robust]:.3g} and test accuracy at {accuracy[robust]:.1%}; {loss[clean]:.3g} and {accuracy[clean]:.1%} without "
-        f"Byzantine nodes, {loss[vanilla]:.3g} and {accuracy[vanilla]:.1%} without the threshold; {caught}."
+        f"Figure 4 ({panel.title}): with {robust.byzantine} Byzantine nodes and {robust.trim} trimmed, the training loss ends "
+        f"at {loss[robust]:.3g} and test accuracy at {accuracy[robust]:.1%}; {loss[clean]:.3g} and {accuracy[clean]:.1%} "
+        f"without Byzantine nodes, {loss[vanilla]:.3g} and {accuracy[vanilla]:.1%} without the threshold; {caught}."
     )
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,16 @@ def test_the_figure_is_a_picture_and_a_record(tmp_path: Path) -> None:
     progress: list[tuple[int, int]] = []
     arguments = {**TINY, "data_dir": tmp_path / "data", "runs": 2}
     verdict = reproduce_figure4(tmp_path, **arguments, advance=lambda done, total: progress.append((done, total)))
-    assert verdict.startswith("Figure 4 (labels 9 - y): with 1 Byzantine nodes and 2 trimmed")
-    assert "\n" not in verdict
+    lines = verdict.splitlines()
+    assert [line.partition(":")[0] for line in lines] == [f"Figure 4 ({panel.title})" for panel in PANELS]
+    assert all("with 1 Byzantine nodes and 2 trimmed, the training loss ends at " in line for line in lines)
     assert sum(done for done, _ in progress) == progress[-1][1]
     with Image.open(tmp_path / "figure4.png") as picture:
         picture.load()
         assert picture.width > picture.height > 300
     record = json.loads((tmp_path / "figure4.json").read_text(), parse_constant=pytest.fail)
-    assert record["settings"]["step_size"] == figure4.STEP_SIZE
+    assert record["settings"]["step_size"] in figure4.STEPS
+    assert all(len(losses) == figure4.PILOT_ROUNDS + 1 for losses in record["settings"]["pilots"].values())
     assert record["settings"]["problem"]["hidden"] == 4
     assert str(tmp_path) not in json.dumps(record)
     # Two runs without Byzantine nodes, with and without residuals; and each panel's pair.
@@ -47,6 +50,23 @@ def test_the_figure_is_a_picture_and_a_record(tmp_path: Path) -> None:
     before = (tmp_path / ROUNDS_FILE).read_bytes()
     assert reproduce_figure4(tmp_path, **arguments) == verdict
     assert (tmp_path / ROUNDS_FILE).read_bytes() == before  # nothing is run twice
+
+
+def _records(*trimmed: list[int]) -> list[dict[str, Any]]:
+    return [{"round": t, "trimmed": nodes} for t, nodes in enumerate([[], *trimmed])]
+
+
+@pytest.mark.parametrize(
+    ("trimmed", "since"),
+    [
+        ([[1, 2, 3], [1, 2, 4]], 1),
+        ([[1, 3], [1, 2], [1, 2]], 2),
+        ([[1, 2], [2, 3], [2, 1]], 3),
+        ([[1, 2], [1, 2], [1, 5]], math.inf),
+    ],
+)
+def test_since_when_all_byzantine_nodes_are_trimmed(trimmed: list[list[int]], since: float) -> None:
+    assert figure4._all_caught_since(frozenset({1, 2}), _records(*trimmed)) == since
 
 
 def test_the_panels_are_the_papers() -> None:

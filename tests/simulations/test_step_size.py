@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 
 from flwr_robustcomp.simulations.record import RoundRecord
-from flwr_robustcomp.simulations.step_size import best_step, inverse_smoothness
+from flwr_robustcomp.simulations.step_size import best_step, inverse_smoothness, largest_descending_step
 
 
 class Pilots:
@@ -57,3 +58,25 @@ def test_inverse_smoothness_is_that_of_the_papers_regression() -> None:
     a = np.random.default_rng(0).standard_normal((2000, 100))
     largest = float(np.linalg.eigvalsh(a.T @ a / 2000)[-1])
     assert inverse_smoothness(2000, 100) == pytest.approx(1 / largest, rel=0.05)
+
+
+def _pilot(losses: dict[float, list[float | None]], asked: list[float]) -> Callable[[float], list[dict[str, Any]]]:
+    def run(step: float) -> list[dict[str, Any]]:
+        asked.append(step)
+        return [{"round": t, "loss": loss} for t, loss in enumerate(losses[step])]
+
+    return run
+
+
+def test_the_largest_descending_step_ends_the_search() -> None:
+    asked: list[float] = []
+    losses: dict[float, list[float | None]] = {8.0: [3, 2, None], 4.0: [3, 2, 2], 2.0: [3, 2, 1], 1.0: [3, 2.5, 2]}
+    step, found = largest_descending_step(_pilot(losses, asked), [1.0, 8.0, 2.0, 4.0])
+    assert (step, asked) == (2.0, [8.0, 4.0, 2.0])
+    assert found == {"8": [3, 2, math.inf], "4": [3, 2, 2], "2": [3, 2, 1]}
+
+
+def test_where_no_step_descends_the_smallest_is_taken() -> None:
+    step, found = largest_descending_step(_pilot({2.0: [1, 2], 1.0: [1, 1]}, []), [2.0, 1.0])
+    assert step == 1.0
+    assert list(found) == ["2", "1"]
