@@ -73,7 +73,7 @@ def measure(quick: bool) -> Section:
         ],
         [
             "Our engines also compress, send, screen, sum and evaluate; the bare loop does none of it.",
-            "The second table has what no engine can leave out: the passes over a gradient's entries, and the server's over bits.",
+            "The second table has what no engine can leave out: passes over a gradient's entries, and the server's over bits.",
         ],
     )
 
