@@ -24,6 +24,16 @@ SUBJECT = "spectral"
 """The row whose losses the page accounts for: `RobustCompressed` with its defaults."""
 
 
+_WHY = (
+    "## How to read it",
+    "",
+    "The first table of the unlike nodes has the filter's price in its row without attack: the honest nodes that it drops. Nodes",
+    "with few classes have directions of their own that stand out of what the rest explains, the alarm is false, and the lower",
+    "threshold then spends the budget. The same directions hide colluders: whoever looks like one more unlike node is kept",
+    "while honest ones go. A rule by coordinates drops nobody as a whole. [filters.md](filters.md) says what is guaranteed.",
+)
+
+
 def page(sections: Sequence[Section]) -> str:
     """Return docs/minibatch.md, of the seeds that every combination of every section has: other means are not comparable.
 
@@ -53,7 +63,7 @@ def page(sections: Sequence[Section]) -> str:
     ]
     for section in sections:
         lines += ["", f"## {section.title}", "", *_section(section, judge(section))]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *_WHY]) + "\n"
 
 
 def _only(section: Section, seeds: set[int]) -> Section:
@@ -73,9 +83,7 @@ def _section(section: Section, verdicts: Verdicts) -> list[str]:
         *(_row(section, verdicts, setting) for setting in section.settings),
         f"| **worst of all** | {' | '.join(_worst(section, verdicts, name) for name in names)} |",
         "",
-        *beaten_in_words(section, verdicts, names[0]),
-        "",
-        *beaten_in_words(section, verdicts, SUBJECT),
+        *(f"- {line}" for name in (names[0], SUBJECT) for line in beaten_in_words(section, verdicts, name)),
         "",
         f"Where `{SUBJECT}` ends more than a point below the best, and whom it drops in a round:",
         "",

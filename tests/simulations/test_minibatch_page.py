@@ -31,7 +31,7 @@ FINAL = {"none": (0.9, 0.9), "inner-product": (0.5, 0.88), "mimic": (0.89, 0.86)
 
 
 def _section(missing: SuiteCell | None = None) -> Section:
-    """Return a record in which inner products beat norm thresholding, and the spectral filter drops one liar, one honest node."""
+    """Return a record in which inner products beat norm thresholding, and the filter drops a liar and an honest node."""
     runs = []
     for cell in SUITE.cells():
         final = FINAL[cell.group.attack][cell.group.strategy == "spectral"] - 0.02 * cell.scenario.seed
