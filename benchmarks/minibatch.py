@@ -27,8 +27,8 @@ SUBJECT = "spectral"
 _WHY = (
     "## How to read it",
     "",
-    "The first table of the unlike nodes has the filter's price in its row without attack: the honest nodes that it drops. Nodes",
-    "with few classes have directions of their own that stand out of what the rest explains, the alarm is false, and the lower",
+    "The first table of the unlike nodes has the filter's price in its row without attack: the honest nodes that it drops.",
+    "Nodes with few classes have directions of their own that stand out of what the rest explains, the alarm is false, and the lower",
     "threshold then spends the budget. The same directions hide colluders: whoever looks like one more unlike node is kept",
     "while honest ones go. A rule by coordinates drops nobody as a whole. [filters.md](filters.md) says what is guaranteed.",
 )
@@ -48,16 +48,17 @@ def page(sections: Sequence[Section]) -> str:
         raise ValueError("no seed has every combination of the suites yet")
     sections = [_only(section, seeds) for section in sections]
     scenario = max((cell.scenario for cell in sections[0].cells), key=lambda one: one.byzantine)
-    problem = scenario.problem.params
+    problem, runs = scenario.problem.params, sum(len(section.runs) for section in sections)
     lines = [
         "# Filters with minibatch training",
         "",
         "Made by `make minibatch` (`robustcomp compare examples/minibatch-iid.toml examples/minibatch-dirichlet.toml`, then",
-        f"`python -m benchmarks.minibatch`): every number is computed from the record of {sum(len(s.runs) for s in sections)} runs.",
-        f"A 64-{problem['hidden']}-10 network on scikit-learn's digits, {scenario.nodes} nodes of which {scenario.byzantine} are",
-        f"Byzantine, {scenario.rounds} rounds of {_epochs(problem['epochs'])} with batches of {problem['batch_size']},",
+        f"`python -m benchmarks.minibatch`): every number is computed from the record of {runs} runs.",
+        f"A 64-{problem['hidden']}-10 network on scikit-learn's digits, {scenario.nodes} nodes, {scenario.byzantine}",
+        f"of them Byzantine, {scenario.rounds} rounds of {_epochs(problem['epochs'])} with batches of {problem['batch_size']},",
         f"{scenario.compressor.name}. Test accuracy in percent after the last round: *mean over {len(seeds)} of {len(asked)}",
-        f"seeds (worst seed)*; bold is the best mean of its row. An attack *beats* a defence (\\*) where it costs more than {100 * ACCURACY_MARGIN:.0f} points of the",
+        f"seeds (worst seed)*; bold is the best mean of its row.",
+        f"An attack *beats* a defence (\\*) where it costs more than {100 * ACCURACY_MARGIN:.0f} points of the",
         "defence's own accuracy without attack, and no seed under attack does as well as any without.",
         "[attacks.md](attacks.md) says what each attack does, [filters.md](filters.md) each defence.",
     ]
@@ -122,7 +123,8 @@ def _loss(section: Section, verdicts: Verdicts, setting: Setting) -> str:
     caught, lost = _dropped(section, setting)
     return (
         f"| {section.name_of(setting)} | {own:.1f} | {best if behind else '-'} | "
-        f"{f'{_shown(finals[best]):.1f}' if behind else '-'} | {'-' if setting[1] == NO_ATTACK else f'{caught:.1f}'} | {lost:.1f} |"
+        f"{f'{_shown(finals[best]):.1f}' if behind else '-'} | "
+        f"{'-' if setting[1] == NO_ATTACK else f'{caught:.1f}'} | {lost:.1f} |"
     )
 
 

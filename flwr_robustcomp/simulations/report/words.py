@@ -16,8 +16,8 @@ __all__ = ["beaten_in_words", "cost_in_words", "join", "summary"]
 def summary(section: Section, verdicts: Verdicts) -> list[str]:
     """Return the summary of a comparison, one sentence or two to a line.
 
-    First the whole, then how the first defence of the suite and norm thresholding fare, then best and worst for each attack, then
-    the bytes.
+    First the whole, then how the first defence of the suite and norm thresholding fare, then best and worst for each
+    attack, then the bytes.
     """
     attacks = [setting for setting in section.settings if setting[1] != NO_ATTACK]
     seeds = len({cell.scenario.seed for cell in section.cells})
@@ -37,7 +37,7 @@ def summary(section: Section, verdicts: Verdicts) -> list[str]:
 
 
 def _subjects(section: Section) -> list[str]:
-    """Return whose fate the summary tells: the first defence of the suite, and norm thresholding, the paper's, if it is another."""
+    """Return whose fate the summary tells: the first defence of the suite, and norm thresholding if it is another."""
     rows = {cell.group.strategy: cell.scenario.strategy for cell in section.cells}
     norm = [row for row, made in rows.items() if made.name == "norm-threshold" and made.params.get("trim", 0) not in (0, "0")]
     first = section.strategies[0]
