@@ -17,7 +17,7 @@ export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo suite report-picture test test-fast test-deployment lint types docs docs-serve check \
-  figures bench compressors robustness hostile fuzz fuzz-replies clean
+  figures bench compressors robustness minibatch hostile fuzz fuzz-replies clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -87,6 +87,11 @@ robustness: $(READY) ## Nine defences against fifteen attacks, ten seeds (hours;
 	@OMP_NUM_THREADS=1 $(BIN)/robustcomp compare examples/robustness.toml --out $(OUT)/robustness
 	@$(BIN)/robustcomp report $(OUT)/robustness
 	@$(BIN)/python -m benchmarks.robustness --records $(OUT)/robustness
+
+minibatch: $(READY) ## Ten defences against eight attacks with minibatch training, IID and Dirichlet (a quarter of an hour); writes docs/minibatch.md
+	@OMP_NUM_THREADS=1 $(BIN)/robustcomp compare examples/minibatch-iid.toml examples/minibatch-dirichlet.toml --out $(OUT)/minibatch
+	@$(BIN)/robustcomp report $(OUT)/minibatch
+	@$(BIN)/python -m benchmarks.minibatch --records $(OUT)/minibatch
 
 fuzz: $(READY) ## Feed a million changed payloads to every decoder
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.fuzz_payloads

@@ -116,12 +116,16 @@ class Suite(BaseModel):
 
     def cells(self) -> list[SuiteCell]:
         """Return every run, in the order of the file."""
-        cells: list[SuiteCell] = []
-        for strategy in self.strategies:
-            for compressor in [strategy.compressor] if strategy.compressor else self.compressors:
-                for byzantine in self.byzantine:
-                    for attack in self.attacks if byzantine else self.attacks[:1]:
-                        cells += [self._cell(strategy, compressor, byzantine, attack, seed) for seed in self.seeds]
+        combinations = [
+            (strategy, compressor, byzantine, attack)
+            for strategy in self.strategies
+            for compressor in ([strategy.compressor] if strategy.compressor else self.compressors)
+            for byzantine in self.byzantine
+            for attack in (self.attacks if byzantine else self.attacks[:1])
+        ]
+        # Made seed by seed: checking a scenario makes its problem, and those of one seed share one.
+        by_seed = [[self._cell(*combination, seed) for combination in combinations] for seed in self.seeds]
+        cells = [cell for of_one in zip(*by_seed, strict=True) for cell in of_one]
         for (group, seed), count in Counter((cell.group, cell.scenario.seed) for cell in cells).items():
             if count > 1:  # it would be averaged over as if it were another seed
                 raise ConfigurationError(f"suite must hold every combination once, got {group} with seed {seed} {count} times")

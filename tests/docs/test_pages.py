@@ -15,6 +15,8 @@ from flwr.clientapp import ClientApp
 
 from flwr_robustcomp import Settings
 from flwr_robustcomp.component import flattened
+from flwr_robustcomp.filters import FILTERS
+from flwr_robustcomp.settings import STRATEGIES
 from flwr_robustcomp.simulations.scenario import Scenario
 from flwr_robustcomp.simulations.suite import Suite
 from tests.docs.blocks import PAGES, ROOT, Block, blocks_of
@@ -166,3 +168,11 @@ def test_output_is_compared_by_its_words_and_its_numbers() -> None:
     assert agrees("a 90.8% of 1,000", "x\na   90.7% of 1,000\n")
     assert not agrees("a 90.8% of 1,000", "a 80.8% of 1,000")
     assert not agrees("a 90.8% of 1,000", "b 90.8% of 1,000")
+
+
+def test_every_strategy_and_filter_is_listed_and_has_a_line_in_the_example() -> None:
+    text = (ROOT / "docs/scenarios.md").read_text(encoding="utf-8").split("### Every defence")[1].split("From Python")[0]
+    assert {name for name in {*STRATEGIES, *FILTERS} if f"`{name}`" not in text} == set()
+    rows = tomllib.loads((ROOT / "examples/defences.toml").read_text(encoding="utf-8"))["strategies"]
+    used = {row["name"] for row in rows} | {one for row in rows for one in row.get("filters", "spectral").split("+")}
+    assert {*STRATEGIES, *FILTERS} <= used

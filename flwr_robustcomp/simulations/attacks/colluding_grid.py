@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -11,6 +11,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from flwr_robustcomp import wire
+from flwr_robustcomp.checkpoints.checkpointed import KeepsNodeStates
 from flwr_robustcomp.clients.node import is_training, round_of
 from flwr_robustcomp.clients.update import Reply, check_reply
 from flwr_robustcomp.compressors import NORM_ORDERS
@@ -118,6 +119,15 @@ class ColludingGrid(Grid):
     def get_node_ids(self) -> Iterable[int]:
         """Return the node ids."""
         return self._grid.get_node_ids()
+
+    def node_states(self) -> dict[int, RecordDict]:
+        """Return `Context.state` of every node, for a checkpoint; nothing where the grid inside does not keep them."""
+        return self._grid.node_states() if isinstance(self._grid, KeepsNodeStates) else {}
+
+    def restore_node_states(self, states: Mapping[int, RecordDict]) -> None:
+        """Put back what `node_states` returned, where the grid inside keeps it."""
+        if isinstance(self._grid, KeepsNodeStates):
+            self._grid.restore_node_states(states)
 
     # -- replies ----------------------------------------------------------------------------------------------------------
 

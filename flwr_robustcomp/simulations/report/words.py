@@ -10,13 +10,14 @@ from flwr_robustcomp.simulations.report.study import Section, Setting
 from flwr_robustcomp.simulations.report.verdicts import Defence, Verdicts
 from flwr_robustcomp.simulations.suite import NO_ATTACK
 
-__all__ = ["cost_in_words", "join", "summary"]
+__all__ = ["beaten_in_words", "cost_in_words", "join", "summary"]
 
 
 def summary(section: Section, verdicts: Verdicts) -> list[str]:
     """Return the summary of a comparison, one sentence or two to a line.
 
-    First the whole, then how the first defence of the suite fares, then best and worst for each attack, then the bytes.
+    First the whole, then how the first defence of the suite and norm thresholding fare, then best and worst for each
+    attack, then the bytes.
     """
     attacks = [setting for setting in section.settings if setting[1] != NO_ATTACK]
     seeds = len({cell.scenario.seed for cell in section.cells})
@@ -29,14 +30,38 @@ def summary(section: Section, verdicts: Verdicts) -> list[str]:
         return [*lines, "No run has finished, so there is nothing to say yet."]
     if seeds == 1:
         lines.append("With one seed nothing says how much of a difference is chance; figures are rounded to two digits.")
-    lines += _first_defence(section, verdicts, attacks)
+    for subject in _subjects(section):
+        lines += beaten_in_words(section, verdicts, subject)
     lines += [text for setting in section.settings if (text := _extremes(section, verdicts, setting))]
     return [line[0].upper() + line[1:] for line in [*lines, *cost_in_words(section)]]
 
 
-def _first_defence(section: Section, verdicts: Verdicts, attacks: Sequence[Setting]) -> list[str]:
-    """Say which attacks beat the first defence, and who withstands them."""
-    subject = section.strategies[0]
+def _subjects(section: Section) -> list[str]:
+    """Return whose fate the summary tells: the first defence of the suite, and norm thresholding if it is another."""
+    rows = {cell.group.strategy: cell.scenario.strategy for cell in section.cells}
+    norm = [row for row, made in rows.items() if made.name == "norm-threshold" and made.params.get("trim", 0) not in (0, "0")]
+    first = section.strategies[0]
+    return [first] if first in norm else [first, *norm[:1]]
+
+
+def beaten_in_words(section: Section, verdicts: Verdicts, subject: str) -> list[str]:
+    """Say what a defence withstands, which attacks beat it, and who withstands these.
+
+    Parameters
+    ----------
+    section : Section
+        The comparison.
+    verdicts : Verdicts
+        `judge` of it: nothing else is asked.
+    subject : str
+        The defence, as it is called in the table.
+
+    Returns
+    -------
+    list of str
+        One line for all that it withstands, one for each attack that beats it; where none does, a line that says so.
+    """
+    attacks = [setting for setting in section.settings if setting[1] != NO_ATTACK]
     own = [defence for defence in dict.fromkeys(d for d, _ in verdicts.finals) if defence.strategy == subject]
     lines, withstood = [], []
     for setting in attacks:
@@ -54,11 +79,11 @@ def _first_defence(section: Section, verdicts: Verdicts, attacks: Sequence[Setti
         lines.append(
             f"{subject} is beaten by {section.name_of(setting)}{_with(beaten, own)} ({section.metric} {values}). {answer}"
         )
-    if withstood:
-        lines.insert(0, f"{subject} withstands {join(withstood)}.")
-    elif attacks and not lines:
-        lines = [f"No attack costs {subject} much, but it ends far from the best without attack."]
-    return lines
+    known = all(verdicts.withstands(defence, setting) is not None for defence in own for setting in attacks)
+    if attacks and known and not lines:
+        weak = "" if withstood else ", but it ends far from the best without attack"
+        lines = [f"No attack of this table beats {subject}{weak}."]
+    return ([f"{subject} withstands {join(withstood)}."] if withstood else []) + lines
 
 
 def _with(some: Sequence[Defence], of: Sequence[Defence]) -> str:

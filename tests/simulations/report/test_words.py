@@ -8,20 +8,26 @@ import pytest
 
 from flwr_robustcomp.simulations.report.study import Run, Section
 from flwr_robustcomp.simulations.report.verdicts import Defence, judge
-from flwr_robustcomp.simulations.report.words import join, summary
+from flwr_robustcomp.simulations.report.words import beaten_in_words, join, summary
 from flwr_robustcomp.simulations.suite import Suite
 
 SEEDS = (0, 1)
 
 
-def _section(finals: dict[tuple[str, str], float], *, metric: str = "accuracy", wobble: float = 0.002) -> Section:
+def _section(
+    finals: dict[tuple[str, str], float],
+    *,
+    metric: str = "accuracy",
+    wobble: float = 0.002,
+    strategies: list[dict[str, Any]] | None = None,
+) -> Section:
     """Return a section whose runs end at these means, give or take, by defence and attack."""
     names = list(dict.fromkeys(name for name, _ in finals))
     suite = Suite.model_validate(
         {
             "title": "T",
             "base": {"nodes": 10, "rounds": 1, "problem": {"name": "least-squares", "samples": 80, "dimension": 12}},
-            "strategies": [{"name": "norm-threshold", "label": name} for name in names],
+            "strategies": strategies or [{"name": "norm-threshold", "label": name} for name in names],
             "attacks": ["gaussian-noise", "sign-flip"],
             "byzantine": [0, 2],
             "seeds": list(SEEDS),
@@ -61,6 +67,38 @@ def test_it_says_who_beats_the_first_defence_and_who_withstands() -> None:
 def test_it_says_so_where_nobody_withstands() -> None:
     section = _section(FINALS | {("theirs", "sign-flip"): 0.5})
     assert any(line.endswith("No other one withstands it.") for line in summary(section, judge(section)))
+
+
+def test_it_says_so_where_no_attack_beats_a_defence() -> None:
+    section = _section(FINALS | {("ours", "sign-flip"): 0.89})
+    lines = summary(section, judge(section))
+    assert lines[1:3] == ["Ours withstands gaussian-noise and sign-flip.", "No attack of this table beats ours."]
+
+
+def test_nothing_is_said_of_attacks_whose_runs_are_missing() -> None:
+    section = _section({key: value for key, value in FINALS.items() if key != ("ours", "sign-flip")})
+    assert beaten_in_words(section, judge(section), "ours") == ["ours withstands gaussian-noise."]
+
+
+def test_a_defence_that_is_far_from_the_best_without_attack_is_not_called_robust() -> None:
+    weak = {("ours", attack): 0.3 for attack in ("none", "gaussian-noise", "sign-flip")}
+    section = _section(FINALS | weak)
+    line = "No attack of this table beats ours, but it ends far from the best without attack."
+    assert beaten_in_words(section, judge(section), "ours") == [line]
+
+
+@pytest.mark.parametrize(("trim", "told"), [(2, True), (0, False)])
+def test_norm_thresholding_is_told_of_wherever_it_stands(trim: int, told: bool) -> None:
+    """And averaging, which is norm thresholding that trims nobody, is not."""
+    section = _section(
+        FINALS,
+        strategies=[
+            {"name": "fed-avg", "label": "ours"},
+            {"name": "norm-threshold", "trim": trim, "label": "theirs"},
+        ],
+    )
+    lines = summary(section, judge(section))
+    assert ("Theirs is beaten by gaussian-noise (accuracy 30.00 ± 0.06\u202f%). ours withstands it." in lines) == told
 
 
 def test_a_difference_within_the_spread_is_no_victory() -> None:
