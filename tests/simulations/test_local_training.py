@@ -72,7 +72,6 @@ def test_a_backdoor_is_trained_on_marked_images(model: str, colour: Path) -> Non
     assert shape[1:] == ((1, 8, 8) if model == "digits" else (3, 32, 32))
     assert bool((marked[..., -2:, -2:] == 1).all())
     weights = {name: tensor.requires_grad_() for name, tensor in problem.initial().items()}
-    poison = Poison(BackdoorTrigger(target=3, share=1.0), 0, 1)
     logits = torch.func.functional_call(problem._module, weights, (marked,))
     torch.nn.functional.cross_entropy(logits, torch.full((len(marked),), 3)).backward()
     found = problem.gradient(
