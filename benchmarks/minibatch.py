@@ -28,9 +28,9 @@ _WHY = (
     "## How to read it",
     "",
     "The first table of the unlike nodes has the filter's price in its row without attack: the honest nodes that it drops.",
-    "Nodes with few classes have directions of their own that stand out of what the rest explains, the alarm is false, and the lower",
-    "threshold then spends the budget. The same directions hide colluders: whoever looks like one more unlike node is kept",
-    "while honest ones go. A rule by coordinates drops nobody as a whole. [filters.md](filters.md) says what is guaranteed.",
+    "Nodes with few classes have directions of their own that stand out of what the rest explains, the alarm is false, and",
+    "the lower threshold then spends the budget. The same directions can hide colluders: honest nodes go while they stay. A rule",
+    "by coordinates drops nobody as a whole. [filters.md](filters.md) says what is guaranteed.",
 )
 
 
@@ -57,7 +57,7 @@ def page(sections: Sequence[Section]) -> str:
         f"A 64-{problem['hidden']}-10 network on scikit-learn's digits, {scenario.nodes} nodes, {scenario.byzantine}",
         f"of them Byzantine, {scenario.rounds} rounds of {_epochs(problem['epochs'])} with batches of {problem['batch_size']},",
         f"{scenario.compressor.name}. Test accuracy in percent after the last round: *mean over {len(seeds)} of {len(asked)}",
-        f"seeds (worst seed)*; bold is the best mean of its row.",
+        "seeds (worst seed)*; bold is the best mean of its row.",
         f"An attack *beats* a defence (\\*) where it costs more than {100 * ACCURACY_MARGIN:.0f} points of the",
         "defence's own accuracy without attack, and no seed under attack does as well as any without.",
         "[attacks.md](attacks.md) says what each attack does, [filters.md](filters.md) each defence.",
