@@ -29,8 +29,8 @@ _WHY = (
     "",
     "The first table of the unlike nodes has the filter's price in its row without attack: the honest nodes that it drops.",
     "Nodes with few classes have directions of their own that stand out of what the rest explains, the alarm is false, and",
-    "the lower threshold then spends the budget. The same directions can hide colluders: honest nodes go while they stay. A rule",
-    "by coordinates drops nobody as a whole. [filters.md](filters.md) says what is guaranteed.",
+    "the lower threshold then spends the budget. The same directions can hide colluders: honest nodes go while they stay.",
+    "A rule by coordinates drops nobody as a whole. [filters.md](filters.md) says what is guaranteed.",
 )
 
 

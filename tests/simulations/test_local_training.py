@@ -74,7 +74,9 @@ def test_a_backdoor_is_trained_on_marked_images(model: str, colour: Path) -> Non
     weights = {name: tensor.requires_grad_() for name, tensor in problem.initial().items()}
     logits = torch.func.functional_call(problem._module, weights, (marked,))
     torch.nn.functional.cross_entropy(logits, torch.full((len(marked),), 3)).backward()
-    found = problem.gradient(1, {name: tensor.detach() for name, tensor in weights.items()}, poison)
+    found = problem.gradient(
+        1, {name: tensor.detach() for name, tensor in weights.items()}, Poison(BackdoorTrigger(target=3, share=1.0), 0, 1)
+    )
     for name, tensor in weights.items():
         torch.testing.assert_close(found[name], tensor.grad, rtol=1e-5, atol=1e-7)
 
