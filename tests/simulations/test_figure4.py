@@ -29,20 +29,24 @@ def test_the_figure_is_a_picture_and_a_record(tmp_path: Path) -> None:
     arguments = {**TINY, "data_dir": tmp_path / "data", "runs": 2}
     verdict = reproduce_figure4(tmp_path, **arguments, advance=lambda done, total: progress.append((done, total)))
     lines = verdict.splitlines()
-    assert [line.partition(":")[0] for line in lines] == [f"Figure 4 ({panel.title})" for panel in PANELS]
+    assert [line.partition(", gamma")[0] for line in lines] == [f"Figure 4 ({panel.title})" for panel in PANELS]
     assert all("with 1 Byzantine nodes and 2 trimmed, the training loss ends at " in line for line in lines)
     assert sum(done for done, _ in progress) == progress[-1][1]
     with Image.open(tmp_path / "figure4.png") as picture:
         picture.load()
         assert picture.width > picture.height > 300
     record = json.loads((tmp_path / "figure4.json").read_text(), parse_constant=pytest.fail)
-    assert record["settings"]["step_size"] in figure4.STEPS
-    assert all(len(losses) == 3 for losses in record["settings"]["pilots"].values())
+    pilots = record["settings"]["pilots"]
+    assert list(pilots) == ["no error feedback", "error feedback"]
+    assert all(len(losses) == 3 for tried in pilots.values() for losses in tried.values())
     assert record["settings"]["problem"]["hidden"] == 4
     assert str(tmp_path) not in json.dumps(record)
     # Two runs without Byzantine nodes, with and without residuals; and each panel's pair.
     assert len(record["curves"]) == 2 + 2 * 3
     for curve in record["curves"]:
+        # Each method has the step that its own run without Byzantine nodes ended the search with.
+        tried = pilots["error feedback" if curve["error_feedback"] else "no error feedback"]
+        assert curve["step_size"] == float(list(tried)[-1])
         assert [len(run) for run in curve["runs"]] == [3, 3]
         assert all([len(trimmed) for trimmed in run] == [curve["trim"]] * 2 for run in curve["trimmed"])
         assert all(len(nodes) == curve["byzantine"] for nodes in curve["byzantine_nodes"])
