@@ -20,6 +20,7 @@ from flwr_robustcomp.spans import decompress_spans
 from flwr_robustcomp.strategies.account import Account
 from flwr_robustcomp.strategies.aggregation import is_finite_model, median_delta
 from flwr_robustcomp.strategies.evaluation import EvaluationReceiver, median_metrics
+from flwr_robustcomp.strategies.flower_builtin import check_parameters
 from flwr_robustcomp.strategies.metrics import alike_contents, filled_contents
 from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.receiver import UpdateReceiver
@@ -79,6 +80,7 @@ class Decompressed(Strategy):
         policy: Policy | None = None,
     ) -> None:
         require(isinstance(strategy, FedAvg), "strategy", strategy, "a FedAvg or a descendant of it")
+        check_parameters(strategy)
         check_step_size(step_size)
         self.strategy = strategy
         self.step_size = step_size
