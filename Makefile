@@ -83,12 +83,12 @@ bench: $(READY) ## Measure speed, size and memory side by side; writes docs/benc
 compressors: $(READY) ## Measure every compressor; writes docs/compressors.md
 	@OMP_NUM_THREADS=1 $(BIN)/robustcomp compressors --markdown docs/compressors.md
 
-robustness: $(READY) ## Nine defences against fifteen attacks, ten seeds (hours; resumes where it stopped); writes docs/robustness.md
+robustness: $(READY) ## Nine defences against seventeen attacks, ten seeds (hours; resumes where it stopped); writes docs/robustness.md
 	@OMP_NUM_THREADS=1 $(BIN)/robustcomp compare examples/robustness.toml --out $(OUT)/robustness
 	@$(BIN)/robustcomp report $(OUT)/robustness
 	@$(BIN)/python -m benchmarks.robustness --records $(OUT)/robustness
 
-minibatch: $(READY) ## Ten defences against eight attacks with minibatch training, IID and Dirichlet (a quarter of an hour); writes docs/minibatch.md
+minibatch: $(READY) ## Ten defences against eleven attacks with minibatch training, IID and Dirichlet (about twenty minutes); writes docs/minibatch.md
 	@OMP_NUM_THREADS=1 $(BIN)/robustcomp compare examples/minibatch-iid.toml examples/minibatch-dirichlet.toml --out $(OUT)/minibatch
 	@$(BIN)/robustcomp report $(OUT)/minibatch
 	@$(BIN)/python -m benchmarks.minibatch --records $(OUT)/minibatch

@@ -83,6 +83,7 @@ def _section(section: Section, verdicts: Verdicts) -> list[str]:
         "|---" + "|--:" * len(names) + "|",
         *(_row(section, verdicts, setting) for setting in section.settings),
         f"| **worst of all** | {' | '.join(_worst(section, verdicts, name) for name in names)} |",
+        *_triggered(section),
         "",
         *(f"- {line}" for name in (names[0], SUBJECT) for line in beaten_in_words(section, verdicts, name)),
         "",
@@ -114,6 +115,18 @@ def _worst(section: Section, verdicts: Verdicts, name: str) -> str:
     means = {section.name_of(s): _shown(_finals(section, verdicts, s)[name]) for s in section.settings}
     attack = min(means, key=means.__getitem__)
     return f"{means[attack]:.1f} ({attack})"
+
+
+def _triggered(section: Section) -> list[str]:
+    """Return a row for what a backdoor is after, which accuracy does not see; none where nobody planted one."""
+    marks = {
+        name: [float(run.records[-1]["backdoor"]) for run in section.of(strategy=name) if "backdoor" in run.records[-1]]
+        for name in section.strategies
+    }
+    if not all(marks.values()):
+        return []
+    shares = " | ".join(f"{100 * statistics.fmean(share):.1f}" for share in marks.values())
+    return [f"| **backdoor: marked images called the target** | {shares} |"]
 
 
 def _loss(section: Section, verdicts: Verdicts, setting: Setting) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from benchmarks.minibatch import page
+from flwr_robustcomp.component import Component
+from flwr_robustcomp.simulations.attacks import ATTACKS
 from flwr_robustcomp.simulations.report.study import Run, Section
 from flwr_robustcomp.simulations.setup import byzantine_partitions
 from flwr_robustcomp.simulations.suite import Suite, SuiteCell
@@ -68,6 +70,23 @@ def test_only_seeds_that_every_combination_has_count() -> None:
     nothing = Section("t", "T", SUITE.cells(), [], dict.fromkeys(SUITE.cells(), 0), "accuracy", "higher", 12, {})
     with pytest.raises(ValueError, match="no seed has every combination"):
         page([nothing])
+
+
+def test_the_suites_have_every_attack_on_labels() -> None:
+    suite = Suite.from_toml(ROOT / "examples" / "minibatch-iid.toml")
+    assert {attack.name for attack in suite.attacks} > {name for name, attack in ATTACKS.items() if attack.kind == "label"}
+
+
+def test_what_the_backdoors_trigger_achieves_stands_below_the_accuracies() -> None:
+    suite = SUITE.model_copy(update={"attacks": [Component(name="backdoor")]})
+    runs = []
+    for cell in suite.cells():
+        last = {"round": 2, "accuracy": 0.9, "backdoor": 0.8 if cell.group.strategy == "spectral" else 0.25}
+        if not cell.scenario.byzantine:
+            del last["backdoor"]
+        runs.append(Run(cell, [{"round": 0, "accuracy": 0.1}, {"round": 1, "accuracy": 0.5}, last], {}))
+    lines = page([Section("t", "T", suite.cells(), runs, {}, "accuracy", "higher", 12, {})]).splitlines()
+    assert "| **backdoor: marked images called the target** | 25.0 | 80.0 |" in lines
 
 
 def test_the_two_suites_differ_in_title_and_partition_only() -> None:

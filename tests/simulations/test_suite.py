@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from flwr_robustcomp.errors import ConfigurationError
-from flwr_robustcomp.simulations.attacks import COLLUSIONS
+from flwr_robustcomp.simulations.attacks import ATTACKS
 from flwr_robustcomp.simulations.suite import Group, Suite
 from tests.simulations.kit import ROOT, SMALL
 
@@ -63,9 +63,9 @@ def test_a_strategy_may_bring_its_own_client_momentum() -> None:
     assert [cell.scenario.client_momentum for cell in suite.cells()] == [0.0, 0.5]
 
 
-def test_the_suite_of_robustness_has_every_colluding_attack_and_ten_seeds() -> None:
+def test_the_suite_of_robustness_has_every_attack_without_labels_and_ten_seeds() -> None:
     suite = Suite.from_toml(ROOT / "examples" / "robustness.toml")
-    assert {attack.name for attack in suite.attacks} == {*COLLUSIONS, "gaussian-noise"}
+    assert {attack.name for attack in suite.attacks} == {name for name, attack in ATTACKS.items() if attack.kind != "label"}
     assert len(suite.seeds) == 10
     assert (suite.base["nodes"], suite.base["rounds"], max(suite.byzantine)) == (200, 150, 20)
 
