@@ -117,8 +117,8 @@ def _keep_freed_memory() -> None:
     """Let malloc keep what is freed: otherwise some calls pay the kernel for new pages, and others do not."""
     with contextlib.suppress(AttributeError, OSError):  # a C library other than glibc
         mallopt = ctypes.CDLL(None).mallopt
-        for parameter in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
-            mallopt(parameter, 1 << 30)
+        mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+        mallopt(_M_MMAP_THRESHOLD, 1 << 25)  # glibc refuses more, and says so by its result only
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
