@@ -83,8 +83,8 @@ bench: $(READY) ## Measure speed, size and memory side by side; writes docs/benc
 compressors: $(READY) ## Measure every compressor; writes docs/compressors.md
 	@OMP_NUM_THREADS=1 $(BIN)/robustcomp compressors --markdown docs/compressors.md
 
-robustness: $(READY) ## Nine defences against seventeen attacks, ten seeds (hours; resumes where it stopped); writes docs/robustness.md
-	@OMP_NUM_THREADS=1 $(BIN)/robustcomp compare examples/robustness.toml --out $(OUT)/robustness
+robustness: $(READY) ## Nine defences against every attack on updates (hours; resumes where it stopped); writes docs/robustness.md
+	@OMP_NUM_THREADS=1 $(BIN)/robustcomp compare examples/robustness.toml examples/colluders.toml --out $(OUT)/robustness
 	@$(BIN)/robustcomp report $(OUT)/robustness
 	@$(BIN)/python -m benchmarks.robustness --records $(OUT)/robustness
 

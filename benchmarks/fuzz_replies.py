@@ -1,17 +1,20 @@
 """`python -m benchmarks.fuzz_replies`: whole replies that no honest client sent, against every strategy.
 
-Seven honest nodes and five hostile ones answer in each round. A hostile reply is an honest one, changed up to four times by
-what `MUTATIONS` lists, or an honest compression of a vector of any size. Whatever comes, `aggregate_train` must not raise,
-every honest update must be accepted, every sender accounted for, the model finite and of its own shapes and dtypes, memory
-bounded; and `aggregate_evaluate` must not raise, nor report a loss outside of the honest ones'. Anything else is printed with
-the command that repeats it, and the exit status is 1.
+Fifteen honest nodes and five hostile ones answer in each round. A hostile reply is an honest one, changed up to four times by
+what `MUTATIONS` lists, or an honest compression of a vector of any size, each liar's own or of a collusion (`draw`). Whatever
+comes, `aggregate_train` must not raise, every honest update must be accepted, every sender accounted for, the model finite
+and of its own shapes and dtypes, memory bounded, and the step no longer than the strategy promises; and `aggregate_evaluate`
+must not raise, nor report a loss outside of the honest ones'. Anything else is printed with the command that repeats it, and
+the exit status is 1.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import gc
 import logging
+import math
 import sys
 import time
 import tracemalloc
@@ -25,7 +28,8 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from benchmarks.fuzz_subjects import NODES, SUBJECTS
+from benchmarks.colluding_vectors import Matrix, colluding_rows, draw
+from benchmarks.fuzz_subjects import NODES, SUBJECTS, TRIM
 from benchmarks.reply_mutations import MUTATIONS, Surroundings, spoil
 from flwr_robustcomp import compressors as q
 from flwr_robustcomp import from_arrays, to_arrays, wire
@@ -34,14 +38,21 @@ from flwr_robustcomp.flower import assume_identity
 from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.spans import compress_spans
+from flwr_robustcomp.strategies.ledger import STRANGERS
 
 __all__ = ["HONEST", "HOSTILE", "Arena", "Plan", "plans"]
 
-HOSTILE = 5
+HOSTILE = TRIM
 HONEST = NODES - HOSTILE
 
 Plan = Sequence[tuple[str, int]]
-"""What is done to one reply: names of `MUTATIONS`, ``"repeat"`` or ``"vector"``, each with a seed."""
+"""What is done to one reply: names of `MUTATIONS`, ``"repeat"``, ``"vector"`` or ``"collude"``, each with a seed."""
+
+_OWN = ("vector", "collude")
+"""Steps that put another vector in the place of the honest one."""
+
+_ROUNDING = 1e-3
+"""Of a step in float32, in units of the longest honest update."""
 
 _ALLOWANCE = 4 << 20
 _DENSE_COPIES = 40
@@ -77,6 +88,8 @@ class Arena:
         xs = [torch.from_numpy(rng.standard_normal(self._layout.dim)).to(subject.dtype) for _ in asked]
         losses = np.linspace(1, 2, NODES)
         self.honest = [self._reply(message, x, rng, loss) for message, x, loss in zip(asked, xs, losses, strict=True)]
+        self._xs = torch.stack(xs[:HONEST]).double().numpy()  # (15, d)
+        self._longest = max(map(self._length, self.honest[:HONEST]))
         own = [array for reply in self.honest[:3] for array in _arrays_of(reply)]
         x = xs[0].float()
         foreign = [wire.pack(c.compress(x, rng), c) for c in (q.Sign(), q.L1Sign(), q.Identity(), q.TopK(ratio=0.3))]
@@ -90,8 +103,8 @@ class Arena:
         """Play a round in which the hostile nodes follow their plans; return what went wrong, None if nothing did."""
         replies = list(self.honest[:HONEST])
         for reply, plan in zip(self.honest[HONEST:], round_, strict=True):
-            replies += spoil(self._based(reply, plan), [step for step in plan if step[0] != "vector"], self.around)
-        senders = {message.metadata.src_node_id for message in replies}
+            replies += spoil(self._based(reply, plan), [step for step in plan if step[0] not in _OWN], self.around)
+        senders = {_named(message.metadata.src_node_id) for message in replies}
         try:
             if measured:
                 tracemalloc.start()
@@ -127,8 +140,22 @@ class Arena:
         tensors = from_arrays(arrays)
         if {n: (t.shape, t.dtype) for n, t in tensors.items()} != {n: (t.shape, t.dtype) for n, t in self._model.items()}:
             return "gave a model of other names, shapes or dtypes"
-        finite = all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
-        return None if finite else "put NaN or infinity into the model"
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+            return "put NaN or infinity into the model"
+        step = (
+            float(torch.linalg.vector_norm(self._layout.flatten(tensors) - self._layout.flatten(self._model))) / self._longest
+        )
+        promise = self._subject.promise
+        return (
+            None
+            if promise is None or step <= promise + _ROUNDING
+            else f"stepped {step:.3g} honest lengths, promised {promise:.3g}"
+        )
+
+    def _length(self, reply: Message) -> float:
+        """Return how long an honest reply's update is, as the server decodes it."""
+        payloads = self.strategy.receiver.screen([reply]).accepted[0].payloads
+        return math.hypot(*(self._subject.compressor.for_round(1).norm(payload) for payload in payloads))
 
     def _told(self, metrics: MetricRecord, told: MetricRecord) -> str | None:
         for record in (metrics, told):
@@ -141,17 +168,28 @@ class Arena:
     def _based(self, reply: Message, plan: Plan) -> Message:
         """Return the honest reply, or with ``"vector"`` in the plan the honest compression of a vector of any size."""
         for name, seed in plan:
-            if name == "vector":
+            if name in _OWN:
                 rng = np.random.default_rng(seed)
-                info = torch.finfo(self._subject.dtype)
-                exponent = rng.uniform(np.log10(info.tiny), np.log10(info.max))
-                x = torch.from_numpy(rng.standard_normal(self._layout.dim) * 10.0**exponent).to(self._subject.dtype)
-                x = torch.nan_to_num(x)
+                x = torch.from_numpy(self._vector(rng) if name == "vector" else self._colluding(reply, rng))
                 try:
-                    return self._reply(_request_of(reply), x, rng, 1.5)
+                    return self._reply(_request_of(reply), torch.nan_to_num(x.to(self._subject.dtype)), rng, 1.5)
                 except ValueError:  # too large to be compressed at all
                     return reply
         return reply
+
+    def _vector(self, rng: np.random.Generator) -> Matrix:
+        """Return a vector of any length that the dtype holds."""
+        info = torch.finfo(self._subject.dtype)
+        exponent = rng.uniform(np.log10(info.tiny), np.log10(info.max))
+        return np.asarray(rng.standard_normal(self._layout.dim) * 10.0**exponent)
+
+    def _colluding(self, reply: Message, rng: np.random.Generator) -> Matrix:
+        """Return a hostile node's part in what all nodes with this generator do together."""
+        _, colluders = draw(rng, HOSTILE)
+        place = [one.metadata.src_node_id for one in self.honest[HONEST:]].index(reply.metadata.src_node_id)
+        with np.errstate(over="ignore"):
+            rows = colluding_rows(self._xs, colluders, rng)
+        return np.asarray(rows[HONEST + place % len(colluders)])
 
     def _reply(self, request: Message, x: torch.Tensor, rng: np.random.Generator, loss: float) -> Message:
         compressor = self._subject.compressor.for_round(1)
@@ -169,6 +207,11 @@ class Arena:
         for request in requests:
             request.metadata.__dict__["_message_type"] = "train"  # one set of replies serves both questions
         return sorted(requests, key=lambda message: message.metadata.dst_node_id)
+
+
+def _named(sender: object) -> int:
+    """Return the node that a report can name for a sender: strangers share one number."""
+    return sender if isinstance(sender, int) and -(2**63) <= sender < 2**64 else STRANGERS
 
 
 def _request_of(reply: Message) -> Message:
@@ -202,6 +245,9 @@ def plans(rng: np.random.Generator) -> list[Plan]:
         if rng.random() < 0.3:
             steps = [("vector", int(rng.integers(2**32))), *(steps if rng.random() < 0.3 else [])]
         drawn.append(steps)
+    if rng.random() < 0.4:  # all together: the same numbers for all, each with a part of its own
+        together = ("collude", int(rng.integers(2**32)))
+        drawn = [[together, *(steps if rng.random() < 0.1 else [])] for steps in drawn]
     return drawn
 
 
@@ -224,6 +270,7 @@ def main() -> None:
     assume_identity(1)
     torch.set_num_threads(1)
     arenas = [Arena(name) for name in SUBJECTS]
+    gc.freeze()  # Flower collects garbage for every reply that its strategies read, which is slow among so many modules
     count = -(-options.replies // HOSTILE) if options.round is None else options.round + 1
     started, faults = time.perf_counter(), 0
     for number, arena, fault in _rounds(arenas, count, options.seed, options.round or 0):

@@ -6,6 +6,7 @@ import argparse
 import copy
 import functools
 import logging
+import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import Bulyan, FedAvg, FedMedian, FedTrimmedAvg, Krum, MultiKrum, Strategy
 from torch import Tensor
 
-from benchmarks.hostile_replies import kinds
+from benchmarks.hostile_replies import VECTORS, kinds
 from flwr_robustcomp import from_arrays, to_arrays, wire
 from flwr_robustcomp.compressors import L1Sign, Sign, vector_norm
 from flwr_robustcomp.flower import assume_identity
@@ -30,6 +31,8 @@ __all__ = ["BUILT_IN", "OURS", "honest_replies", "outcome"]
 
 _NODES, _D = 9, 23
 _MODEL = {"w": torch.zeros(_D)}
+_FAR = 10.0
+"""A step longer than so many times the longest honest update has moved the model far."""
 _SAMPLING: dict[str, Any] = {"fraction_evaluate": 0.0, "min_train_nodes": _NODES, "min_available_nodes": _NODES}
 
 OURS: dict[str, Callable[[], Any]] = {
@@ -48,6 +51,10 @@ BUILT_IN: dict[str, Callable[[], FedAvg]] = {
 }
 
 
+def _update(node: int) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(node).standard_normal(_D) * (1 + 0.1 * node)).float()
+
+
 def honest_replies(strategy: Strategy) -> list[Message]:
     """Ask nine nodes and return their honest replies: dense weights for Flower's own strategies, packed updates for ours."""
     dense = type(strategy).__module__.startswith("flwr.")
@@ -55,11 +62,11 @@ def honest_replies(strategy: Strategy) -> list[Message]:
     requests = strategy.configure_train(1, to_arrays(_MODEL), ConfigRecord(), InProcessGrid(ClientApp(), _NODES))
     replies = []
     for i, request in enumerate(sorted(requests, key=lambda message: message.metadata.dst_node_id)):
-        x = torch.from_numpy(np.random.default_rng(i).standard_normal(_D) * (1 + 0.1 * i)).float()
+        x = _update(i)
         arrays = (
             to_arrays({"w": -x}) if dense else ArrayRecord({wire.MODEL_ARRAY: wire.pack(compressor.compress(x), compressor)})
         )
-        content = RecordDict({"arrays": arrays, "metrics": MetricRecord({"num-examples": 3})})
+        content = RecordDict({"arrays": arrays, "metrics": MetricRecord({"num-examples": 3, "loss": 1 + i / 8})})
         content[wire.NORM_RECORD] = ConfigRecord({"norm-2": vector_norm(x, 2)})
         if dense:
             del content[wire.NORM_RECORD]
@@ -72,24 +79,29 @@ def _result(strategy: Strategy, replies: Sequence[Message]) -> Tensor | None:
     return None if arrays is None else from_arrays(arrays)["w"]
 
 
-def outcome(make: Callable[[], Any], spoil: Callable[[Message], list[Message]]) -> str:
-    """Return "survived", "changed" or "raised <exception>" for a round of eight honest replies and a hostile one.
+def outcome(make: Callable[[], Any], kind: str) -> str:
+    """Return "survived", "changed", "far" or "raised <exception>" for a round of eight honest replies and a hostile one.
 
     Survived: to float tolerance the result is that of the eight, or of the nine if the ninth update was honest all the same. A
-    strategy that reports whom it rejected must give the one of the two that its report says.
+    strategy that reports whom it rejected must give the one of the two that its report says. An update of the hostile node's
+    own choice (`VECTORS`) may change the result. The evaluation loss over the same replies lies between the honest ones.
     """
     strategy = make()
     replies = honest_replies(strategy)
     ninth = replies[8].metadata.src_node_id
-    of_eight, of_nine = _honest_results(make)
+    wanted = [*_honest_results(make)]
     try:
-        got = _result(strategy, [*replies[:8], *spoil(replies[8])])
+        sent = [*replies[:8], *kinds()[kind](replies[8])]
+        got = _result(strategy, sent)
+        told = strategy.aggregate_evaluate(1, sent) or {}
     except Exception as error:  # noqa: BLE001 (what a strategy raises is what is measured)
         return f"raised {type(error).__name__}"
-    wanted = [of_eight, of_nine]
+    if got is not None and not got.double().norm() <= _FAR * max(_update(node).norm() for node in range(_NODES)):
+        return "far"
     if reports := getattr(strategy, "reports", None):
-        wanted = [of_nine if ninth in {*reports[-1].kept, *reports[-1].trimmed} else of_eight]
-    return "survived" if any(_same(got, one) for one in wanted) else "changed"
+        wanted = [wanted[ninth in {*reports[-1].kept, *reports[-1].trimmed}]]
+    same = got is not None if kind in VECTORS else any(_same(got, one) for one in wanted)
+    return "survived" if same and 1 <= told.get("loss", math.nan) <= 2 else "changed"
 
 
 @functools.cache
@@ -117,16 +129,24 @@ def _page(skip: Sequence[str]) -> str:
             continue
         strategies[name] = make
         strategies[f"Decompressed({name})"] = _wrapped(make)
-    found = {kind: [outcome(make, spoil) for make in strategies.values()] for kind, spoil in kinds().items()}
+    found = {kind: [outcome(make, kind) for make in strategies.values()] for kind in kinds()}
     counts = [f"{sum(row[i] == 'survived' for row in found.values())} of {len(found)}" for i in range(len(strategies))]
     lines = [
         "# Hostile replies",
         "",
         f"Made by `python -m benchmarks.hostile{' --skip ' + ' '.join(skip) if skip else ''}`. A round of eight honest replies",
         "and one of each kind below (packed for ours and behind `Decompressed`, dense for Flower's strategies bare).",
-        "*survived*: to float tolerance the result is that of the eight, or of nine where the ninth update was honest all the",
-        "same (for ours and behind `Decompressed`: of those whom the report calls accepted); *changed*: another one, or none;",
-        "*raised*: the exception out of `aggregate_train`, which ends the run.",
+        "",
+        "- *survived*: to float tolerance the result is that of the eight, or of the nine where the ninth update was honest",
+        "  all the same (for ours and behind `Decompressed`: of those whom the report calls accepted). The evaluation loss of",
+        "  the same replies lies between the honest ones.",
+        "- *changed*: another result or loss, or none.",
+        "- *far*: a step of more than ten times the longest honest update, or none that is finite.",
+        "- *raised*: the exception out of `aggregate_train` or `aggregate_evaluate`, which ends the run.",
+        "",
+        f"Some of the kinds ({', '.join(VECTORS)})",
+        "are updates that an honest compressor could have sent. They may change the result, but not move the model far; behind",
+        "`Decompressed` that is the inner strategy's task.",
         "",
         f"| kind | {' | '.join(strategies)} |",
         "|---" * (len(strategies) + 1) + "|",

@@ -204,7 +204,7 @@ def _metadata(reply: Message, rng: np.random.Generator, around: Surroundings) ->
     fields = reply.metadata.__dict__
     match int(rng.integers(6)):
         case 0:
-            fields["_src_node_id"] = _pick((*around.hostile, SERVER_NODE_ID, 0, -7, 2**64, 424242), rng)
+            fields["_src_node_id"] = _pick((*around.hostile, SERVER_NODE_ID, 0, -7, 2**64, 10**5000, None, "node", 424242), rng)
         case 1:
             fields["_reply_to_message_id"] = _pick(("", "id", "another", "x" * 3000), rng)
         case 2:

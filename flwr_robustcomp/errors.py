@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["ConfigurationError", "QuorumError", "WireError", "require"]
+import unicodedata
+
+__all__ = ["ConfigurationError", "QuorumError", "WireError", "printable", "require"]
 
 
 class ConfigurationError(ValueError):
@@ -38,3 +40,23 @@ def require(ok: bool, name: str, value: object, allowed: str) -> None:
     """
     if not ok:
         raise ConfigurationError(f"{name} must be {allowed}, got {value!r}")
+
+
+def printable(text: str, most: int = 200) -> str:
+    r"""Return foreign text as one line that a terminal only shows.
+
+    Parameters
+    ----------
+    text : str
+        From a peer, or from a file that somebody else wrote.
+    most : int
+        Characters to keep; what is cut off is marked by three dots.
+
+    Returns
+    -------
+    str
+        Line ends, escape sequences, marks of direction and lone surrogates are written out (``\n``, ``\x1b``); spaces of
+        every width stay.
+    """
+    shown = "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else ascii(c)[1:-1] for c in text[:most])
+    return shown if len(text) <= most else f"{shown}..."

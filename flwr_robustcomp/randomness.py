@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import random
+import secrets
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,12 +18,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from flwr_robustcomp.errors import ConfigurationError
+
 __all__ = [
+    "check_global_random_state",
     "distinct_positions",
     "generator",
     "global_random_state",
     "integer_gaussians",
     "random_signs",
+    "secret_seed",
     "seeded_torch",
     "set_global_random_state",
 ]
@@ -54,6 +59,11 @@ def generator(seed: int, purpose: str, *, round_: int = 0, partition: int = 0) -
     """
     # crc32, not hash(): Python salts hash() for every process.
     return np.random.Generator(np.random.PCG64([seed, zlib.crc32(purpose.encode()), round_, partition]))
+
+
+def secret_seed() -> int:
+    """Draw a seed that nobody can foresee, in [0, 2**63), from the operating system's source of randomness."""
+    return secrets.randbits(63)
 
 
 @contextmanager
@@ -97,12 +107,43 @@ def global_random_state() -> dict[str, Any]:
     }
 
 
+def check_global_random_state(state: object) -> None:
+    """Raise `ConfigurationError` unless `set_global_random_state` can set this; nothing is set."""
+    _generator_states(state)
+
+
 def set_global_random_state(state: dict[str, Any]) -> None:
-    """Put the global generators back into a state that `global_random_state` returned."""
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, cached))  # noqa: NPY002
+    """Put the global generators back into a state that `global_random_state` returned.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is another value; nothing is set then.
+    """
+    python, numpy = _generator_states(state)
+    random.setstate(python)
+    np.random.set_state(numpy)  # noqa: NPY002
+
+
+def _generator_states(state: object) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Return the arguments of both `setstate`, which themselves take values that crash the generator later."""
+    match state:
+        case {
+            "python": [3, [*internal], gauss],
+            "numpy": ["MT19937", [*keys], position, 0 | 1 as spare, float(cached)],
+        } if (
+            len(internal) == 625
+            and len(keys) == 624
+            and all(type(word) is int and 0 <= word < 2**32 for word in (*internal, *keys))
+            and type(spare) is int
+            and (gauss is None or isinstance(gauss, float))
+            and all(type(place) is int and 0 <= place <= 624 for place in (internal[-1], position))
+        ):
+            return (
+                (3, tuple(internal), gauss),
+                ("MT19937", np.array(keys, dtype=np.uint32), position, spare, cached),
+            )
+    raise ConfigurationError("random must hold the states of Python's and NumPy's Mersenne Twisters")
 
 
 def distinct_positions(seed: int, k: int, d: int) -> npt.NDArray[np.int64]:

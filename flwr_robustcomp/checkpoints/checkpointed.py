@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
-from flwr_robustcomp.checkpoints.snapshot import CHECKPOINT_FILE, Snapshot, read_snapshot, write_snapshot
-from flwr_robustcomp.checkpoints.strategy_state import name_of, restore_strategy, state_of
+from flwr_robustcomp.checkpoints.history import HISTORIES, HISTORY_FILE, Entry, Mark, append_history
+from flwr_robustcomp.checkpoints.lock import locked
+from flwr_robustcomp.checkpoints.node_states import KeepsNodeStates
+from flwr_robustcomp.checkpoints.resumption import Resumption, find_resumption
+from flwr_robustcomp.checkpoints.snapshot import CHECKPOINT_FILE, Snapshot, write_snapshot
+from flwr_robustcomp.checkpoints.strategy_state import name_of, state_of
 from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.flower import LOG
-from flwr_robustcomp.randomness import global_random_state, set_global_random_state
+from flwr_robustcomp.randomness import global_random_state
 
 __all__ = ["Checkpointed", "KeepsNodeStates"]
-
-_HISTORIES = ("train_metrics_clientapp", "evaluate_metrics_clientapp", "evaluate_metrics_serverapp")
-
-
-@runtime_checkable
-class KeepsNodeStates(Protocol):
-    """A grid whose nodes live and die with the server, so that their states belong in its checkpoint."""
-
-    def node_states(self) -> dict[int, RecordDict]:
-        """Return `Context.state` of every node by its id."""
-        ...
-
-    def restore_node_states(self, states: Mapping[int, RecordDict]) -> None:
-        """Put states in the place of the nodes' own."""
-        ...
 
 
 class Checkpointed(Strategy):
@@ -74,15 +64,14 @@ class Checkpointed(Strategy):
         app_state: RecordDict | None = None,
     ) -> None:
         require(isinstance(strategy, Strategy), "strategy", strategy, "a Strategy")
-        require(isinstance(every, int) and every >= 1, "every", every, "an integer from 1")
+        require(isinstance(every, int) and not isinstance(every, bool) and every >= 1, "every", every, "an integer from 1")
         state_of(strategy)
         self.strategy = strategy
         self.path = Path(folder) / CHECKPOINT_FILE
         self.run = run
         self.every = every
         self.app_state = RecordDict() if app_state is None else app_state
-        self._done = 0
-        self._result = Result()
+        self._begin(ArrayRecord())
 
     def start(
         self,
@@ -105,32 +94,44 @@ class Checkpointed(Strategy):
         Raises
         ------
         ConfigurationError
-            If the folder holds a damaged checkpoint, or one of another run, strategy or model, or of more rounds.
+            If the folder holds a damaged checkpoint, or one of another run, strategy or model, or of more rounds; nothing is
+            changed then. If another run is at work there, or the folder can no longer be written.
         """
-        found = read_snapshot(self.path)
-        if found is not None:
-            self._check(found, initial_arrays, num_rounds)
-        self._result = Result(arrays=initial_arrays)
-        self._done = 0 if found is None else found.round_
-        if found is not None:
-            self._go_on(found, grid)
-
-        def end_round(counted: int, arrays: ArrayRecord) -> MetricRecord | None:
-            server_round = self._done + counted
-            if counted == 0 and found is not None:
-                return None  # that round has had its evaluation
-            metrics = evaluate_fn(server_round, arrays) if evaluate_fn else None
-            if metrics is not None:
-                self._result.evaluate_metrics_serverapp[server_round] = metrics
-            self._result.arrays = arrays
-            if server_round % self.every == 0 or server_round == num_rounds:
-                self._save(server_round, grid)
-            return metrics
-
-        super().start(
-            grid, self._result.arrays, num_rounds - self._done, timeout, train_config, evaluate_config, evaluate_fn=end_round
-        )
+        with locked(self.path.parent):
+            found = find_resumption(
+                self.path, run=self.run, strategy=self.strategy, initial=initial_arrays, num_rounds=num_rounds
+            )
+            if found is not None:
+                round_ = found.snapshot.round_
+                LOG.info("Going on after round %d of %s; Flower counts the rounds that are left from 1", round_, self.path)
+                found.put_in_place(self.strategy, grid, self.app_state)
+            self._begin(initial_arrays)
+            if found is not None:
+                self._go_on(found)
+            left = num_rounds - self._done
+            hook = self._hook(grid, num_rounds, evaluate_fn, evaluated=found is not None)
+            super().start(grid, self._result.arrays, left, timeout, train_config, evaluate_config, evaluate_fn=hook)
         return self._result
+
+    def note(self, value: Any) -> None:
+        """Keep a JSON value with the round that runs; to be called from ``evaluate_fn``.
+
+        A list in ``app_state`` that grows by each round is written anew by each; a note is written once.
+
+        Raises
+        ------
+        ConfigurationError
+            If JSON cannot hold it.
+        """
+        try:
+            self._notes.append(json.loads(json.dumps(value)))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ConfigurationError(f"note must be a JSON value, got a {type(value).__name__}: {error}") from error
+
+    @property
+    def notes(self) -> list[Any]:
+        """Return what was noted in the whole run, the rounds before the checkpoint included."""
+        return list(self._notes)
 
     def summary(self) -> None:
         """Log where the checkpoint is, and the strategy's own configuration."""
@@ -159,62 +160,71 @@ class Checkpointed(Strategy):
             self._result.evaluate_metrics_clientapp[self._done + server_round] = metrics
         return metrics
 
-    def _check(self, found: Snapshot, initial_arrays: ArrayRecord, num_rounds: int) -> None:
-        """Refuse a checkpoint that this run cannot have left."""
-        strategy, model = name_of(self.strategy), _shapes(initial_arrays)
-        for what, ours, theirs in (
-            ("run", self.run, found.run),
-            ("strategy", strategy, found.strategy),
-            ("model", model, _shapes(_model(found))),
-        ):
-            if ours != theirs:
-                raise ConfigurationError(
-                    f"checkpoint must be of this {what} ({_short(ours)}), got {str(self.path)!r} of {_short(theirs)}"
-                )
-        require(num_rounds >= found.round_, "num_rounds", num_rounds, f"at least the checkpoint's {found.round_}")
+    def _begin(self, initial_arrays: ArrayRecord) -> None:
+        """Forget what an earlier `start` of this object left."""
+        self._done = 0
+        self._result = Result(arrays=initial_arrays)
+        self._notes: list[Any] = []
+        self._entered = 0  # so many notes are in entries
+        self._unsaved: list[Entry] = []
+        self._mark = Mark()
 
-    def _go_on(self, found: Snapshot, grid: Grid) -> None:
-        """Put everything back as it was when the checkpoint was taken."""
-        LOG.info("Going on after round %d of %s; Flower counts the rounds that are left from 1", found.round_, self.path)
-        restore_strategy(self.strategy, found.records["strategy"])
-        self.app_state.clear()
-        self.app_state.update(found.records["app"])
-        self._result.arrays = _model(found)
-        for name in _HISTORIES:
-            getattr(self._result, name).update({int(key): metrics for key, metrics in found.records[name].items()})
-        if isinstance(grid, KeepsNodeStates):
-            grid.restore_node_states(found.nodes)
-        elif found.nodes:
-            LOG.warning("Nodes of this grid keep their states themselves: those of %d nodes are left aside", len(found.nodes))
-        set_global_random_state(found.random)
+    def _go_on(self, found: Resumption) -> None:
+        """Remember the rounds before the checkpoint."""
+        self._done = found.snapshot.round_
+        self._result.arrays = found.model
+        for entry in found.rounds:
+            for name, metrics in entry.metrics.items():
+                getattr(self._result, name)[entry.round_] = metrics
+            self._notes.extend(entry.notes)
+        self._entered = len(self._notes)
+        self._mark = found.snapshot.history
+        self._unsaved.extend(found.snapshot.rounds)  # none, but those of format 1, which had no history beside it
+
+    def _hook(
+        self,
+        grid: Grid,
+        num_rounds: int,
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None,
+        evaluated: bool,
+    ) -> Callable[[int, ArrayRecord], MetricRecord | None]:
+        """Return what Flower calls last in a round: the evaluation, and then the checkpoint."""
+
+        def end_round(counted: int, arrays: ArrayRecord) -> MetricRecord | None:
+            server_round = self._done + counted
+            if counted == 0 and evaluated:
+                return None  # the round of the checkpoint has had its evaluation
+            metrics = evaluate_fn(server_round, arrays) if evaluate_fn else None
+            if metrics is not None:
+                self._result.evaluate_metrics_serverapp[server_round] = metrics
+            self._result.arrays = arrays
+            self._enter(server_round)
+            if server_round % self.every == 0 or server_round == num_rounds:
+                self._save(server_round, grid)
+            return metrics
+
+        return end_round
+
+    def _enter(self, server_round: int) -> None:
+        """Enter what a round added."""
+        metrics = {name: of[server_round] for name in HISTORIES if server_round in (of := getattr(self._result, name))}
+        self._unsaved.append(Entry(server_round, metrics, tuple(self._notes[self._entered :])))
+        self._entered = len(self._notes)
 
     def _save(self, server_round: int, grid: Grid) -> None:
-        histories = {
-            name: RecordDict({str(key): metrics for key, metrics in getattr(self._result, name).items()}) for name in _HISTORIES
-        }
+        # The history first: until a snapshot names the new lines, they are not part of the run.
+        try:
+            mark = append_history(self.path.with_name(HISTORY_FILE), self._mark, self._unsaved)
+        except OSError as error:
+            folder = str(self.path.parent)
+            raise ConfigurationError(f"checkpoint must be a writable folder, got {folder!r}: {error.strerror}") from error
         records = {
             "model": RecordDict({"arrays": self._result.arrays}),
             "strategy": state_of(self.strategy),
             "app": self.app_state,
         }
         nodes = grid.node_states() if isinstance(grid, KeepsNodeStates) else {}
-        write_snapshot(
-            self.path,
-            Snapshot(server_round, self.run, name_of(self.strategy), global_random_state(), records | histories, nodes),
-        )
-
-
-def _model(snapshot: Snapshot) -> ArrayRecord:
-    record = snapshot.records["model"]["arrays"]
-    if not isinstance(record, ArrayRecord):
-        raise ConfigurationError(f"checkpoint must hold a model, got a {type(record).__name__}")
-    return record
-
-
-def _shapes(arrays: ArrayRecord) -> str:
-    # Not the dtypes: Flower's means of float16 and of integers are wider than the model that they started from.
-    return ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
-
-
-def _short(value: str, most: int = 120) -> str:
-    return repr(value if len(value) <= most else value[:most] + "...")
+        random = global_random_state()
+        write_snapshot(self.path, Snapshot(server_round, self.run, name_of(self.strategy), random, records, nodes, mark))
+        self._mark = mark
+        self._unsaved.clear()

@@ -8,6 +8,8 @@ from typing import Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
+from flwr_robustcomp.checkpoints.fields import field, typed, whole
+
 __all__ = ["describe", "rebuild"]
 
 _KINDS: dict[str, type[ArrayRecord] | type[MetricRecord] | type[ConfigRecord]] = {
@@ -41,13 +43,36 @@ def describe(records: RecordDict, add: Callable[[bytes], int]) -> list[Any]:
     ]
 
 
-def rebuild(described: list[Any], find: Callable[[int], bytes]) -> RecordDict:
-    """Return the records that `describe` described; ``find`` returns the bytes of an Array by their number."""
+def rebuild(described: Any, find: Callable[[int], bytes]) -> RecordDict:
+    """Return the records that `describe` described.
+
+    Parameters
+    ----------
+    described : JSON value
+        Checked here: a file may hold anything.
+    find : callable
+        Returns the bytes of an Array by their number; raises ValueError or LookupError where there are none.
+
+    Raises
+    ------
+    ValueError
+        If `describe` returns no such value.
+    """
     records = RecordDict()
-    for name, kind, items in described:
+    for one in typed(described, list, "records"):
+        name, kind, items = _row(one, "a record", "its name, kind and items")
+        typed(name, str, "a record's name")
+        if not isinstance(kind, str) or kind not in _KINDS or name in records:
+            raise ValueError(f"record {name!r} must be there once, and be one of {', '.join(_KINDS)}")
         record = _KINDS[kind]()
-        for key, value in items:
-            record[key] = _original(value, find)
+        for pair in typed(items, list, f"the items of record {name!r}"):
+            key, value = _row(pair, f"an item of record {name!r}", "its key and value")
+            try:
+                record[key] = _original(value, find)
+            except TypeError as error:  # Flower's: a value that this kind of record cannot hold
+                raise ValueError(f"item {key!r} of record {name!r}: {error}") from error
+        if len(record) != len(items):
+            raise ValueError(f"record {name!r} must have each key once")
         records[name] = record
     return records
 
@@ -60,11 +85,25 @@ def _value(value: Any, add: Callable[[bytes], int]) -> Any:
     return [_value(one, add) for one in value] if isinstance(value, list) else value
 
 
+def _row(value: Any, what: str, of: str) -> list[Any]:
+    """Return a list of as many entries as ``of`` names."""
+    count = of.count(",") + of.count(" and ") + 1
+    if not isinstance(value, list) or len(value) != count:
+        raise ValueError(f"{what} must be a list of {of}")
+    return value
+
+
 def _original(value: Any, find: Callable[[int], bytes]) -> Any:
     if isinstance(value, list):
-        return [_original(one, find) for one in value]
-    if not isinstance(value, dict):
-        return value
-    if "base64" in value:
-        return base64.b64decode(value["base64"], validate=True)
-    return Array(value["dtype"], tuple(value["shape"]), value["stype"], find(value["bytes"]))
+        return [_scalar(one) for one in value]
+    if isinstance(value, dict) and "base64" not in value:
+        shape = tuple(whole(one, "a length in a shape") for one in typed(field(value, "shape", "an array"), list, "a shape"))
+        dtype, stype = (typed(field(value, name, "an array"), str, name) for name in ("dtype", "stype"))
+        return Array(dtype, shape, stype, find(whole(field(value, "bytes", "an array"), "the number of an array's bytes")))
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> Any:
+    if isinstance(value, dict):
+        return base64.b64decode(typed(field(value, "base64", "a string of bytes"), str, "base64"), validate=True)
+    return value

@@ -1,16 +1,21 @@
-"""What a checkpoint holds, and the one file that holds it: written beside, then put in place in one step."""
+"""What a checkpoint holds but for its history, and the file that holds it: written beside, then put in place in one step."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from flwr.app import RecordDict
 
+from flwr_robustcomp.checkpoints import fields
+from flwr_robustcomp.checkpoints.archive import Members
+from flwr_robustcomp.checkpoints.format_1 import take_rounds
+from flwr_robustcomp.checkpoints.history import Entry, Mark
 from flwr_robustcomp.checkpoints.records import describe, rebuild
 from flwr_robustcomp.errors import ConfigurationError
 
@@ -19,7 +24,8 @@ __all__ = ["CHECKPOINT_FILE", "Snapshot", "read_snapshot", "write_snapshot"]
 CHECKPOINT_FILE = "checkpoint.npz"
 """Name of the file in a checkpoint's folder."""
 
-_FORMAT = 1
+_FORMAT = 2
+_READ = (1, 2)
 _MANIFEST = "manifest.json"
 
 
@@ -38,9 +44,13 @@ class Snapshot:
     random : dict
         The state of the global generators that sampling draws from, as `global_random_state` gives it.
     records : dict of str to RecordDict
-        ``model``, ``strategy``, ``app`` and the histories of a `Result`.
+        ``model``, ``strategy`` and ``app``.
     nodes : dict of int to RecordDict
         `Context.state` of every node by its id, where the grid keeps them.
+    history : Mark
+        How much of the history beside it is part of it.
+    rounds : tuple of Entry
+        Rounds that stand in the file itself and in no history; only format 1 has any, and they are not written.
     """
 
     round_: int
@@ -49,6 +59,8 @@ class Snapshot:
     random: dict[str, Any]
     records: dict[str, RecordDict]
     nodes: dict[int, RecordDict] = field(default_factory=dict)
+    history: Mark = field(default_factory=Mark)
+    rounds: tuple[Entry, ...] = ()
 
 
 def write_snapshot(path: Path, snapshot: Snapshot) -> None:
@@ -64,7 +76,7 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> None:
     Raises
     ------
     ConfigurationError
-        If the folder cannot be written.
+        If the folder cannot be written, or the disk is full. The old one is then whole, and nothing lies beside it.
 
     Notes
     -----
@@ -74,14 +86,19 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> None:
     beside = path.with_suffix(".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            _write(file, snapshot)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        try:
+            with beside.open("wb") as file:
+                _write(file, snapshot)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+            raise
         folder = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)  # the new name must survive a power cut too
+            os.fsync(folder)  # the new names, the history's among them, must survive a power cut too
         finally:
             os.close(folder)
     except OSError as error:
@@ -97,16 +114,15 @@ def read_snapshot(path: Path) -> Snapshot | None:
         If the file is not a checkpoint, is damaged, or is of another version.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            return _read(archive)
+        with path.open("rb") as file:
+            return _read(Members(file))
     except FileNotFoundError:
         return None
-    except (OSError, zipfile.BadZipFile, LookupError, ValueError, TypeError) as error:
-        why = " ".join(str(error).split())
-        raise ConfigurationError(f"checkpoint must be whole, got {str(path)!r}: {why}") from error
+    except Exception as error:  # zipfile and json raise a dozen types; whatever it is, the file is at fault
+        raise fields.damaged(path, error) from error
 
 
-def _write(file: Any, snapshot: Snapshot) -> None:
+def _write(file: BinaryIO, snapshot: Snapshot) -> None:
     count = 0
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
 
@@ -122,25 +138,44 @@ def _write(file: Any, snapshot: Snapshot) -> None:
             "run": snapshot.run,
             "strategy": snapshot.strategy,
             "random": snapshot.random,
+            "history": {"lines": snapshot.history.lines, "size": snapshot.history.size, "crc32": snapshot.history.crc32},
             "records": {name: describe(records, add) for name, records in snapshot.records.items()},
             "nodes": {str(node): describe(state, add) for node, state in snapshot.nodes.items()},
         }
         archive.writestr(_MANIFEST, json.dumps(manifest))
 
 
-def _read(archive: zipfile.ZipFile) -> Snapshot:
-    manifest = json.loads(archive.read(_MANIFEST))
-    if manifest["format"] != _FORMAT:
-        raise ValueError(f"format {manifest['format']!r}, where this version reads {_FORMAT}")
+def _read(members: Members) -> Snapshot:
+    manifest = fields.typed(json.loads(members.take(_MANIFEST)), dict, "the manifest")
+    format_ = fields.whole(fields.field(manifest, "format", "the manifest"), "format")
+    if format_ not in _READ:
+        raise ValueError(f"format {format_}, where this version reads {_READ[0]} to {_READ[-1]}")
+
+    def get(name: str) -> Any:
+        return fields.field(manifest, name, f"the manifest of format {format_}")
 
     def find(number: int) -> bytes:
-        return archive.read(f"{number}.npy")
+        return members.take(f"{number}.npy")
 
-    return Snapshot(
-        manifest["round"],
-        manifest["run"],
-        manifest["strategy"],
-        manifest["random"],
-        {name: rebuild(described, find) for name, described in manifest["records"].items()},
-        {int(node): rebuild(described, find) for node, described in manifest["nodes"].items()},
+    def rebuilt(name: str) -> dict[str, RecordDict]:
+        return {key: rebuild(one, find) for key, one in fields.typed(get(name), dict, name).items()}
+
+    snapshot = Snapshot(
+        fields.whole(get("round"), "round"),
+        fields.typed(get("run"), str, "run"),
+        fields.typed(get("strategy"), str, "strategy"),
+        fields.typed(get("random"), dict, "random"),
+        records := rebuilt("records"),
+        {fields.key_number(node, "the id of a node"): state for node, state in rebuilt("nodes").items()},
+        Mark() if format_ == 1 else _mark(fields.typed(get("history"), dict, "history")),
+        take_rounds(records) if format_ == 1 else (),
     )
+    members.finish()
+    return snapshot
+
+
+def _mark(table: dict[str, Any]) -> Mark:
+    lines, size, crc32 = (
+        fields.whole(fields.field(table, name, "history"), f"history: {name}") for name in ("lines", "size", "crc32")
+    )
+    return Mark(lines, size, crc32)

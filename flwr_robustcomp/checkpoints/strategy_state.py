@@ -5,26 +5,19 @@ from __future__ import annotations
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
-from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedXgbBagging, FedXgbCyclic, FedYogi, Strategy
+from flwr.app import Array, ArrayRecord, RecordDict
+from flwr.serverapp.strategy import Strategy
 
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.strategies import Decompressed
 from flwr_robustcomp.strategies.account import LEDGER_RECORD
+from flwr_robustcomp.strategies.flower_builtin import STATEFUL, carried_by
 
 __all__ = ["Stateful", "name_of", "restore_strategy", "state_of"]
 
-_CARRIED: dict[type[Strategy], tuple[str, ...]] = {
-    FedAdagrad: ("m_t", "v_t"),
-    FedAdam: ("m_t", "v_t"),
-    FedAvg: (),
-    FedAvgM: ("current_arrays", "momentum_vector"),
-    FedYogi: ("m_t", "v_t"),
-}
-"""Attributes of Flower's strategies that outlive a round; descendants carry what the nearest ancestor here does."""
-
-_TREES = (FedXgbBagging, FedXgbCyclic)
-"""These keep a model of their own beside the one that `start` holds."""
+_ALWAYS = (LEDGER_RECORD, "robustcomp.step", "robustcomp.byzfl")
+"""Records that every checkpoint has of a strategy that carries them. Younger ones may be missing, and Flower's attributes are
+None until the first aggregation."""
 
 
 @runtime_checkable
@@ -62,26 +55,45 @@ def state_of(strategy: Strategy) -> RecordDict:
 
 
 def restore_strategy(strategy: Strategy, state: RecordDict) -> None:
-    """Let a strategy go on from what `state_of` returned for one like it."""
+    """Let a strategy go on from what `state_of` returned for one like it.
+
+    Raises
+    ------
+    ConfigurationError
+        If a record that the strategy carries is missing, or is another. Whatever is raised, the strategy is then as it was; one
+        of your own, if its `restore` can go back to what its `state` returned.
+    """
+    before = state_of(strategy)
+    for name, ours in before.items():
+        found = state.get(name)
+        if type(found) is not type(ours) and (found is not None or name in _ALWAYS):
+            got = "none" if found is None else type(found).__name__
+            raise ConfigurationError(f"strategy must find its {name!r}, a {type(ours).__name__}, got {got}")
+    try:
+        _restore(strategy, state)
+    except BaseException:
+        _restore(strategy, before)
+        raise
+
+
+def _restore(strategy: Strategy, state: RecordDict) -> None:
     if isinstance(strategy, Stateful):
         strategy.restore(state)
     elif isinstance(strategy, Decompressed):
-        ledger = state.get(LEDGER_RECORD)
-        if isinstance(ledger, ConfigRecord):
-            strategy.account.restore(ledger)
-        restore_strategy(strategy.strategy, state)
+        _restore(strategy.strategy, state)
+        strategy.account.restore(state.get(LEDGER_RECORD))
     else:
+        carried = {name: _value(name, record) for name in _carried(strategy) if (record := state.get(name)) is not None}
         for name in _carried(strategy):
-            record = state.get(name)
-            setattr(strategy, name, _value(name, record) if isinstance(record, ArrayRecord) else None)
+            setattr(strategy, name, carried.get(name))
 
 
 def _carried(strategy: Strategy) -> tuple[str, ...]:
-    known = [] if isinstance(strategy, _TREES) else [base for base in type(strategy).__mro__ if base in _CARRIED]
-    if not known:
-        allowed = f"with state() and restore(), or a descendant of {', '.join(base.__name__ for base in _CARRIED)}"
+    names = carried_by(strategy)
+    if names is None:
+        allowed = f"with state() and restore(), or a descendant of {', '.join(STATEFUL)}"
         raise ConfigurationError(f"strategy must be one {allowed}, got {type(strategy).__name__}")
-    return _CARRIED[known[0]]
+    return names
 
 
 def _record(value: Any) -> ArrayRecord:
@@ -92,7 +104,9 @@ def _record(value: Any) -> ArrayRecord:
     return ArrayRecord({str(key): Array(np.asarray(array)) for key, array in named})
 
 
-def _value(name: str, record: ArrayRecord) -> Any:
+def _value(name: str, record: object) -> Any:
+    if not isinstance(record, ArrayRecord):
+        raise ConfigurationError(f"strategy must find its {name!r}, an ArrayRecord, got {type(record).__name__}")
     match name:
         case "current_arrays":
             return record

@@ -12,6 +12,7 @@ from flwr_robustcomp.cli.report import report_command
 from flwr_robustcomp.cli.reproduce import reproduce_command
 from flwr_robustcomp.cli.run import run
 from flwr_robustcomp.errors import ConfigurationError, QuorumError
+from flwr_robustcomp.simulations.record import RecordError
 from flwr_robustcomp.simulations.run import quiet_flower
 from flwr_robustcomp.simulations.sweep import SweepError
 
@@ -38,5 +39,5 @@ def main() -> None:
             app(standalone_mode=True)
     except ConfigurationError as error:
         fail(f"error: {error}", CONFIGURATION)
-    except (QuorumError, SweepError) as error:
+    except (QuorumError, RecordError, SweepError) as error:
         fail(f"error: {error}", FAILED)

@@ -65,7 +65,8 @@ def _verdicts(advice: Advice) -> list[str]:
 
 
 def _verdict(coverage: Coverage, advice: Advice) -> str:
-    server = "sorting by the norm that clients report" if coverage.theorem == 1 else "sorting by the norm of what arrives"
+    arrives = "sorting by the norm of what arrives"
+    server = f"{arrives}, or by the one that clients report if it is larger" if coverage.theorem == 1 else arrives
     head = f"Algorithm {coverage.theorem} ({server})"
     why = shortfall(coverage, advice.compressor)
     if why is None:
@@ -98,15 +99,12 @@ def _changes(advice: Advice) -> list[str]:
         )
     lines.append(f"  {advice.byzantine} Byzantine and {advice.trim} trimmed nodes: {_smallest(advice)}")
     both = [label(other) for other, first, second in advice.alternatives if first and second]
-    one = [label(other) for other, first, second in advice.alternatives if first and not second]
     lines.append(f"  covered by their guarantee: {', '.join(both) or 'no compressor'}")
-    if one:
-        lines.append(f"  by Theorem 1 alone: {', '.join(one)}")
     return lines
 
 
 def _smallest(advice: Advice) -> str:
-    needed = advice.coverages[1].needed["sharp"]
+    needed = advice.coverages[1].least
     return f"delta above {needed:.3f}" if needed < 1 else "no delta at all"
 
 

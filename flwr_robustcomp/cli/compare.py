@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from flwr_robustcomp.cli import console
 from flwr_robustcomp.cli.console import BOARD, Bar, cores, interruptible
@@ -55,7 +56,8 @@ def compare_command(
             console.out.print(table)
     for finding in findings:
         console.out.print()
-        console.out.print(finding.sentence, highlight=False, soft_wrap=True)
+        # Names come from the suites: square brackets and colons in them are no markup.
+        console.out.print(finding.sentence, highlight=False, soft_wrap=True, markup=False, emoji=False)
         console.out.print(f"  picture: {finding.picture}", highlight=False, soft_wrap=True)
     console.out.print(f"\nEvery round of every run: {out / ROUNDS_FILE}", highlight=False, soft_wrap=True)
 
@@ -67,7 +69,7 @@ def _suite_tables(finding: Finding) -> Iterator[Table]:
     for byzantine, attack in settings:
         where = f"{byzantine} of {nodes} nodes Byzantine: {attack}" if byzantine else f"{nodes} honest nodes"
         metric = finding.rows[0].metric
-        table = Table(title=f"{finding.suite.title}, {where}", title_justify="left", title_style="bold")
+        table = Table(title=Text(f"{finding.suite.title}, {where}"), title_justify="left", title_style="bold")
         table.add_column("strategy")
         table.add_column("compressor")
         for name in (f"final {metric}", "Byzantine trimmed", "bytes/update"):
@@ -78,5 +80,6 @@ def _suite_tables(finding: Finding) -> Iterator[Table]:
                 if len(finding.suite.seeds) > 1:
                     value += f" ±{format_metric(metric, row.spread / 2)}"
                 found = "-" if row.found is None else f"{row.found:.0%}"
-                table.add_row(row.group.strategy, row.group.compressor, value, found, f"{row.bytes_per_update:,.0f}")
+                names = Text(row.group.strategy), Text(row.group.compressor)
+                table.add_row(*names, value, found, f"{row.bytes_per_update:,.0f}")
         yield table

@@ -22,6 +22,7 @@ def report_command(
     """Make one self-contained HTML page of what a folder's runs show, finished or not."""
     page, words, files = report(folder, csv=csv, latex=latex, figures=figures)  # type: ignore[arg-type]  # checked there
     for line in words:
-        console.out.print(line, highlight=False, soft_wrap=True)
+        # Names come from the records: square brackets and colons in them are no markup.
+        console.out.print(line, highlight=False, soft_wrap=True, markup=False, emoji=False)
     exported = f" and {len(files)} files" if files else ""
-    console.out.print(f"\nreport: {page}{exported}", highlight=False, soft_wrap=True)
+    console.out.print(f"\nreport: {page}{exported}", highlight=False, soft_wrap=True, markup=False, emoji=False)

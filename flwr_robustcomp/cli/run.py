@@ -12,6 +12,7 @@ from rich.table import Table
 from flwr_robustcomp.cli import console
 from flwr_robustcomp.cli.console import BOARD, Bar, interruptible, number
 from flwr_robustcomp.errors import require
+from flwr_robustcomp.simulations.cell_index import CELLS_FILE, cell_lines, check_folder
 from flwr_robustcomp.simulations.cost import COSTS_FILE, Meter
 from flwr_robustcomp.simulations.coverage import outside_theory
 from flwr_robustcomp.simulations.provenance import note_start
@@ -20,7 +21,7 @@ from flwr_robustcomp.simulations.run import Engine, run_scenario
 from flwr_robustcomp.simulations.scenario import Scenario
 from flwr_robustcomp.simulations.setup import make_problem
 from flwr_robustcomp.simulations.summary import format_metric
-from flwr_robustcomp.simulations.sweep import CELLS_FILE, ROUNDS_FILE
+from flwr_robustcomp.simulations.sweep import ROUNDS_FILE
 from flwr_robustcomp.simulations.tensorboard import tensorboard
 
 __all__ = ["run"]
@@ -36,13 +37,19 @@ def run(
     checkpoint: Annotated[
         Path | None, typer.Option(help="Folder to keep the run in after every round; the run goes on from it if it is there.")
     ] = None,
+    checkpoint_every: Annotated[int, typer.Option(help="Rounds between checkpoints; the last always leaves one.")] = 1,
 ) -> None:
     """Run one scenario."""
     require(engine in get_args(Engine), "engine", engine, f"one of {', '.join(get_args(Engine))}")
     require(ray_address is None or engine == "ray", "ray-address", ray_address, "given with --engine ray only")
+    require(checkpoint_every >= 1, "checkpoint-every", checkpoint_every, "an integer from 1")
+    require(
+        checkpoint_every == 1 or checkpoint is not None, "checkpoint-every", checkpoint_every, "given with --checkpoint only"
+    )
     config = Scenario.from_toml(scenario)
     metric = make_problem(config).metric
     out = out or Path("out") / scenario.stem
+    check_folder(out, config)
     note = outside_theory(config)
     with (
         interruptible(out),
@@ -53,7 +60,8 @@ def run(
     ):
         note_start(out, sys.argv[1:])
         seen = 0
-        index({"cell": config.key, "scenario": config.model_dump()})
+        for line in cell_lines([config]):
+            index(line)
         meter = Meter()
 
         def observe(record: RoundRecord) -> None:
@@ -75,6 +83,7 @@ def run(
             num_workers=workers,
             ray_address=ray_address,
             checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
         )
         with Recorder(out / COSTS_FILE) as costs:
             costs({"cell": config.key, **meter.cost()})

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from flwr_robustcomp.compressors.base import NORM_ORDERS, Compressor, vector_norm
+from flwr_robustcomp.compressors.base import Compressor
 from flwr_robustcomp.compressors.cross_polytope import CrossPolytope
 from flwr_robustcomp.compressors.drive import Drive
 from flwr_robustcomp.compressors.identity import Identity
 from flwr_robustcomp.compressors.low_rank import LowRank
+from flwr_robustcomp.compressors.norms import NORM_ORDERS, vector_norm
 from flwr_robustcomp.compressors.payload import DTYPES, Payload, dtype_name, working_dtype
 from flwr_robustcomp.compressors.qsgd import QSGD
 from flwr_robustcomp.compressors.random_k import RandomK

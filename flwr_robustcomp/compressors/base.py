@@ -13,25 +13,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from flwr_robustcomp.compressors.norms import vector_norm
 from flwr_robustcomp.compressors.payload import DTYPES, Payload, working_dtype
 from flwr_robustcomp.compressors.products import dense_products
 from flwr_robustcomp.compressors.values import is_finite
 from flwr_robustcomp.errors import WireError, require
 
-__all__ = ["NORM_ORDERS", "Compressor", "Scalars", "vector_norm"]
+__all__ = ["Compressor", "Scalars"]
 
 Scalars = tuple[int | float, ...]
 
 _FLOATING = frozenset(DTYPES.values())
 _FLOATING_NAMES = f"one of {', '.join(DTYPES)}"
-
-NORM_ORDERS = (1, 2, math.inf)
-"""The orders q of ||.||_q that norm thresholding understands."""
-
-
-def vector_norm(x: Tensor, order: float) -> float:
-    """Return ||x||_q as a Python float, summed in double precision."""
-    return float(torch.linalg.vector_norm(x.reshape(-1), ord=order, dtype=torch.float64))
 
 
 class Compressor(ABC):
@@ -57,6 +50,8 @@ class Compressor(ABC):
     projects : bool
         Whether Q(x) is an orthogonal projection of x, up to the rounding of entries: <x, Q(x)> = ||Q(x)||^2. Then
         ||Q(x) - x||^2 = ||x||^2 - ||Q(x)||^2, and delta can be measured without unpacking anything.
+    flat : bool
+        Whether all entries of Q(x) have one magnitude: then every choice of coordinates shows the same share of its length.
     wants_matrices : bool
         Whether it is of use on arrays of two dimensions and more only, one by one.
     exact_size : bool
@@ -69,6 +64,7 @@ class Compressor(ABC):
     embeds_norm: ClassVar[bool] = True
     randomized: ClassVar[bool] = False
     projects: ClassVar[bool] = False
+    flat: ClassVar[bool] = False
     wants_matrices: ClassVar[bool] = False
     exact_size: bool = True
 
@@ -221,8 +217,12 @@ class Compressor(ABC):
     def check(self, payload: Payload) -> None:
         """Raise `WireError` unless the payload is the canonical encoding of a member of the image of Q.
 
-        Called on foreign payloads of the right length. What it enforces makes an arbitrary sender (section 5) no stronger than
-        a restricted one (section 4): whatever passes could have come from the honest compressor on some input.
+        Called on foreign payloads of the right length. Whatever passes is Q(x) for some x and, where Q draws, some draws.
+
+        So a compressor that draws nothing makes an arbitrary sender (section 5) no stronger than a restricted one (section 4):
+        the bytes are those of an honest compressor. One that draws does not: a sender of its own bytes chooses the draws too,
+        and can send what an honest one sends with probability zero. Nor does `check` see the norm that is reported. Both
+        are bounded by what replies are sorted by, `strategies.norm_filter.sort_norm`.
         """
 
     def _encode_array(self, array: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flwr_robustcomp.compressors.base import Compressor, Scalars, vector_norm
+from flwr_robustcomp.compressors.base import Compressor, Scalars
+from flwr_robustcomp.compressors.norms import vector_norm
 from flwr_robustcomp.compressors.payload import Payload
 from flwr_robustcomp.compressors.values import check_finite, values_from_bytes, values_to_bytes
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from flwr_robustcomp.compressors.payload import Payload, working_dtype
 
-__all__ = ["RUN", "dense_products", "runs_of", "scale_of"]
+__all__ = ["RUN", "dense_products", "energies_of_runs", "runs_of", "scale_of"]
 
 RUN = 64
 """Coordinates that a sketch takes or leaves together: a word of packed signs."""
@@ -28,6 +28,25 @@ def runs_of(d: int) -> int:
 def scale_of(d: int, chosen: npt.NDArray[np.intp] | None) -> float:
     """Return what the products over the chosen runs are multiplied by, so that they estimate those over all."""
     return 1.0 if chosen is None else runs_of(d) / chosen.size
+
+
+def energies_of_runs(x: Tensor, chosen: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+    """Return the squared length of each chosen run of a vector.
+
+    Parameters
+    ----------
+    x : Tensor, shape (d,), floating
+        The vector.
+    chosen : numpy.ndarray of int, shape (s,)
+        Runs of `RUN` coordinates, out of ceil(d / `RUN`).
+
+    Returns
+    -------
+    numpy.ndarray, shape (s,), float64
+        Not scaled up.
+    """
+    padded = torch.nn.functional.pad(x, (0, -x.numel() % RUN)).reshape(-1, RUN)[torch.from_numpy(chosen)]  # (s, 64)
+    return np.asarray(padded.double().square().sum(dim=1).numpy(), np.float64)
 
 
 def dense_products(
@@ -55,7 +74,8 @@ def dense_products(
     step = max(1, _BLOCK_BYTES // (payloads[0].size * working_dtype(payloads[0].dtype).itemsize))
     for i in range(0, m, step):
         rows = _runs(decode(payloads[i : i + step]), chosen)  # (step, d) or (step, 64 s)
-        gram[i : i + step, i : i + step] = _products(rows, rows)
+        block = _products(rows, rows)
+        gram[i : i + step, i : i + step] = (block + block.T) / 2  # some processors' kernels add up the two halves differently
         for j in range(0, i, step):
             block = _products(rows, _runs(decode(payloads[j : j + step]), chosen))
             gram[i : i + step, j : j + step] = block

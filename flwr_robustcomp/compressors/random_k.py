@@ -11,7 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from flwr_robustcomp.compressors.base import Compressor, Scalars, vector_norm
+from flwr_robustcomp.compressors.base import Compressor, Scalars
+from flwr_robustcomp.compressors.norms import vector_norm
 from flwr_robustcomp.compressors.payload import Payload
 from flwr_robustcomp.compressors.sparse_products import Entries, sparse_products
 from flwr_robustcomp.compressors.sparsity import check_sparsity, kept_of, require_fits

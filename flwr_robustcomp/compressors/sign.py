@@ -88,6 +88,7 @@ class Sign(Compressor):
 
     name: ClassVar[str] = "sign"
     embeds_norm: ClassVar[bool] = False
+    flat: ClassVar[bool] = True
 
     def delta(self, d: int) -> None:
         """Return None: ||sign(x) - x|| is bounded by no multiple of ||x||."""
@@ -150,6 +151,7 @@ class L1Sign(Compressor):
     """
 
     name: ClassVar[str] = "l1-sign"
+    flat: ClassVar[bool] = True
     header: ClassVar[str] = "<d"
     projects: ClassVar[bool] = True
 

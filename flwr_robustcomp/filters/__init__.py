@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from flwr_robustcomp.filters.base import Filter, Matrix, Vectors, chain
+from flwr_robustcomp.filters.base import Filter, Matrix, Vectors, chain, reach_of
 from flwr_robustcomp.filters.bucketing import Bucketing
 from flwr_robustcomp.filters.centred_clipping import CentredClipping
 from flwr_robustcomp.filters.geometric_median import GeometricMedian
+from flwr_robustcomp.filters.length import Length
 from flwr_robustcomp.filters.multi_krum import MultiKrum
 from flwr_robustcomp.filters.nearest_neighbor_mixing import NearestNeighborMixing
 from flwr_robustcomp.filters.norm import Norm
@@ -21,6 +22,7 @@ __all__ = [
     "CentredClipping",
     "Filter",
     "GeometricMedian",
+    "Length",
     "Matrix",
     "MultiKrum",
     "NearestNeighborMixing",
@@ -29,12 +31,14 @@ __all__ = [
     "Spectral",
     "Vectors",
     "chain",
+    "reach_of",
 ]
 
 FILTERS: dict[str, type[Filter]] = {
     "bucketing": Bucketing,
     "centred-clipping": CentredClipping,
     "geometric-median": GeometricMedian,
+    "length": Length,
     "multi-krum": MultiKrum,
     "nearest-neighbor-mixing": NearestNeighborMixing,
     "norm": Norm,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from flwr_robustcomp.errors import require
 
-__all__ = ["Filter", "Matrix", "Vectors", "chain", "check_trim", "kept_rows", "trim_of"]
+__all__ = ["Filter", "Matrix", "Vectors", "chain", "check_trim", "kept_rows", "reach_of", "shortening", "trim_of"]
 
 Matrix = npt.NDArray[np.float64]
 
@@ -77,11 +77,25 @@ class Filter(ABC):
     ----------
     trim : int or float
         How many Byzantine vectors to expect: a count, or a fraction in [0, 0.5) of the vectors, rounded up.
+
+    Attributes
+    ----------
+    name : str
+        The name in the registry and in scenarios.
+    honest_gain : float
+        How many times R long the outcome can be in a place of an honest vector, R being the largest honest norm.
+
+    Notes
+    -----
+    *What a filter promises* is `reach`: with at most ``trim`` Byzantine vectors, of any lengths and directions, the mean of
+    what it returns is at most `reach` R long. So a vector that the filter drops has no influence on what it keeps: whether it
+    is 10 or 10^100 times as long as the others, the outcome stays within the same bound. The default is no promise.
     """
 
     trim: int | float = 0
 
     name: ClassVar[str]
+    honest_gain: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
         check_trim(self.trim)
@@ -89,6 +103,31 @@ class Filter(ABC):
     def least(self, trim: int) -> int:
         """Return the smallest number of vectors that the filter works with when it expects ``trim`` Byzantine ones."""
         return 2 * trim + 1
+
+    def left(self, m: int, trim: int) -> int:
+        """Return the smallest number of vectors that the filter makes of m."""
+        return m
+
+    def longest(self, m: int, trim: int) -> float:
+        """Return C such that every vector it returns is at most C R long; infinite where nothing is promised of single ones."""
+        return math.inf
+
+    def reach(self, m: int, trim: int) -> float:
+        """Return C such that the mean of what it returns is at most C R long, R the largest honest norm.
+
+        Parameters
+        ----------
+        m : int
+            How many vectors it is given, at least `least` (trim).
+        trim : int
+            How many of them may be Byzantine.
+
+        Returns
+        -------
+        float
+            `longest` by default, for a mean is no longer than the longest.
+        """
+        return self.longest(m, trim)
 
     @abstractmethod
     def combine(self, vectors: Vectors, trim: int) -> Matrix:
@@ -100,6 +139,11 @@ class Filter(ABC):
             m >= `least` (trim) of them.
         trim : int
             How many Byzantine vectors to expect among them.
+
+        Returns
+        -------
+        numpy.ndarray, shape (k, m), float64
+            Non-negative, with row sums of at most 1; without that `reach_of` does not hold for chains.
         """
 
 
@@ -120,6 +164,11 @@ def kept_rows(kept: npt.NDArray[np.intp], m: int) -> Matrix:
     rows = np.zeros((kept.size, m))
     rows[np.arange(kept.size), kept] = 1.0
     return rows
+
+
+def shortening(lengths: Matrix, radius: float) -> Matrix:
+    """Return min(1, radius / length) for lengths of shape (m,), without dividing by zero or overflowing."""
+    return np.divide(radius, lengths, out=np.ones_like(lengths), where=lengths > radius)
 
 
 def chain(filters: Sequence[Filter], vectors: Vectors) -> Matrix:
@@ -145,7 +194,8 @@ def chain(filters: Sequence[Filter], vectors: Vectors) -> Matrix:
     m = len(vectors)
     total: Matrix | None = None
     for one in filters:
-        trim, left = trim_of(one.trim, m), len(vectors)
+        trim = trim_of(one.trim, m)
+        left = len(vectors)
         require(left >= one.least(trim), f"vectors for {one.name!r} with trim {trim}", left, f"at least {one.least(trim)}")
         step = one.combine(vectors, trim)
         total = step if total is None else step @ total
@@ -156,6 +206,48 @@ def chain(filters: Sequence[Filter], vectors: Vectors) -> Matrix:
     if total is None:
         return np.full(m, 1.0 / m)
     return np.asarray(total.mean(axis=0))
+
+
+def reach_of(filters: Sequence[Filter], m: int) -> float:
+    """Return C such that the outcome of `chain` is at most C times as long as the longest honest vector.
+
+    Parameters
+    ----------
+    filters : sequence of Filter
+        As for `chain`.
+    m : int
+        How many vectors the chain is given. At most as many of them are Byzantine as the smallest ``trim`` among the filters.
+
+    Returns
+    -------
+    float
+        Infinite where nothing is promised: without filters, or where the last one promises nothing and none before it bounds
+        single vectors.
+
+    Notes
+    -----
+    A filter leaves at most as many Byzantine vectors as it was given, in the place of honest vectors it puts some of at most
+    `Filter.honest_gain` times their length, and its rows are convex combinations or shorter. So a bound on single vectors, once
+    there, stays, and the last filter's own bound holds for the lengths that it was given.
+
+    Examples
+    --------
+    >>> from flwr_robustcomp.filters import Length, NearestNeighborMixing, Norm, Spectral, reach_of
+    >>> reach_of([Norm(4), Spectral(4)], 20), reach_of([NearestNeighborMixing(4)], 20)
+    (1.0, inf)
+    >>> round(reach_of([Spectral(4)], 20), 2), reach_of([Length(4), NearestNeighborMixing(4)], 20)
+    (3.43, 100.0)
+    """
+    bound, gain, outcome, count = math.inf, 1.0, math.inf, m
+    for one in filters:
+        trim = trim_of(one.trim, m)
+        count = max(count, one.least(trim))  # with fewer left, `chain` refuses
+        bound = min(bound, gain * one.longest(count, trim))
+        outcome = gain * (
+            1.0 if trim == 0 else one.reach(count, trim)
+        )  # without Byzantine vectors a combination of honest ones
+        gain, count = gain * one.honest_gain, one.left(count, trim)
+    return min(bound, outcome)
 
 
 def _picked(step: Matrix) -> npt.NDArray[np.intp] | None:

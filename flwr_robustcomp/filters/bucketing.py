@@ -40,6 +40,10 @@ class Bucketing(Filter):
         super().__post_init__()
         require(isinstance(self.size, int) and self.size >= 1, "size", self.size, "an integer, at least 1")
 
+    def left(self, m: int, trim: int) -> int:
+        """Return ceil(m / size)."""
+        return -(-m // self.size)
+
     def combine(self, vectors: Vectors, trim: int) -> Matrix:
         """Average."""
         m = len(vectors)

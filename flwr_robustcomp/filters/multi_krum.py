@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,6 +21,10 @@ class MultiKrum(Filter):
     -----
     Blanchard et al. 2017, sections 3 and 6, with f = ``trim``; the guarantee asks for m >= 2 f + 3. Distances follow from inner
     products.
+
+    *Reach.* An honest vector has at least m - f - 1 honest others within 2 R, so its score is at most S = (m - f - 2) 4 R^2,
+    and so are the m - f smallest scores. A Byzantine vector among these has at least m - 2 f - 1 honest ones among its nearest
+    m - f - 2, the nearest of them within sqrt(S / (m - 2 f - 1)).
     """
 
     name: ClassVar[str] = "multi-krum"
@@ -27,6 +32,14 @@ class MultiKrum(Filter):
     def least(self, trim: int) -> int:
         """Return 2 f + 3."""
         return 2 * trim + 3
+
+    def left(self, m: int, trim: int) -> int:
+        """Return m - f."""
+        return m - trim
+
+    def longest(self, m: int, trim: int) -> float:
+        """Return 1 + 2 sqrt((m - f - 2) / (m - 2 f - 1))."""
+        return 1 + 2 * math.sqrt((m - trim - 2) / (m - 2 * trim - 1))
 
     def combine(self, vectors: Vectors, trim: int) -> Matrix:
         """Keep the m - f best."""

@@ -24,6 +24,14 @@ class Norm(Filter):
 
     name: ClassVar[str] = "norm"
 
+    def left(self, m: int, trim: int) -> int:
+        """Return m - t."""
+        return m - trim
+
+    def longest(self, m: int, trim: int) -> float:
+        """Return 1: of the m - t shortest, the longest is no longer than the longest of any m - t vectors."""
+        return 1.0
+
     def combine(self, vectors: Vectors, trim: int) -> Matrix:
         """Keep the smallest."""
         order = np.argsort(vectors.norms, kind="stable")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from flwr_robustcomp.errors import require
-from flwr_robustcomp.filters.base import Filter, Matrix, Vectors
+from flwr_robustcomp.filters.base import Filter, Matrix, Vectors, shortening
 
 __all__ = ["NormClipping"]
 
@@ -38,8 +39,11 @@ class NormClipping(Filter):
         super().__post_init__()
         require(self.radius is None or self.radius > 0, "radius", self.radius, "positive or None")
 
+    def longest(self, m: int, trim: int) -> float:
+        """Return 1: the radius is at most R; a fixed one has nothing to do with R."""
+        return 1.0 if self.radius is None else math.inf
+
     def combine(self, vectors: Vectors, trim: int) -> Matrix:
         """Scale each vector by min(1, radius / norm)."""
         radius = np.sort(vectors.norms)[len(vectors) - trim - 1] if self.radius is None else self.radius
-        scales = np.minimum(1.0, radius / np.maximum(vectors.norms, np.finfo(np.float64).tiny))
-        return np.diag(scales)
+        return np.diag(shortening(vectors.norms, float(radius)))

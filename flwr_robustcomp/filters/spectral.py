@@ -60,7 +60,17 @@ class Spectral(Filter):
     the mean of all is off the honest one by b Delta / k <= sqrt(kappa b lambda_H / (k (k - b))): with lambda_H = k sigma^2
     that is about sigma sqrt(kappa alpha), the order that no rule can beat for honest vectors of covariance at
     most sigma^2 I (Diakonikolas et al. 2016). Honest vectors that were dropped cost at most as much again. If the budget is
-    spent before the rule is met, nothing is guaranteed but the budget.
+    spent before the rule is met, what is left is `reach`.
+
+    *Reach*, with R the largest honest norm and h the number of honest vectors. Stopped by a threshold, the bias above is at
+    most R sqrt(kappa b / k), as lambda_H <= h R^2. With the budget spent on Byzantine vectors alone, none is left. Otherwise
+    look at the step that first drops an honest vector j. Let u be the leading direction, mu >= 0 the mean along it, a_i the
+    distance from mu of vector i along u, and D the largest. The filter drops the q = ceil(t / 8) largest, and none below
+    D / sqrt(2). So D <= sqrt(2) a_j <= sqrt(2) (R + mu), and at most n = q - 1 Byzantine vectors are farther from mu than j.
+    The b' Byzantine vectors that are left add up to at least k mu - h R along u, and to at most b' mu + B (R + mu) with
+    B = b' + (sqrt(2) - 1) n. Hence R + mu <= 2 h R / (h - B), and lambda_1 <= k D^2 is at most k (c R)^2 with
+    c = 2 sqrt(2) h / (h - B). Dropping more does not raise lambda_1, so that at the end the mean is within
+    c R sqrt(t m / ((m - t) (m - 2 t))) of that of the honest vectors left.
     """
 
     slack: float | None = 3.0
@@ -77,18 +87,33 @@ class Spectral(Filter):
         """Return 2 t + 3: lambda_{t+2} must still be an eigenvalue of the scatter when t vectors are gone."""
         return 2 * trim + 3
 
+    def left(self, m: int, trim: int) -> int:
+        """Return m - t."""
+        return m - trim
+
+    def reach(self, m: int, trim: int) -> float:
+        """Return 1 plus the larger of the two shifts, in units of R; infinite where h <= B, for t just below m/2."""
+        honest, crowd = m - trim, trim + (math.sqrt(2) - 1) * (math.ceil(trim / _STEPS) - 1)
+        if honest <= crowd:
+            return math.inf
+        stopped = math.sqrt(max(self.slack or 0.0, self.calm) * trim / (m - trim))
+        spent = 2 * math.sqrt(2) * honest / (honest - crowd) * math.sqrt(trim * m / ((m - trim) * (m - 2 * trim)))
+        return 1 + max(stopped, spent)
+
     def combine(self, vectors: Vectors, trim: int) -> Matrix:
         """Drop a few at a time until the rule is met or the budget is spent."""
         m, slack = len(vectors), self.slack
         kept, most = np.arange(m), math.ceil(trim / _STEPS)
         while (left := trim - (m - kept.size)) > 0:
-            values, vectors_of = np.linalg.eigh(_centred(vectors.gram[np.ix_(kept, kept)]))
+            gram = vectors.gram[np.ix_(kept, kept)]
+            values, vectors_of = np.linalg.eigh(_centred(gram))
             if slack is not None:
                 if _is_met(values, trim, slack):
                     break
                 slack = min(slack, self.calm)
-            if values[-1] <= np.finfo(np.float64).eps * kept.size * np.abs(vectors.gram).max():
-                break  # all vectors are the same but for rounding: no direction means anything
+            # All that is left is the same but for rounding: no direction means anything. What is gone has no say in it.
+            if values[-1] <= np.finfo(np.float64).eps * kept.size * float(np.abs(gram).max()):
+                break
             shares = np.square(vectors_of[:, -1])
             worst = np.argsort(-shares, kind="stable")[: min(most, left)]
             # A direction that belongs to one vector says nothing of the others, however few steps are left.

@@ -6,6 +6,7 @@ import functools
 import statistics
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp.typing import ClientAppCallable, Mod
@@ -16,6 +17,7 @@ from flwr_robustcomp import wire
 from flwr_robustcomp.checkpoints import Checkpointed
 from flwr_robustcomp.clients import poison_of
 from flwr_robustcomp.clients.node import round_of
+from flwr_robustcomp.errors import require
 from flwr_robustcomp.simulations.attacks.colluding_grid import ColludingGrid
 from flwr_robustcomp.simulations.batch import BatchClientApp, train_batch
 from flwr_robustcomp.simulations.problems import StampedProblem, true_labels
@@ -64,19 +66,25 @@ def main(grid: Grid, context: Context) -> None:
     """Run the run config's scenario.
 
     With ``record`` set to a path, the record of every round is written there; with ``checkpoint`` set to a folder, the run is
-    kept there and goes on from there.
+    kept there, every ``checkpoint-every`` rounds, and goes on from there.
     """
     path, checkpoint = (str(context.run_config.get(key, "")) for key in ("record", "checkpoint"))
+    every: Any = context.run_config.get("checkpoint-every", 1)
     if not path:
-        serve(grid, context, lambda record: None, checkpoint=checkpoint or None)
+        serve(grid, context, checkpoint=checkpoint or None, checkpoint_every=every)
         return
     with Recorder(Path(path)) as recorder:
-        serve(grid, context, recorder, checkpoint=checkpoint or None)
+        serve(grid, context, recorder, checkpoint=checkpoint or None, checkpoint_every=every)
 
 
 def serve(
-    grid: Grid, context: Context, observe: Callable[[RoundRecord], None], *, checkpoint: str | Path | None = None
-) -> None:
+    grid: Grid,
+    context: Context,
+    observe: Callable[[RoundRecord], None] | None = None,
+    *,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 1,
+) -> list[RoundRecord]:
     """Run a scenario on a grid.
 
     Parameters
@@ -85,16 +93,26 @@ def serve(
         Flower's or one of ours.
     context : Context
         With the scenario in its run config.
-    observe : callable
+    observe : callable, optional
         Called with the record of every round as it ends, round 0 (the initial model) included.
     checkpoint : str or Path, optional
         Folder to go on from and to keep the run in, ``context.state`` included.
+    checkpoint_every : int
+        Rounds between checkpoints. The last round always leaves one.
+
+    Returns
+    -------
+    list of RoundRecord
+        Rounds 0 to T, those before the checkpoint included; ``observe`` has not seen those again.
 
     Raises
     ------
     ConfigurationError
-        If the folder holds another scenario's run.
+        If the folder holds another scenario's run, or another run is at work there.
     """
+    name = "checkpoint_every"
+    require(checkpoint_every == 1 or checkpoint is not None, name, checkpoint_every, "given with checkpoint only")
+    require(type(checkpoint_every) is int and checkpoint_every >= 1, name, checkpoint_every, "an integer from 1")
     setup = setup_of(context.run_config)
     strategy = make_strategy(setup.scenario)
     partition_of: dict[int, int] = getattr(grid, "partition_of", {})
@@ -130,13 +148,18 @@ def serve(
             }
             if report.norms and partition_of:  # who lies is known by partition only
                 record["norms"] = _by_honesty({partition_of[n]: norm for n, norm in report.norms.items()}, liars)
-        observe(record)
+        (records.append if kept is None else kept.note)(record)
+        if observe is not None:
+            observe(record)
         return MetricRecord(dict(metrics))
 
-    runner: Strategy = strategy
+    records: list[RoundRecord] = []
+    kept = None
     if checkpoint is not None:
-        runner = Checkpointed(strategy, checkpoint, run=setup.scenario.key, app_state=context.state)
+        kept = Checkpointed(strategy, checkpoint, run=setup.scenario.key, every=checkpoint_every, app_state=context.state)
+    runner: Strategy = strategy if kept is None else kept
     runner.start(grid, wire.to_arrays(setup.problem.initial()), num_rounds=setup.scenario.rounds, evaluate_fn=evaluate)
+    return records if kept is None else kept.notes
 
 
 def _by_honesty(norms: dict[int, float], liars: Collection[int]) -> dict[str, list[float]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flwr_robustcomp.simulations.plots import Line, Panel, draw
+from flwr_robustcomp.simulations.record import writing
 from flwr_robustcomp.simulations.setup import make_problem
 from flwr_robustcomp.simulations.suite import NO_ATTACK, Suite, SuiteCell
 from flwr_robustcomp.simulations.summary import Row, curves_of, headline, summarize
@@ -90,7 +91,8 @@ def _finding(name: str, suite: Suite, cells: Sequence[SuiteCell], curves: Curves
         "sentence": sentence,
         "cells": [{"cell": c.scenario.key, **vars(c.group), "seed": c.scenario.seed} for c in cells],
     }
-    (out / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    with writing(out / f"{name}.json"):
+        (out / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return Finding(suite, rows, sentence, picture, cells[0].scenario.nodes)
 
 

@@ -12,7 +12,7 @@ __all__ = ["outside_theory"]
 
 
 def outside_theory(scenario: Scenario) -> str | None:
-    """Return the line that a deployed server would log at its start; None where a theorem covers the run or none is claimed."""
+    """Return the line that a server would log at its start if it knew the adversary; None where a theorem covers the run."""
     strategy = make_strategy(scenario)
     if not isinstance(strategy, NormThreshold):
         return None
@@ -24,5 +24,6 @@ def outside_theory(scenario: Scenario) -> str | None:
         strategy.trim,
         theorem=strategy.theorem,
         norm_order=strategy.norm_order,
+        adversary=scenario.adversary,
     )
     return None if line is None else line[1]

@@ -36,7 +36,8 @@ def note_start(out: Path, arguments: Sequence[str], suites: Mapping[str, Suite] 
         What is compared, by name: a report knows from it which runs are still missing.
     """
     entry: dict[str, Any] = {
-        "command": shlex.join(["robustcomp", *arguments]),
+        # A path that is no Unicode text, as Python holds it, is no JSON that a reader takes.
+        "command": shlex.join(["robustcomp", *arguments]).encode("utf-8", "backslashreplace").decode(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": {name: version for name in VERSIONS_OF if (version := _version(name)) is not None},
         "machine": {"python": platform.python_version(), "system": platform.platform(), "cores": os.cpu_count()},

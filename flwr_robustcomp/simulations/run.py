@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, cast, get_args
-
-from flwr.app import ConfigRecord, RecordDict
+from typing import Literal, get_args
 
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.flower import server_context
@@ -24,8 +21,6 @@ __all__ = ["Engine", "quiet_flower", "run_scenario"]
 
 Engine = Literal["inprocess", "ray"]
 
-_RECORDS = "robustcomp.records"
-
 
 def run_scenario(
     scenario: Scenario,
@@ -35,6 +30,7 @@ def run_scenario(
     num_workers: int | None = None,
     ray_address: str | None = None,
     checkpoint: str | Path | None = None,
+    checkpoint_every: int = 1,
 ) -> list[RoundRecord]:
     """Run a scenario.
 
@@ -52,6 +48,8 @@ def run_scenario(
         Of an existing Ray cluster.
     checkpoint : str or Path, optional
         Folder in which the run is kept after every round, and from which it goes on if it is there, on either engine.
+    checkpoint_every : int
+        Rounds between checkpoints. The last round always leaves one.
 
     Returns
     -------
@@ -61,18 +59,9 @@ def run_scenario(
     Raises
     ------
     ConfigurationError
-        If the folder holds the run of another scenario.
+        If the folder holds the run of another scenario, or another run is at work there.
     """
     require(engine in get_args(Engine), "engine", engine, f"one of {', '.join(get_args(Engine))}")
-    records: list[RoundRecord] = []
-
-    def keep(record: RoundRecord) -> None:
-        records.append(record)
-        if checkpoint is not None:
-            _note(context.state, record)
-        if observe is not None:
-            observe(record)
-
     config = scenario.to_run_config()
     grid: LocalGrid
     if engine == "ray":
@@ -81,19 +70,7 @@ def run_scenario(
         grid = InProcessGrid(CLIENT_APP, scenario.nodes, run_config=config)
     with grid:
         context = server_context(grid.run.run_id, grid.run_config)
-        serve(grid, context, keep, checkpoint=checkpoint)
-    return records if checkpoint is None else [json.loads(line) for line in _lines(context.state)]
-
-
-def _note(state: RecordDict, record: RoundRecord) -> None:
-    """Add a round's record to the ServerApp's state, which the checkpoint keeps."""
-    state[_RECORDS] = ConfigRecord({"rounds": [*_lines(state), json.dumps(record)]})
-
-
-def _lines(state: RecordDict) -> list[str]:
-    """Return the records in a ServerApp's state, each as JSON, which keeps floats exact."""
-    record = state.get(_RECORDS)
-    return cast(list[str], record["rounds"]) if isinstance(record, ConfigRecord) else []
+        return serve(grid, context, observe, checkpoint=checkpoint, checkpoint_every=checkpoint_every)
 
 
 @contextmanager

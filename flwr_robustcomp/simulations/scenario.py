@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from flwr_robustcomp.component import Component, flattened, nested, one_line
 from flwr_robustcomp.errors import ConfigurationError
@@ -18,6 +18,9 @@ __all__ = ["RunConfig", "Scenario", "load_toml"]
 
 RunConfig = dict[str, str | int | float | bool]
 """Flower's run config: flat, with dots for nesting."""
+
+_RECORDED = {"recorded": True}
+"""Pydantic's context for a scenario that is read from a record."""
 
 
 class Scenario(BaseModel):
@@ -69,17 +72,26 @@ class Scenario(BaseModel):
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _consistent(self, info: ValidationInfo) -> Self:
         if self.byzantine > self.nodes:
             raise ConfigurationError(f"byzantine must be in [0, nodes = {self.nodes}], got {self.byzantine}")
-        from flwr_robustcomp.simulations.setup import check_components  # noqa: PLC0415 (setup builds on scenarios)
+        if info.context != _RECORDED:
+            from flwr_robustcomp.simulations.setup import check_components  # noqa: PLC0415 (setup builds on scenarios)
 
-        check_components(self)
+            check_components(self)
         return self
 
     @classmethod
-    def parse(cls, data: Any) -> Self:
+    def parse(cls, data: Any, *, recorded: bool = False) -> Self:
         """Validate a mapping; like the constructor, with errors in one line.
+
+        Parameters
+        ----------
+        data : mapping
+            The fields.
+        recorded : bool
+            Whether they come from a record. Then nothing that they name is imported or built, so that reading a folder from
+            somebody else runs no code of theirs and makes no data; such a scenario may be shown, and may not work.
 
         Raises
         ------
@@ -87,7 +99,7 @@ class Scenario(BaseModel):
             Naming every bad field, its value and what is allowed.
         """
         try:
-            return cls.model_validate(data)
+            return cls.model_validate(data, context=_RECORDED if recorded else None)
         except ValidationError as error:
             raise ConfigurationError(one_line(error)) from error
 

@@ -68,7 +68,7 @@ def _problem(problem: str, nodes: int, seed: int) -> Problem:
 
 def make_strategy(scenario: Scenario) -> CompressedStrategy | Decompressed:
     """Build the scenario's strategy for its nodes."""
-    return build_strategy(
+    strategy = build_strategy(
         "strategy",
         _with_trim(scenario),
         compressor=make_compressor(scenario),
@@ -78,6 +78,9 @@ def make_strategy(scenario: Scenario) -> CompressedStrategy | Decompressed:
         min_train_nodes=scenario.nodes,
         min_available_nodes=scenario.nodes,
     )
+    if isinstance(strategy, RobustCompressed | ByzFL) and "seed" not in scenario.strategy.params:
+        strategy.seed = scenario.seed  # a simulation is to be repeated: what a deployment draws in secret follows from its seed
+    return strategy
 
 
 def _with_trim(scenario: Scenario) -> Component:

@@ -114,8 +114,21 @@ class Suite(BaseModel):
             raise ConfigurationError(f"{path}: {error}") from error
         return suite
 
-    def cells(self) -> list[SuiteCell]:
-        """Return every run, in the order of the file."""
+    @property
+    def size(self) -> int:
+        """The number of its runs, known before they are made."""
+        settings = sum(len(self.attacks) if count else 1 for count in self.byzantine)
+        pairs = sum(1 if strategy.compressor else len(self.compressors) for strategy in self.strategies)
+        return pairs * settings * len(self.seeds)
+
+    def cells(self, *, recorded: bool = False) -> list[SuiteCell]:
+        """Return every run, in the order of the file.
+
+        Parameters
+        ----------
+        recorded : bool
+            Whether the suite comes from a record: see `Scenario.parse`.
+        """
         combinations = [
             (strategy, compressor, byzantine, attack)
             for strategy in self.strategies
@@ -124,14 +137,22 @@ class Suite(BaseModel):
             for attack in (self.attacks if byzantine else self.attacks[:1])
         ]
         # Made seed by seed: checking a scenario makes its problem, and those of one seed share one.
-        by_seed = [[self._cell(*combination, seed) for combination in combinations] for seed in self.seeds]
+        by_seed = [[self._cell(*combination, seed, recorded) for combination in combinations] for seed in self.seeds]
         cells = [cell for of_one in zip(*by_seed, strict=True) for cell in of_one]
         for (group, seed), count in Counter((cell.group, cell.scenario.seed) for cell in cells).items():
             if count > 1:  # it would be averaged over as if it were another seed
                 raise ConfigurationError(f"suite must hold every combination once, got {group} with seed {seed} {count} times")
         return cells
 
-    def _cell(self, strategy: SuiteStrategy, compressor: Component, byzantine: int, attack: Component, seed: int) -> SuiteCell:
+    def _cell(
+        self,
+        strategy: SuiteStrategy,
+        compressor: Component,
+        byzantine: int,
+        attack: Component,
+        seed: int,
+        recorded: bool,
+    ) -> SuiteCell:
         fields: dict[str, Any] = {
             **self.base,
             "strategy": {"name": strategy.name, **strategy.params},
@@ -149,7 +170,7 @@ class Suite(BaseModel):
             _label(compressor, self.compressors),
             strategy.label or _label(strategy, self.strategies),
         )
-        return SuiteCell(group, Scenario.parse(fields))
+        return SuiteCell(group, Scenario.parse(fields, recorded=recorded))
 
 
 def _label(component: Component, among: Sequence[Component]) -> str:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from flwr_robustcomp.errors import require
+from flwr_robustcomp.simulations.cell_index import CELLS_FILE, cell_lines
 from flwr_robustcomp.simulations.cost import COSTS_FILE, Meter
 from flwr_robustcomp.simulations.ray_session import gpu_share, ray_session
-from flwr_robustcomp.simulations.record import Recorder, RoundRecord, read_records
+from flwr_robustcomp.simulations.record import Recorder, RecordError, RoundRecord, SkippedLine, read_records
+from flwr_robustcomp.simulations.record_lines import RoundLine
 from flwr_robustcomp.simulations.run import quiet_flower, run_scenario
 from flwr_robustcomp.simulations.scenario import Scenario
 
@@ -18,9 +20,6 @@ __all__ = ["CELLS_FILE", "ROUNDS_FILE", "Curves", "Observe", "SweepError", "read
 
 ROUNDS_FILE = "rounds.jsonl"
 """One line for each round of each cell, written as it ends: ``{"cell": key, "round": t, ...}``."""
-
-CELLS_FILE = "cells.jsonl"
-"""One line for each cell: ``{"cell": key, "scenario": {...}}``."""
 
 Curves = dict[str, list[RoundRecord]]
 """The records of each cell, by key, rounds ascending from 0."""
@@ -36,12 +35,19 @@ class SweepError(RuntimeError):
     """Cells that ended with an exception; the others were run and recorded."""
 
 
-def read_curves(out: Path) -> Curves:
-    """Read what a folder holds so far; of a round that was recorded twice, the later record counts."""
+def read_curves(out: Path, skip: Callable[[SkippedLine], None] = lambda line: None) -> Curves:
+    """Read what a folder holds so far; of a round that was recorded twice, the later record counts.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the record.
+    skip : callable
+        Called with every line that is no round of a run.
+    """
     by_cell: dict[str, dict[int, RoundRecord]] = {}
-    for record in read_records(out / ROUNDS_FILE):
-        if isinstance(cell := record.pop("cell", None), str) and isinstance(record.get("round"), int):
-            by_cell.setdefault(cell, {})[record["round"]] = record
+    for record in read_records(out / ROUNDS_FILE, RoundLine.check, skip):
+        by_cell.setdefault(record.pop("cell"), {})[record["round"]] = record
     return {cell: [rounds[t] for t in sorted(rounds)] for cell, rounds in by_cell.items()}
 
 
@@ -80,6 +86,8 @@ def run_cells(
     ------
     SweepError
         After all other cells have run, if some raised.
+    RecordError
+        At once, if the record cannot be written: no other cell could be kept either.
     """
     require(jobs >= 1, "jobs", jobs, "at least 1")
     cells = {scenario.key: scenario for scenario in scenarios}
@@ -93,9 +101,9 @@ def run_cells(
             Recorder(out / ROUNDS_FILE) as recorder,
             Recorder(out / COSTS_FILE) as costs,
         ):
-            for key, cell in todo.items():  # in the order asked for: a report lists runs in the order of the index
-                if key not in known:
-                    index({"cell": key, "scenario": cell.model_dump()})
+            # In the order asked for: a report lists runs in the order of the index.
+            for line in cell_lines(cell for key, cell in todo.items() if key not in known):
+                index(line)
 
             def keep(key: str, records: list[RoundRecord]) -> None:
                 for record in records:
@@ -112,7 +120,12 @@ def run_cells(
                 failures = _run_on_ray(todo, keep, charge, min(jobs, len(todo)), ray_address)
         if failures:
             raise SweepError("; ".join(f"cell {key}: {' '.join(why.split())}" for key, why in failures.items()))
-        known = read_curves(out)
+        torn: list[SkippedLine] = []
+        known = read_curves(out, torn.append)
+        for key in todo:
+            if len(known.get(key, ())) < cells[key].rounds + 1:  # a metric of a kind that no reader takes, for example
+                why = f", for example {torn[-1]}" if torn else ""
+                raise SweepError(f"cell {key}: its record does not read back whole: {len(torn)} lines are skipped{why}")
     return {key: known[key][: cell.rounds + 1] for key, cell in cells.items()}
 
 
@@ -134,6 +147,8 @@ def _run_here(todo: dict[str, Scenario], keep: Keep, charge: Charge) -> dict[str
             try:
                 run_scenario(scenario, observe=observe)
                 charge(key, meter.cost())
+            except RecordError:  # no fault of the cell, and every other cell would meet it after its first round
+                raise
             except Exception as error:  # noqa: BLE001 (whatever it is, the other cells can run)
                 failures[key] = f"{type(error).__name__}: {error}"
     return failures

@@ -9,13 +9,14 @@ from flwr.app import ConfigRecord, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
-from flwr_robustcomp.errors import QuorumError, require
+from flwr_robustcomp.errors import ConfigurationError, QuorumError, require
 from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.strategies.ledger import Ledger
 from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.report import RoundReport
 from flwr_robustcomp.strategies.sampling import SamplingView
 from flwr_robustcomp.strategies.screening import Screened
+from flwr_robustcomp.strategies.step_watch import StepWatch
 
 __all__ = ["LEDGER_RECORD", "Account"]
 
@@ -48,6 +49,7 @@ class Account:
         self.ledger = Ledger(self.policy)
         self.reports: list[RoundReport] = []
         self._without_quorum = 0
+        self._watch = StepWatch()
 
     def open(self, server_round: int, grid: Grid, strategy: FedAvg) -> Grid:
         """Return the Grid to sample a round's nodes from.
@@ -69,7 +71,8 @@ class Account:
 
     def publish(self, report: RoundReport, screened: Screened) -> MetricRecord:
         """Complete a report with what screening found; log it, keep it, hand it on, return it as metrics."""
-        report = replace(report, rejected=tuple(screened.rejected), bytes_received=screened.bytes_received)
+        alarm = None if report.step is None else self._watch.judge(report.step)
+        report = replace(report, rejected=tuple(screened.rejected), bytes_received=screened.bytes_received, alarm=alarm)
         report.log()
         accepted = [update.node_id for update in screened.accepted]
         self.ledger.enter(report.round_, screened.asked, accepted, screened.rejected)
@@ -84,9 +87,17 @@ class Account:
         return metrics
 
     def state(self) -> ConfigRecord:
-        """Return what a checkpoint keeps: the ledger. A run that goes on has its patience back."""
-        return self.ledger.state()
+        """Return what a checkpoint keeps: the ledger and the last steps' lengths. A run that goes on has its patience back."""
+        state = self.ledger.state()
+        state["steps"] = list(self._watch.norms)
+        return state
 
-    def restore(self, state: ConfigRecord) -> None:
-        """Go on from what `state` returned."""
+    def restore(self, state: object) -> None:
+        """Go on from what `state` returned; `ConfigurationError` for anything else, None included."""
+        if not isinstance(state, ConfigRecord):
+            raise ConfigurationError(f"{LEDGER_RECORD} must be a ConfigRecord, got {type(state).__name__}")
+        steps = state.get("steps", [])  # checkpoints of 0.1.0 have none
+        if not isinstance(steps, list) or not all(isinstance(norm, float) for norm in steps):
+            raise ConfigurationError(f"{LEDGER_RECORD}.steps must be a list of floats, got {type(steps).__name__}")
         self.ledger.restore(state)
+        self._watch = StepWatch(float(str(norm)) for norm in steps)

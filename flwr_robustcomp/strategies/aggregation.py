@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from flwr_robustcomp.compressors import Compressor, working_dtype
+from flwr_robustcomp.compressors import Compressor, vector_norm, working_dtype
 from flwr_robustcomp.layout import Layout, Span
 from flwr_robustcomp.strategies.screening import Update
 
-__all__ = ["is_finite_model", "median_aside", "median_delta", "project", "weighted_sum"]
+__all__ = ["is_finite_model", "median_aside", "median_delta", "project", "step_length", "weighted_sum"]
 
 
 def weighted_sum(
@@ -52,6 +53,12 @@ def median_delta(updates: Sequence[Update]) -> float | None:
 def is_finite_model(model: Mapping[str, Tensor]) -> bool:
     """Whether no floating array of a model has NaN or infinity."""
     return all(bool(torch.isfinite(tensor).all()) for tensor in model.values() if tensor.is_floating_point())
+
+
+def step_length(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> float:
+    """Return the l2 distance between two models, over their floating arrays."""
+    floating = [name for name, tensor in before.items() if tensor.is_floating_point()]
+    return math.hypot(*(vector_norm(after[name] - before[name], 2) for name in floating))
 
 
 # Types whose median torch lacks. A uint64 above 2**63 turns negative, which can only make it another outlier.

@@ -9,24 +9,26 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
 import torch
-from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from torch import Tensor
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.component import Component, construct
 from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.errors import ConfigurationError, require
+from flwr_robustcomp.filters.length import FACTOR
 from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
-from flwr_robustcomp.randomness import seeded_torch
+from flwr_robustcomp.randomness import secret_seed, seeded_torch
 from flwr_robustcomp.spans import decompress_spans
 from flwr_robustcomp.strategies.aggregation import median_aside, project
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
+from flwr_robustcomp.strategies.length_screen import check_length_screen, l2_norms, stopped_by_length
 from flwr_robustcomp.strategies.norm_filter import check_trim, trim_count
 from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.report import RoundReport
@@ -84,8 +86,10 @@ class ByzFL(CompressedStrategy):
         gamma; 1 where clients reply with weights.
     radius : float, optional
         Project onto the l2 ball of this radius about the origin.
-    seed : int
-        Of what rules draw (Bucketing, CAF, SMEA), anew each round.
+    length_screen : float or None
+        Before any rule, drop what is longer than this many times the median norm (`filters.Length`). None switches it off.
+    seed : int, optional
+        Of what rules draw (Bucketing, CAF, SMEA), anew each round. By default it is drawn in secret, and kept in checkpoints.
     granularity : {"model", "array"}
         Equal to the clients'.
     uncompressed : sequence of str
@@ -122,7 +126,8 @@ class ByzFL(CompressedStrategy):
         trim: int | float = 0,
         step_size: float = 1.0,
         radius: float | None = None,
-        seed: int = 0,
+        length_screen: float | None = FACTOR,
+        seed: int | None = None,
         granularity: Granularity = "model",
         uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
         on_round: Callable[[RoundReport], None] | None = None,
@@ -132,7 +137,8 @@ class ByzFL(CompressedStrategy):
         check_trim(trim)
         step = Plain(step_size)
         require(radius is None or radius > 0, "radius", radius, "positive or None")
-        require(isinstance(seed, int) and seed >= 0, "seed", seed, "an integer from 0")
+        check_length_screen(length_screen)
+        require(seed is None or (isinstance(seed, int) and seed >= 0), "seed", seed, "an integer from 0, or None")
         super().__init__(
             compressor=compressor,
             granularity=granularity,
@@ -149,7 +155,8 @@ class ByzFL(CompressedStrategy):
         self.trim = trim
         self.step = step
         self.radius = radius
-        self.seed = seed
+        self.length_screen = length_screen
+        self.seed = secret_seed() if seed is None else seed
         self.centre: Tensor | None = None
 
     def check_nodes(self, nodes: int) -> None:
@@ -160,8 +167,9 @@ class ByzFL(CompressedStrategy):
             raise ConfigurationError(f"{self._names()} of {nodes} nodes with trim {self.trim}: {error}") from error
 
     def state(self) -> RecordDict:
-        """Return also the centre of CenteredClipping."""
+        """Return also the centre of CenteredClipping, and the seed of the rules."""
         state = super().state()
+        state["robustcomp.draws"] = ConfigRecord({"seed": self.seed})
         state["robustcomp.byzfl"] = wire.to_arrays({} if self.centre is None else {"centre": self.centre})
         return state
 
@@ -170,6 +178,9 @@ class ByzFL(CompressedStrategy):
         super().restore(state)
         kept = state.get("robustcomp.byzfl")
         self.centre = wire.from_arrays(kept).get("centre") if isinstance(kept, ArrayRecord) else None
+        draws = state.get("robustcomp.draws")  # checkpoints of 0.1.0 have none: the seed is then the strategy's own
+        if isinstance(draws, ConfigRecord):
+            self.seed = int(str(draws["seed"]))
 
     def summary(self) -> None:
         """Log the configuration."""
@@ -182,15 +193,16 @@ class ByzFL(CompressedStrategy):
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Screen, decompress, aggregate, step, project."""
         screened = self.receiver.screen(replies)
-        layout, compressor = self.receiver.layout, self.receiver.expected.compressor
-        norms = {u.node_id: math.hypot(*(compressor.norm(p) for p in u.payloads)) for u in screened.accepted}
-        longer = {node: norm for node, norm in norms.items() if norm > _LONGEST}
-        updates = [update for update in screened.accepted if update.node_id not in longer]
-        report = RoundReport(server_round, trimmed=longer, norms=norms)
-        if (why := self.policy.shortfall(len(updates), len(screened.asked))) is not None:
+        layout, accepted = self.receiver.layout, screened.accepted
+        norms = l2_norms(accepted, self.receiver.expected.compressor)
+        trim = trim_count(self.policy.left_to_trim(self.trim, screened.rejected), len(accepted))
+        stopped = stopped_by_length(norms, trim, self.length_screen, _LONGEST)
+        updates, f = [update for update in accepted if update.node_id not in stopped], trim - len(stopped)
+        report = RoundReport(server_round, trimmed=stopped, norms=norms)
+        if (why := self.policy.shortfall(len(accepted), len(screened.asked))) is not None:
             return self.skip(report, screened, why)
-        f = trim_count(self.policy.left_to_trim(self.trim, screened.rejected), len(screened.accepted)) - len(longer)
         try:
+            require(bool(updates), "updates left by the length screen", 0, "at least 1")
             mean, centre = self._apply(self._dense(updates), max(0, f), server_round, self.centre)
         except Exception as error:  # noqa: BLE001 - a library's, on what clients sent
             why = str(error).partition("\n")[0] or type(error).__name__
@@ -198,7 +210,7 @@ class ByzFL(CompressedStrategy):
 
         step, _ = self.step.apply(mean, {}, server_round)
         w = project(layout.flatten(self.receiver.model).sub_(step), self.radius)
-        report = RoundReport(server_round, kept=tuple(u.node_id for u in updates), trimmed=longer, norms=norms)
+        report = replace(report, kept=tuple(u.node_id for u in updates))
         weights = [1.0 / len(updates)] * len(updates)
         arrays, metrics = self.conclude(report, screened, layout.join(w, median_aside(updates, layout)), updates, weights)
         if arrays is not None:  # a step that overflowed was not made

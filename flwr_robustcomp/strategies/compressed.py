@@ -15,9 +15,9 @@ from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
 from flwr_robustcomp.strategies.account import LEDGER_RECORD, Account
-from flwr_robustcomp.strategies.aggregation import is_finite_model, median_delta
-from flwr_robustcomp.strategies.evaluation import EvaluationReceiver, median_metrics
-from flwr_robustcomp.strategies.metrics import alike_contents
+from flwr_robustcomp.strategies.aggregation import is_finite_model, median_delta, step_length
+from flwr_robustcomp.strategies.evaluation import EvaluationReceiver
+from flwr_robustcomp.strategies.metrics import median_metrics, summed_up
 from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.receiver import UpdateReceiver
 from flwr_robustcomp.strategies.report import RoundReport
@@ -90,10 +90,8 @@ class CompressedStrategy(FedAvg):
         return RecordDict({LEDGER_RECORD: self.account.state()})
 
     def restore(self, state: RecordDict) -> None:
-        """Go on from what `state` returned."""
-        ledger = state.get(LEDGER_RECORD)
-        if isinstance(ledger, ConfigRecord):
-            self.account.restore(ledger)
+        """Go on from what `state` returned; `ConfigurationError` where it holds no ledger."""
+        self.account.restore(state.get(LEDGER_RECORD))
 
     def configure_train(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
         """Sample as `FedAvg` does, from the nodes that are not left out; remember w_t and who was asked."""
@@ -106,14 +104,12 @@ class CompressedStrategy(FedAvg):
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Aggregate the evaluation metrics of the replies that pass screening, and count both."""
-        metrics = list(self._evaluation.screen(replies).values())
-        if not metrics and not self._evaluation.rejected:
+        told = self._evaluation.screen(replies)
+        if not told and not self._evaluation.rejected:
             return None
-        weights = [float(str(one[self.weighted_by_key])) for one in metrics]
-        contents = [c for c in alike_contents(metrics, weights, self.weighted_by_key) if c is not None]
-        result = self._evaluation.counts(len(metrics))
-        if contents:
-            result.update(self.evaluate_metrics_aggr_fn(contents, self.weighted_by_key))
+        metrics, key = [one.metrics for one in told], self.weighted_by_key
+        result = summed_up(self.evaluate_metrics_aggr_fn, metrics, [float(str(one[key])) for one in metrics], key)
+        result.update(self._evaluation.counts(len(told)))
         return result
 
     def conclude(
@@ -127,11 +123,10 @@ class CompressedStrategy(FedAvg):
         """Publish the report of a round; return what `aggregate_train` returns: the new model, if it is finite."""
         if not is_finite_model(model):
             return self.skip(report, screened, "the step overflows the model's dtype", quorum=True)
-        metrics = self.account.publish(replace(report, delta=median_delta(kept)), screened)
-        told = alike_contents([u.metrics for u in kept], weights, self.weighted_by_key)
-        contents = [content for content in told if content is not None]
-        if contents:
-            metrics.update(self.train_metrics_aggr_fn(contents, self.weighted_by_key))
+        step = step_length(self.receiver.model, model)
+        own = self.account.publish(replace(report, delta=median_delta(kept), step=step), screened)
+        metrics = summed_up(self.train_metrics_aggr_fn, [u.metrics for u in kept], weights, self.weighted_by_key)
+        metrics.update(own)
         return wire.to_arrays(model), metrics
 
     def skip(self, report: RoundReport, screened: Screened, why: str, *, quorum: bool = False) -> tuple[None, MetricRecord]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
@@ -18,10 +19,10 @@ from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
 from flwr_robustcomp.spans import decompress_spans
 from flwr_robustcomp.strategies.account import Account
-from flwr_robustcomp.strategies.aggregation import is_finite_model, median_delta
-from flwr_robustcomp.strategies.evaluation import EvaluationReceiver, median_metrics
-from flwr_robustcomp.strategies.flower_builtin import check_parameters
-from flwr_robustcomp.strategies.metrics import alike_contents, filled_contents
+from flwr_robustcomp.strategies.aggregation import is_finite_model, median_delta, step_length
+from flwr_robustcomp.strategies.evaluation import EvaluationReceiver
+from flwr_robustcomp.strategies.flower_builtin import carried_by, check_parameters, is_finite_state
+from flwr_robustcomp.strategies.metrics import filled_contents, medians
 from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.receiver import UpdateReceiver
 from flwr_robustcomp.strategies.report import RoundReport
@@ -64,7 +65,7 @@ class Decompressed(Strategy):
     Notes
     -----
     Memory is the inner strategy's: the dense replies of all clients at once. The inner strategy weights clients as it
-    always does, by the number of examples that they claim. Metrics are summed up by `median_metrics`, unless the inner strategy
+    always does, by the number of examples that they claim. Metrics are summed up by `medians`, unless the inner strategy
     has a function of its own for them, or its own ``aggregate_evaluate``.
     """
 
@@ -112,23 +113,31 @@ class Decompressed(Strategy):
         if skipped is not None:
             return None, self.account.publish(RoundReport(server_round, skipped=skipped, quorum=False), screened)
         dense = self._dense(updates)
-        arrays, metrics = self.strategy.aggregate_train(server_round, dense)
+        before = {name: getattr(self.strategy, name) for name in carried_by(self.strategy) or ()}
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found below
+            arrays, metrics = self.strategy.aggregate_train(server_round, dense)
         model = None if arrays is None else self._in_model_dtypes(arrays)
         if model is None:
             skipped = "the inner strategy gave no result"
         elif not is_finite_model(model):
             skipped = "the inner strategy's result is not finite"
+        elif not is_finite_state(self.strategy):
+            skipped = "what the inner strategy carries to the next round is not finite"
+        if skipped is not None:  # a step that was not made leaves nothing behind
+            for name, value in before.items():
+                setattr(self.strategy, name, value)
         report = RoundReport(
             server_round,
             kept=tuple(u.node_id for u in updates),
             skipped=skipped,
             quorum=model is not None,
             delta=median_delta(updates),
+            step=step_length(self.receiver.model, model) if model and not skipped else None,
         )
-        merged = self.account.publish(report, screened)
-        merged.update(metrics or {})
+        merged = MetricRecord(dict(metrics or {}))
         if metrics and self.strategy.train_metrics_aggr_fn is FedAvg().train_metrics_aggr_fn:
-            merged.update(median_metrics([message.content for message in dense], self.strategy.weighted_by_key))
+            merged = medians([u.metrics for u in updates], self.strategy.weighted_by_key)
+        merged.update(self.account.publish(report, screened))
         return (wire.to_arrays(model) if model and not skipped else None), merged
 
     def configure_evaluate(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
@@ -137,20 +146,16 @@ class Decompressed(Strategy):
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Sum up the replies that pass screening, and count both; the inner strategy does it where it has its own way."""
-        replies = list(replies)
-        by_node = {message.metadata.src_node_id: message for message in replies}
-        key = self.strategy.weighted_by_key
         accepted = self._evaluation.screen(replies)
         if not accepted and not self._evaluation.rejected:
             return None
-        result = self._evaluation.counts(len(accepted))
-        weights = [float(str(metrics[key])) for metrics in accepted.values()]
-        contents = alike_contents(list(accepted.values()), weights, key)
-        told = [(by_node[n], content) for n, content in zip(accepted, contents, strict=True) if content is not None]
-        if told and self._evaluates_as_fed_avg():
-            result.update(median_metrics([content for _, content in told], key))
-        elif told:
-            result.update(self.strategy.aggregate_evaluate(server_round, [_with_content(*one) for one in told]) or {})
+        metrics, key = [one.metrics for one in accepted], self.strategy.weighted_by_key
+        result = medians(metrics, key)
+        if result and not self._evaluates_as_fed_avg():
+            contents = filled_contents(metrics, [float(str(one[key])) for one in metrics], key)
+            told = [_with_content(one.message, content) for one, content in zip(accepted, contents, strict=True)]
+            result = MetricRecord(dict(self.strategy.aggregate_evaluate(server_round, told) or {}))
+        result.update(self._evaluation.counts(len(accepted)))
         return result
 
     def _evaluates_as_fed_avg(self) -> bool:

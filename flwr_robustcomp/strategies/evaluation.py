@@ -1,19 +1,37 @@
-"""Evaluation replies: screened against who was asked, and summed up so that no client decides what the operator sees."""
+"""Evaluation replies, screened against who was asked as those of training are."""
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from typing import cast
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-from flwr.app import Message, MetricRecord, RecordDict
+from flwr.app import Message, MetricRecord
 
 from flwr_robustcomp.flower import LOG, Metadata
 from flwr_robustcomp.strategies.replies import Metrics, Rejected, by_node, check_asked, only, read_metrics, rejections
+from flwr_robustcomp.strategies.reply_size import EVALUATION, check_size, size_of
 from flwr_robustcomp.strategies.report import Reason, Rejection
 
-__all__ = ["EvaluationReceiver", "median_metrics"]
+__all__ = ["Evaluation", "EvaluationReceiver"]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """An accepted reply.
+
+    Attributes
+    ----------
+    node_id : int
+        Its sender.
+    message : Message
+        The reply itself.
+    metrics : dict
+        All finite; the weight is among them.
+    """
+
+    node_id: int
+    message: Message
+    metrics: Metrics
 
 
 class EvaluationReceiver:
@@ -41,17 +59,16 @@ class EvaluationReceiver:
         self._requests = {message.metadata.dst_node_id: message.metadata for message in sent}
         return sent
 
-    def screen(self, replies: Iterable[Message]) -> dict[int, Metrics]:
-        """Return the metrics of each accepted node, by ascending node id; rejections go to the log.
+    def screen(self, replies: Iterable[Message]) -> list[Evaluation]:
+        """Return the accepted replies, by ascending node id; rejections go to the log.
 
         Who was asked is checked where `ask` was called.
         """
-        accepted: dict[int, Metrics] = {}
-        self.rejected = []
-        for node_id, messages in by_node(replies, self._requests or {}):
+        accepted: list[Evaluation] = []
+        groups, self.rejected = by_node(replies, self._requests or {})
+        for node_id, messages in groups:
             try:
-                message = only(messages)
-                accepted[node_id] = self._read(message)
+                accepted.append(self._read(node_id, only(messages)))
             except Exception as error:  # noqa: BLE001 - as in `screen`
                 self.rejected += rejections(node_id, messages, error)
         for one in self.rejected:
@@ -62,49 +79,11 @@ class EvaluationReceiver:
         """Return how many replies were accepted and rejected, as metrics of the round."""
         return MetricRecord({"robustcomp.evaluated": accepted, "robustcomp.evaluations-rejected": len(self.rejected)})
 
-    def _read(self, message: Message) -> Metrics:
+    def _read(self, node_id: int, message: Message) -> Evaluation:
         if self._requests is not None:
-            check_asked(message, self._requests.keys(), self._requests)
+            check_asked(message, node_id, self._requests.keys(), self._requests)
+        check_size(size_of(message, EVALUATION), EVALUATION)
         records = [record for record in message.content.values() if isinstance(record, MetricRecord)]
         if len(records) != 1:
             raise Rejected(Reason.RECORDS, f"an evaluation reply holds one MetricRecord, got {len(records)}")
-        return read_metrics(records[0], self.weight_key, weight_required=True)
-
-
-def median_metrics(contents: Sequence[RecordDict], weight_key: str) -> MetricRecord:
-    """Return the median over clients of every metric, entry by entry; a Flower metrics aggregation function.
-
-    Parameters
-    ----------
-    contents : sequence of RecordDict, m of them
-        One MetricRecord each, all with the same keys and lengths, as `alike_contents` makes them.
-    weight_key : str
-        Left out of the result and not used: a client that claims 2^53 examples counts once.
-
-    Returns
-    -------
-    MetricRecord
-        Empty if there are no contents.
-
-    Notes
-    -----
-    While fewer than half of the m values are a liar's, the median lies within the range of the honest ones: both middle values
-    of an even m do, and so does their mean.
-    """
-    records = [next(iter(content.metric_records.values())) for content in contents]
-    result = MetricRecord()
-    for key in records[0] if records else ():
-        if key == weight_key:
-            continue
-        if isinstance(records[0][key], list):
-            columns = zip(*(cast("list[float]", record[key]) for record in records), strict=True)
-            result[key] = [_median(column) for column in columns]
-        else:
-            result[key] = _median([cast(float, record[key]) for record in records])
-    return result
-
-
-def _median(values: Sequence[int | float]) -> float:
-    low, high = float(statistics.median_low(values)), float(statistics.median_high(values))
-    middle = (low + high) / 2
-    return middle if math.isfinite(middle) else low / 2 + high / 2
+        return Evaluation(node_id, message, read_metrics(records[0], self.weight_key, weight_required=True))

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from flwr.serverapp.strategy import Bulyan, FedAvg, FedMedian, FedTrimmedAvg, Krum, MultiKrum
+import numpy as np
+from flwr.app import ArrayRecord
+from flwr.serverapp.strategy import (
+    Bulyan,
+    FedAdagrad,
+    FedAdam,
+    FedAvg,
+    FedAvgM,
+    FedMedian,
+    FedTrimmedAvg,
+    FedXgbBagging,
+    FedXgbCyclic,
+    FedYogi,
+    Krum,
+    MultiKrum,
+    Strategy,
+)
 
 from flwr_robustcomp.errors import require
 
-__all__ = ["FLOWER_STRATEGIES", "check_parameters"]
+__all__ = ["FLOWER_STRATEGIES", "STATEFUL", "carried_by", "check_parameters", "is_finite_state"]
 
 FLOWER_STRATEGIES: dict[str, type[FedAvg]] = {
     "bulyan": Bulyan,
@@ -17,6 +33,37 @@ FLOWER_STRATEGIES: dict[str, type[FedAvg]] = {
     "multi-krum": MultiKrum,
 }
 """Flower's strategies that scenarios can name."""
+
+_CARRIED: dict[type[Strategy], tuple[str, ...]] = {
+    FedAdagrad: ("m_t", "v_t"),
+    FedAdam: ("m_t", "v_t"),
+    FedAvg: (),
+    FedAvgM: ("current_arrays", "momentum_vector"),
+    FedYogi: ("m_t", "v_t"),
+}
+"""Attributes of Flower's strategies that outlive a round; descendants carry what the nearest ancestor here does."""
+
+STATEFUL = tuple(base.__name__ for base in _CARRIED)
+"""Names of the strategies whose descendants' state is known."""
+
+_TREES = (FedXgbBagging, FedXgbCyclic)
+"""These keep a model of their own beside the one that `start` holds."""
+
+
+def carried_by(strategy: Strategy) -> tuple[str, ...] | None:
+    """Return the attributes of one of Flower's strategies that outlive a round; None where they are not known."""
+    known = [] if isinstance(strategy, _TREES) else [base for base in type(strategy).__mro__ if base in _CARRIED]
+    return _CARRIED[known[0]] if known else None
+
+
+def is_finite_state(strategy: Strategy) -> bool:
+    """Whether nothing that one of Flower's strategies carries to the next round has NaN or infinity."""
+    for name in carried_by(strategy) or ():
+        value = getattr(strategy, name)
+        arrays = value.to_numpy_ndarrays() if isinstance(value, ArrayRecord) else value or ()
+        if not all(np.isfinite(array).all() for array in (arrays.values() if isinstance(arrays, dict) else arrays)):
+            return False
+    return True
 
 
 def check_parameters(strategy: FedAvg) -> None:

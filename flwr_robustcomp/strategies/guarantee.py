@@ -9,7 +9,7 @@ from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.layout import Span
 from flwr_robustcomp.strategies.norm_filter import trim_count
-from flwr_robustcomp.theory import Theorem, cover, shortfall
+from flwr_robustcomp.theory import Adversary, Theorem, cover, shortfall
 
 __all__ = ["delta_of_spans", "guarantee_line", "log_guarantee"]
 
@@ -34,7 +34,14 @@ def log_guarantee(
 
 
 def guarantee_line(
-    compressor: Compressor, spans: Sequence[Span], nodes: int, trim: int | float, *, theorem: Theorem, norm_order: float = 2
+    compressor: Compressor,
+    spans: Sequence[Span],
+    nodes: int,
+    trim: int | float,
+    *,
+    theorem: Theorem,
+    norm_order: float = 2,
+    adversary: Adversary = "arbitrary",
 ) -> tuple[int, str] | None:
     """Say in one line why a configuration is outside the theory.
 
@@ -52,6 +59,8 @@ def guarantee_line(
         1 where replies are sorted by the reported norm, 2 by the compressed one.
     norm_order : float
         q.
+    adversary : {"restricted", "arbitrary"}
+        What Byzantine nodes may do. A deployed server cannot know that they compress honestly; a simulation does.
 
     Returns
     -------
@@ -64,7 +73,16 @@ def guarantee_line(
     if 2 * trimmed >= nodes:
         return None  # the round says so itself
     delta = delta_of_spans(compressor, spans)
-    coverage = cover(compressor, delta, nodes=nodes, byzantine=trimmed, trim=trimmed, theorem=theorem, norm_order=norm_order)
+    coverage = cover(
+        compressor,
+        delta,
+        nodes=nodes,
+        byzantine=trimmed,
+        trim=trimmed,
+        theorem=theorem,
+        adversary=adversary,
+        norm_order=norm_order,
+    )
     why = shortfall(coverage, compressor)
     if why is None:
         return None

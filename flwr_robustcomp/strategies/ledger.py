@@ -6,9 +6,11 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from flwr.app import ConfigRecord, MetricRecord
 
+from flwr_robustcomp.errors import ConfigurationError, printable
 from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.report import Reason, Rejection
@@ -138,8 +140,34 @@ class Ledger:
         return ConfigRecord({"standings": json.dumps(entries)})
 
     def restore(self, state: ConfigRecord) -> None:
-        """Go on from what `state` returned."""
-        self.standings = {
-            int(node): Standing(**{**one, "rejections": Counter({Reason(r): n for r, n in one["rejections"].items()})})
-            for node, one in json.loads(str(state["standings"])).items()
-        }
+        """Go on from what `state` returned.
+
+        Raises
+        ------
+        ConfigurationError
+            If it is another value; the ledger is then as it was.
+        """
+        try:
+            entries = json.loads(str(state["standings"]))
+            self.standings = {_node(node): _standing(one) for node, one in entries.items()}
+        except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+            why = printable(str(error))
+            raise ConfigurationError(f"the ledger must be as a checkpoint keeps it, got another: {why}") from error
+
+
+def _node(key: str) -> int:
+    node = _count(int(key))
+    if str(node) != key:
+        raise ValueError(f"{key[:20]!r} is not the number of a node")
+    return node
+
+
+def _standing(entry: dict[str, Any]) -> Standing:
+    rejections = Counter({Reason(reason): _count(count) for reason, count in entry["rejections"].items()})
+    return Standing(rejections, **{name: _count(count) for name, count in entry.items() if name != "rejections"})
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**64:
+        raise ValueError(f"{str(value)[:20]!r} is not a count")
+    return value

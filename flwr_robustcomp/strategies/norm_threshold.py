@@ -16,7 +16,7 @@ from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
 from flwr_robustcomp.strategies.aggregation import median_aside, project, weighted_sum
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
 from flwr_robustcomp.strategies.guarantee import log_guarantee
-from flwr_robustcomp.strategies.norm_filter import check_trim, combine_norms, keep_smallest, trim_count
+from flwr_robustcomp.strategies.norm_filter import check_trim, keep_smallest, sort_norm, trim_count
 from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.report import RoundReport
 from flwr_robustcomp.strategies.screening import Update
@@ -27,7 +27,7 @@ __all__ = ["Norm", "NormThreshold", "Weighting"]
 
 
 Norm = Literal["compressed", "reported"]
-"""Sort by ||Q(x)||_q, which the server computes (Algorithm 2), or by the reported ||x||_q (Algorithm 1)."""
+"""Sort by ||Q(x)||_q, which the server computes (Algorithm 2), or by the reported ||x||_q if that is larger (Algorithm 1)."""
 
 Weighting = Literal["equal", "examples"]
 """Weight the kept updates equally, as the paper does, or by the number of examples that each client claims."""
@@ -47,7 +47,7 @@ class NormThreshold(CompressedStrategy):
         beta m as a count, or beta as a fraction in [0, 0.5) of the accepted replies, rounded up.
     norm : {"compressed", "reported"}
         The norm to sort by. "compressed" needs a compressor of C_norm; "reported" needs
-        ``CompressionMod(report_norm=norm_order)``.
+        ``CompressionMod(report_norm=norm_order)``, and sorts by the larger of both norms (`norm_filter.sort_norm`).
     norm_order : {1, 2, inf}
         q.
     step_size : float
@@ -157,11 +157,12 @@ class NormThreshold(CompressedStrategy):
             why = f"trimming {trim} needs more than {2 * trim} accepted replies, got {len(updates)}"
             return self.skip(RoundReport(server_round), screened, why)
 
-        norms = [self._norm_of(update) for update in updates]
+        compressor = self.receiver.expected.compressor
+        norms = [sort_norm([(compressor, p) for p in u.payloads], self.norm_order, u.reported_norm) for u in updates]
         selection = keep_smallest(norms, trim)
         kept = [updates[i] for i in selection.kept]
         weights = self._weights(kept)
-        mean = weighted_sum(kept, weights, layout, self.receiver.spans, self.receiver.expected.compressor)
+        mean = weighted_sum(kept, weights, layout, self.receiver.spans, compressor)
         w = project(layout.flatten(self.receiver.model).sub_(mean, alpha=self.step_size), self.radius)
 
         report = RoundReport(
@@ -172,12 +173,6 @@ class NormThreshold(CompressedStrategy):
             norms={update.node_id: norm for update, norm in zip(updates, norms, strict=True)},
         )
         return self.conclude(report, screened, layout.join(w, median_aside(kept, layout)), kept, weights)
-
-    def _norm_of(self, update: Update) -> float:
-        if update.reported_norm is not None:
-            return update.reported_norm
-        compressor = self.receiver.expected.compressor
-        return combine_norms([compressor.norm(p, self.norm_order) for p in update.payloads], self.norm_order)
 
     def _weights(self, kept: Sequence[Update]) -> list[float]:
         """Return the weights of the kept updates; they sum to one."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+import traceback
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
 from flwr.app import Message
 
 from flwr_robustcomp.flower import LOG, SERVER_NODE_ID, Metadata
+from flwr_robustcomp.strategies.ledger import STRANGERS
 from flwr_robustcomp.strategies.report import Reason, Rejection
 
 __all__ = [
+    "RESERVED",
     "Metrics",
     "Rejected",
     "by_node",
@@ -26,6 +30,9 @@ __all__ = [
 ]
 
 Metrics = dict[str, int | float | list[int] | list[float]]
+
+RESERVED = "robustcomp."
+"""Before the names of the metrics that a strategy of ours reports itself. A client's metric may not have such a name."""
 
 _MAX_WEIGHT = 2**53
 """Counts above this are not exact as floats, and no client has as many examples."""
@@ -43,13 +50,26 @@ class Rejected(Exception):
         self.reason = reason
 
 
-def by_node(replies: Iterable[Message], requests: Mapping[int, Metadata]) -> list[tuple[int, list[Message]]]:
-    """Return the replies of each node, by ascending node id; those of the SuperLink for a lost node count as the node's."""
+def by_node(
+    replies: Iterable[Message], requests: Mapping[int, Metadata]
+) -> tuple[list[tuple[int, list[Message]]], list[Rejection]]:
+    """Return the replies of each node, by ascending node id, and rejections of what has no sender that can be read.
+
+    The replies of the SuperLink for a lost node count as the node's. What has no sender counts as the `STRANGERS`', and so does
+    the end of replies that break off: those that came before are read.
+    """
     asked = {request.message_id: node for node, request in requests.items() if request.message_id}
     groups: dict[int, list[Message]] = {}
-    for message in replies:
-        groups.setdefault(sender(message, asked), []).append(message)
-    return sorted(groups.items())
+    lost: list[Rejection] = []
+    try:
+        for message in replies:
+            try:
+                groups.setdefault(sender(message, asked), []).append(message)
+            except Exception as error:  # noqa: BLE001 - as in `screen`
+                lost += rejections(STRANGERS, [message], error)
+    except Exception as error:  # noqa: BLE001 - a Grid's own, in the middle of its replies
+        lost += rejections(STRANGERS, [], error)
+    return sorted(groups.items()), lost
 
 
 def sender(message: Message, asked: Mapping[str, int]) -> int:
@@ -61,11 +81,22 @@ def sender(message: Message, asked: Mapping[str, int]) -> int:
         A reply.
     asked : mapping of str to int
         Message ids of the requests, and whom they went to.
+
+    Raises
+    ------
+    Rejected
+        If the sender is no number of 64 bits, which is what Flower's messages carry.
     """
     source = message.metadata.src_node_id
     if source == SERVER_NODE_ID and message.has_error():
-        return asked.get(message.metadata.reply_to_message_id, source)
-    return source
+        source = asked.get(message.metadata.reply_to_message_id, source)
+    try:
+        node = int(operator.index(source))  # a Grid of one's own may number its nodes by numpy's integers
+    except TypeError:
+        node = None
+    if node is None or not -(2**63) <= node < 2**64:
+        raise Rejected(Reason.UNREADABLE, f"the sender must be a node id, got {shown(source)}")
+    return node
 
 
 def only(messages: Sequence[Message]) -> Message:
@@ -80,18 +111,28 @@ def only(messages: Sequence[Message]) -> Message:
 def rejections(node_id: int, messages: Sequence[Message], error: Exception) -> list[Rejection]:
     """Return why a node's replies were not read; each error by itself, for the SuperLink answers for all lost nodes.
 
-    The last line is a net below the tests of this module. A fault in a decoder must cost the reply that found it, not the run;
-    it is not what anything here relies on, and the log has its traceback.
+    The last lines are a net below the tests of this module. A fault in a decoder must cost the reply that found it, not the
+    run; it is not what anything here relies on. The debug log has where it happened, without the exception's own lines: these
+    can quote the reply.
     """
     if isinstance(error, Rejected) and error.reason is Reason.ERROR_REPLY:
         return [Rejection(node_id, error.reason, _error_of(message)) for message in messages]
     if isinstance(error, Rejected):
         return [Rejection(node_id, error.reason, str(error))]
-    LOG.debug("a reply of node %d could not be read", node_id, exc_info=error)
-    return [Rejection(node_id, Reason.UNREADABLE, f"{type(error).__name__}: {error}"[:500])]
+    rejection = Rejection(node_id, Reason.UNREADABLE, f"{type(error).__name__}: {_words_of(error)}")
+    where = "".join(traceback.format_tb(error.__traceback__, limit=-8))
+    LOG.debug("a reply of node %d could not be read: %s\n%s", node_id, rejection.detail, where)
+    return [rejection]
 
 
-def check_asked(message: Message, nodes: AbstractSet[int], requests: Mapping[int, Metadata]) -> None:
+def _words_of(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - an exception of a foreign class; its name must do
+        return "without words"
+
+
+def check_asked(message: Message, node_id: int, nodes: AbstractSet[int], requests: Mapping[int, Metadata]) -> None:
     """Reject a reply of a node that was not asked, or to something else than it was asked.
 
     Notes
@@ -100,9 +141,9 @@ def check_asked(message: Message, nodes: AbstractSet[int], requests: Mapping[int
     ids into the requests; where one does not, the type of the message is all that is checked.
     """
     metadata = message.metadata
-    if metadata.src_node_id not in nodes:
+    if node_id not in nodes:
         raise Rejected(Reason.NOT_ASKED, "the node was not sampled in this round")
-    request = requests.get(metadata.src_node_id)
+    request = requests.get(node_id)
     if request is None:
         return
     if metadata.message_type != request.message_type:
@@ -112,11 +153,28 @@ def check_asked(message: Message, nodes: AbstractSet[int], requests: Mapping[int
 
 
 def _error_of(message: Message) -> str:
-    return (message.error.reason or f"code {message.error.code}")[:500]
+    try:
+        reason, code = message.error.reason, message.error.code
+        if isinstance(reason, str) and reason:
+            return reason
+        return f"code {shown(code)}" if reason is None or reason == "" else f"reason {shown(reason)}, code {shown(code)}"
+    except Exception:  # noqa: BLE001 - an error of a foreign class is an error all the same
+        return "an error that cannot be read"
 
 
-def read_metrics(record: Mapping[str, Any], weight_key: str, weight_required: bool) -> Metrics:
+def read_metrics(record: Mapping[str, Any], weight_key: str, weight_required: bool, *, ours: Collection[str] = ()) -> Metrics:
     """Return a client's metrics if they are few, finite and, where it is there or required, weighted by a plausible count.
+
+    Parameters
+    ----------
+    record : mapping of str
+        What the client sent.
+    weight_key : str
+        The metric that counts examples.
+    weight_required : bool
+        Whether it must be there.
+    ours : collection of str
+        Reserved names that a mod of ours may have used.
 
     Raises
     ------
@@ -129,6 +187,11 @@ def read_metrics(record: Mapping[str, Any], weight_key: str, weight_required: bo
         raise Rejected(Reason.METRICS, f"a reply has at most {bound}, got {len(record)} with {numbers_in_lists}")
     if longest := max((len(name) for name in record if len(name) > _MAX_METRIC_NAME), default=0):
         raise Rejected(Reason.METRICS, f"the name of a metric has at most {_MAX_METRIC_NAME} characters, got {longest}")
+    for name in record:
+        if not name.isprintable():  # Flower logs a round's metrics under the names that clients chose
+            raise Rejected(Reason.METRICS, f"the name of a metric must be printable, got {name!r}")
+        if name.startswith(RESERVED) and name not in ours:
+            raise Rejected(Reason.METRICS, f"the names of metrics under {RESERVED!r} are the server's own, got {name[:64]!r}")
     metrics: Metrics = dict(record)
     for key, value in metrics.items():
         numbers = value if isinstance(value, list) else [value]
@@ -151,7 +214,7 @@ def shown(value: object) -> str:
         return f"an integer of {value.bit_length()} bits"
     if isinstance(value, list | str | bytes):
         return f"a {type(value).__name__} of {len(value)}"
-    return str(value)
+    return str(value) if value is None or isinstance(value, int | float) else f"a {type(value).__name__}"
 
 
 def is_finite(number: int | float) -> bool:

@@ -7,10 +7,15 @@ from enum import StrEnum
 
 from flwr.app import MetricRecord
 
+from flwr_robustcomp.errors import printable
 from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.spans import DELTA_METRIC
 
 __all__ = ["Reason", "Rejection", "RoundReport"]
+
+
+_MOST_DETAIL = 500
+"""Characters of a rejection's detail: it can quote a reply, and a log line has no room for more."""
 
 
 class Reason(StrEnum):
@@ -30,11 +35,24 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """One reply that was dropped before anything else looked at it."""
+    """One reply that was dropped before anything else looked at it.
+
+    Attributes
+    ----------
+    node_id : int
+        Its sender; `STRANGERS` where nothing says who sent it.
+    reason : Reason
+        The test that it failed.
+    detail : str
+        More in words. It can quote the reply, so it is made `printable` and short here, for the log and whoever reads a report.
+    """
 
     node_id: int
     reason: Reason
     detail: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "detail", printable(self.detail, _MOST_DETAIL)[:_MOST_DETAIL])
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +81,10 @@ class RoundReport:
         Median of 1 - ||Q(p) - p||^2 / ||p||^2 over the kept replies that tell it (``CompressionMod(report_delta=True)``).
     norms : dict of int to float
         The norm that each accepted update was judged by; empty where no norm was computed.
+    step : float or None
+        ||w_t - w_{t+1}||; None where the model was left as it is.
+    alarm : str or None
+        What is wrong with the step: it is zero, or a thousand times as long as the last ones (`StepWatch`).
     """
 
     round_: int
@@ -75,6 +97,8 @@ class RoundReport:
     quorum: bool = True
     delta: float | None = None
     norms: dict[int, float] = field(default_factory=dict)
+    step: float | None = None
+    alarm: str | None = None
 
     def metrics(self) -> MetricRecord:
         """Return the report as metrics of the round, under names that start with ``robustcomp.``."""
@@ -87,6 +111,9 @@ class RoundReport:
             record["robustcomp.norm-threshold"] = self.threshold
         if self.delta is not None:
             record[DELTA_METRIC] = self.delta
+        if self.step is not None:
+            record["robustcomp.step-norm"] = self.step
+            record["robustcomp.alarm"] = int(self.alarm is not None)
         if self.trimmed:
             record["robustcomp.trimmed-nodes"] = list(self.trimmed)
         if self.rejected:
@@ -94,7 +121,7 @@ class RoundReport:
         return record
 
     def log(self) -> None:
-        """Write the report to Flower's log: one line, one for each rejection, one if the round was skipped."""
+        """Write the report to Flower's log: one line, and one for each rejection, an alarm, and a skipped round."""
         threshold = "" if self.threshold is None else f" (norm threshold {self.threshold:.4g})"
         delta = "" if self.delta is None else f"; delta {self.delta:.3g}"
         LOG.info(
@@ -110,5 +137,7 @@ class RoundReport:
             LOG.info("\t> trimmed, with their norms: %s", ", ".join(f"{n} ({x:.4g})" for n, x in self.trimmed.items()))
         for rejection in self.rejected:
             LOG.warning("\t> rejected node %d (%s): %s", rejection.node_id, rejection.reason, rejection.detail)
+        if self.alarm is not None:
+            LOG.warning("\t> ALARM in round %d: %s", self.round_, self.alarm)
         if self.skipped is not None:
             LOG.warning("\t> round %d leaves the model as it is: %s", self.round_, self.skipped)

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from torch import Tensor
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.component import member
 from flwr_robustcomp.compressors import Compressor
-from flwr_robustcomp.compressors.products import RUN, runs_of
+from flwr_robustcomp.compressors.products import RUN
 from flwr_robustcomp.errors import ConfigurationError, require
-from flwr_robustcomp.filters import FILTERS, Filter, Matrix, Vectors, chain
-from flwr_robustcomp.filters.base import check_trim
+from flwr_robustcomp.filters import FILTERS, Filter, Matrix, Vectors, chain, reach_of
+from flwr_robustcomp.filters.base import check_trim, trim_of
+from flwr_robustcomp.filters.length import FACTOR
 from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
-from flwr_robustcomp.randomness import generator
-from flwr_robustcomp.strategies.aggregation import median_aside, project, weighted_sum
+from flwr_robustcomp.randomness import secret_seed
+from flwr_robustcomp.strategies.aggregation import is_finite_model, median_aside, project, weighted_sum
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
+from flwr_robustcomp.strategies.length_screen import check_length_screen, l2_norms, stopped_by_length
 from flwr_robustcomp.strategies.policy import Policy
-from flwr_robustcomp.strategies.report import Rejection, RoundReport
+from flwr_robustcomp.strategies.report import RoundReport
 from flwr_robustcomp.strategies.screening import Update
 from flwr_robustcomp.strategies.server_step import Plain, ServerStep, StepState
+from flwr_robustcomp.strategies.sketch import Runs, choose_runs, misleading, shown
 
 __all__ = ["RobustCompressed"]
 
@@ -55,10 +57,13 @@ class RobustCompressed(CompressedStrategy):
         gamma of the default step; 1 where clients reply with weights. Not together with ``step``.
     radius : float, optional
         Project onto the l2 ball of this radius about the origin.
+    length_screen : float or None
+        Before any filter, drop what is longer than this many times the median norm (`filters.Length`). None switches it off.
     sketch : int, optional
         Estimate inner products from about this many coordinates, drawn anew each round, where the model has more.
-    seed : int
-        Of the sketch. Who knows it knows which coordinates nobody looks at: in a deployment, keep it to the server.
+    seed : int, optional
+        Of the sketch. Who knows it knows which coordinates nobody looks at. By default it is drawn in secret, and kept in
+        checkpoints; set it for simulations that are to be repeated.
     granularity : {"model", "array"}
         Equal to the clients'.
     uncompressed : sequence of str
@@ -80,6 +85,11 @@ class RobustCompressed(CompressedStrategy):
     Cost beyond the sum: m (m - 1) / 2 inner products of packed vectors, and eigenvectors of an m x m matrix. A round with
     fewer replies than a filter needs leaves the model as it is. What each filter guarantees stands in its docstring and in
     docs/filters.md.
+
+    *Dropped before the filters*, and taken off what they may trim: updates that the length screen stops, and under a sketch
+    those whose length it does not show (`sketch.misleading`). A sketch that shows the typical update wrongly is not used in
+    that round. While fewer than half of the accepted replies are Byzantine, the aggregate is at most ``length_screen`` times as
+    long as the longest honest update, whatever the filters are; while the screen stops no honest one, at most `reach` times.
     """
 
     def __init__(
@@ -91,8 +101,9 @@ class RobustCompressed(CompressedStrategy):
         step: ServerStep | None = None,
         step_size: float = 1.0,
         radius: float | None = None,
+        length_screen: float | None = FACTOR,
         sketch: int | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         granularity: Granularity = "model",
         uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
         on_round: Callable[[RoundReport], None] | None = None,
@@ -105,6 +116,8 @@ class RobustCompressed(CompressedStrategy):
         require(
             sketch is None or (isinstance(sketch, int) and sketch >= RUN), "sketch", sketch, f"an integer from {RUN}, or None"
         )
+        check_length_screen(length_screen)
+        require(seed is None or (isinstance(seed, int) and seed >= 0), "seed", seed, "an integer from 0, or None")
         super().__init__(
             compressor=compressor,
             granularity=granularity,
@@ -120,18 +133,27 @@ class RobustCompressed(CompressedStrategy):
         require(share < 0.5, "filters", [f"{one.name}: {one.trim}" for one in self.filters], "trimming less than half together")
         self.step = Plain(step_size) if step is None else step
         self.radius = radius
+        self.length_screen = length_screen
         self.sketch = sketch
-        self.seed = seed
+        self.seed = secret_seed() if seed is None else seed
         self.step_state: StepState = {}
 
     def check_nodes(self, nodes: int) -> None:
         """Raise `ConfigurationError` if the filters cannot work on the replies of so many nodes."""
         chain(self.filters, Vectors.of_gram(np.eye(nodes)))
 
+    def reach(self, nodes: int) -> float:
+        """Return how many times as long as the longest honest update the aggregate of so many replies can be, at most.
+
+        It holds with at most as many Byzantine nodes as the filters trim, and if the length screen stops no honest update.
+        """
+        return min(reach_of(self.filters, nodes), math.inf if self.length_screen is None else self.length_screen)
+
     def state(self) -> RecordDict:
-        """Return also what the step carries: momentum, or the moments of Adam."""
+        """Return also what the step carries, momentum or the moments of Adam, and the seed of the sketch."""
         state = super().state()
         state["robustcomp.step"] = wire.to_arrays(self.step_state)
+        state["robustcomp.sketch"] = ConfigRecord({"seed": self.seed})
         return state
 
     def restore(self, state: RecordDict) -> None:
@@ -139,6 +161,9 @@ class RobustCompressed(CompressedStrategy):
         super().restore(state)
         step = state.get("robustcomp.step")
         self.step_state = wire.from_arrays(step) if isinstance(step, ArrayRecord) else {}
+        sketch = state.get("robustcomp.sketch")  # checkpoints of 0.1.0 have none: the seed is then the strategy's own
+        if isinstance(sketch, ConfigRecord):
+            self.seed = int(str(sketch["seed"]))
 
     def summary(self) -> None:
         """Log the configuration."""
@@ -151,67 +176,65 @@ class RobustCompressed(CompressedStrategy):
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Screen, filter by inner products, add straight from the bits, step, project."""
         screened = self.receiver.screen(replies)
-        layout, norms = self.receiver.layout, self._norms(screened.accepted)
-        longer = {node: norm for node, norm in norms.items() if norm > _LONGEST}
-        updates = [update for update in screened.accepted if update.node_id not in longer]
-        if (why := self.policy.shortfall(len(updates), len(screened.asked))) is not None:
-            return self.skip(RoundReport(server_round, trimmed=longer, norms=norms), screened, why)
-        vectors = self._vectors(updates, np.array([norms[update.node_id] for update in updates]), server_round)
-        filters = [replace(one, trim=self._left(one.trim, screened.rejected, len(longer))) for one in self.filters]
+        layout, accepted = self.receiver.layout, screened.accepted
+        norms = l2_norms(accepted, self.receiver.expected.compressor)
+        report = RoundReport(server_round, norms=norms)
+        if (why := self.policy.shortfall(len(accepted), len(screened.asked))) is not None:
+            return self.skip(report, screened, why)
+        trims = [trim_of(self.policy.left_to_trim(one.trim, screened.rejected), len(accepted)) for one in self.filters]
+        stopped = stopped_by_length(norms, trim_of(self.trim, len(accepted)), self.length_screen, _LONGEST)
+        updates = [update for update in accepted if update.node_id not in stopped]
+        runs, unseen = self._sketch(updates, norms, server_round)
+        stopped |= unseen
+        updates = [update for update in updates if update.node_id not in stopped]
+        report = replace(report, trimmed=stopped)
+        vectors = self._vectors(updates, np.array([norms[update.node_id] for update in updates]), runs)
+        filters = [replace(one, trim=max(0, t - len(stopped))) for one, t in zip(self.filters, trims, strict=True)]
         try:
+            require(bool(updates), "updates left by the length screen", 0, "at least 1")
             weights = chain(filters, vectors)
         except ConfigurationError as error:
-            return self.skip(RoundReport(server_round), screened, str(error))
+            return self.skip(report, screened, str(error))
 
         mean = self._sum(updates, weights)
         step, state = self.step.apply(mean, self.step_state, server_round)
+        if not is_finite_model(state):
+            return self.skip(report, screened, "what the step carries overflows", quorum=True)
         w = project(layout.flatten(self.receiver.model).sub_(step), self.radius)
 
         kept = [update for update, weight in zip(updates, weights, strict=True) if weight > 0]
-        report = RoundReport(
-            server_round,
-            kept=tuple(update.node_id for update in kept),
-            trimmed=longer | {u.node_id: norms[u.node_id] for u, weight in zip(updates, weights, strict=True) if weight <= 0},
-            norms=norms,
-        )
+        dropped = {u.node_id: norms[u.node_id] for u, weight in zip(updates, weights, strict=True) if weight <= 0}
+        report = replace(report, kept=tuple(update.node_id for update in kept), trimmed=stopped | dropped)
         told = [float(weight) for weight in weights if weight > 0]
         arrays, metrics = self.conclude(report, screened, layout.join(w, median_aside(kept, layout)), kept, told)
         if arrays is not None:  # a step that overflowed was not made
             self.step_state = state
         return arrays, metrics
 
-    def _norms(self, updates: Sequence[Update]) -> dict[int, float]:
-        """Return the updates' l2 norms by node id."""
-        compressor = self.receiver.expected.compressor
-        return {update.node_id: math.hypot(*(compressor.norm(payload) for payload in update.payloads)) for update in updates}
+    def _sketch(
+        self, updates: Sequence[Update], norms: Mapping[int, float], server_round: int
+    ) -> tuple[list[Runs] | None, dict[int, float]]:
+        """Return the runs that inner products come from, None for all, and the norms of the updates that these misrepresent."""
+        compressor, sizes = self.receiver.expected.compressor, [span.stop - span.start for span in self.receiver.spans]
+        runs = choose_runs(sizes, self.sketch, self.seed, server_round)
+        if runs is None or compressor.flat or not updates:
+            return runs, {}
+        lengths = np.array([norms[update.node_id] for update in updates])
+        hidden = misleading(lengths, shown(compressor, [update.payloads for update in updates], runs))
+        if hidden is None:
+            return None, {}
+        return runs, {update.node_id: norms[update.node_id] for update, out in zip(updates, hidden, strict=True) if out}
 
-    def _left(self, trim: int | float, rejected: list[Rejection], longer: int) -> int | float:
-        """Return what is left of a filter's trim where so many updates were too long to be filtered."""
-        left = self.policy.left_to_trim(trim, rejected)
-        return max(0, left - longer) if isinstance(left, int) else left
-
-    def _vectors(self, updates: Sequence[Update], norms: Matrix, server_round: int) -> Vectors:
+    def _vectors(self, updates: Sequence[Update], norms: Matrix, runs: Sequence[Runs] | None) -> Vectors:
         """Return the updates as the filters see them; inner products wait until a filter asks."""
         compressor = self.receiver.expected.compressor
+        chosen = [None] * len(self.receiver.spans) if runs is None else runs
 
         def gram() -> Matrix:
-            chosen = self._chosen(server_round)
-            parts = [
-                compressor.inner_products([update.payloads[i] for update in updates], runs) for i, runs in enumerate(chosen)
-            ]
+            parts = [compressor.inner_products([update.payloads[i] for update in updates], one) for i, one in enumerate(chosen)]
             return np.asarray(np.sum(parts, axis=0))
 
         return Vectors(norms, gram)
-
-    def _chosen(self, server_round: int) -> list[npt.NDArray[np.intp] | None]:
-        """Return the runs of coordinates that the round's sketch takes from each span; None for all of them."""
-        sizes = [span.stop - span.start for span in self.receiver.spans]
-        share = 1.0 if self.sketch is None else self.sketch / sum(sizes)
-        if share >= 1:
-            return [None] * len(sizes)
-        rng = generator(self.seed, "sketch", round_=server_round)
-        counts = [max(1, round(share * runs_of(size))) for size in sizes]
-        return [np.sort(rng.permutation(runs_of(size))[:count]) for size, count in zip(sizes, counts, strict=True)]
 
     def _sum(self, updates: Sequence[Update], weights: Matrix) -> Tensor:
         """Return sum_i weights[i] Q(x_i), shape (d,); dropped updates are not touched."""

@@ -31,13 +31,10 @@ from flwr_robustcomp.strategies.replies import (
     rejections,
     shown,
 )
-from flwr_robustcomp.strategies.reply_size import array_bytes, check_size, most_bytes
+from flwr_robustcomp.strategies.reply_size import Limits, Size, check_size, size_of, training_limits
 from flwr_robustcomp.strategies.report import Reason, Rejection
 
 __all__ = ["Expected", "Metrics", "Screened", "Update", "screen"]
-
-_MAX_RECORDS = 16
-"""A reply of ours has three: arrays, metrics, norms. The others are for mods of the user's own."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +69,11 @@ class Expected:
     weight_key: str = "num-examples"
     weight_required: bool = False
     requests: Mapping[int, Metadata] = field(default_factory=dict)
+
+    @functools.cached_property
+    def limits(self) -> Limits:
+        """How large a reply may be."""
+        return training_limits(self.layout)
 
     @functools.cached_property
     def names(self) -> frozenset[str]:
@@ -135,21 +137,23 @@ def screen(replies: Iterable[Message], expected: Expected) -> Screened:
     -------
     Screened
         Sorted by node id, so that no sum depends on the order of arrival. Of two replies from one node both are rejected:
-        nothing says which is meant.
+        nothing says which is meant. Of a reply that is too large, ``bytes_received`` has what was counted until that was known.
     """
-    outcome = Screened(asked=expected.nodes)
-    for node_id, messages in by_node(replies, expected.requests):
+    groups, lost = by_node(replies, expected.requests)
+    outcome = Screened(rejected=lost, asked=expected.nodes)
+    for node_id, messages in groups:
         try:
-            outcome.bytes_received += sum(map(array_bytes, messages))
-            outcome.accepted.append(_read(only(messages), expected))
+            sizes = [size_of(message, expected.limits) for message in messages]
+            outcome.bytes_received += sum(size.arrays for size in sizes)
+            outcome.accepted.append(_read(node_id, only(messages), sizes[0], expected))
         except Exception as error:  # noqa: BLE001 - whatever a reply does, it costs that reply only
             outcome.rejected += rejections(node_id, messages, error)
     return outcome
 
 
-def _read(message: Message, expected: Expected) -> Update:
-    node_id = message.metadata.src_node_id
-    check_asked(message, expected.nodes, expected.requests)
+def _read(node_id: int, message: Message, size: Size, expected: Expected) -> Update:
+    check_asked(message, node_id, expected.nodes, expected.requests)
+    check_size(size, expected.limits)  # before anything walks the content
     arrays, metrics, norms = _records(message.content)
     if arrays.keys() != expected.names:
         found = heapq.nsmallest(8, (name[:64] for name in arrays))
@@ -160,16 +164,13 @@ def _read(message: Message, expected: Expected) -> Update:
     except WireError as error:
         raise Rejected(Reason.WIRE, str(error)) from error
     norm = None if expected.norm_order is None else _reported_norm(norms, payloads, expected.compressor, expected.norm_order)
-    told = read_metrics(metrics, expected.weight_key, expected.weight_required)
-    check_size(message.content, most_bytes(expected.layout))
+    told = read_metrics(metrics, expected.weight_key, expected.weight_required, ours=(DELTA_METRIC,))
     delta = told.pop(DELTA_METRIC, None)  # not for the strategies' metric aggregation, which takes means
     return Update(message, node_id, payloads, aside, norm, told, None if isinstance(delta, list | None) else float(delta))
 
 
 def _records(content: RecordDict) -> tuple[ArrayRecord, Mapping[str, Any], Mapping[str, Any]]:
     """Return the one ArrayRecord, the metrics, if any, and the reported norms, if any."""
-    if len(content) > _MAX_RECORDS:
-        raise Rejected(Reason.RECORDS, f"a reply holds at most {_MAX_RECORDS} records, got {len(content)}")
     arrays: list[ArrayRecord] = []
     metrics: list[MetricRecord] = []
     for record in content.values():

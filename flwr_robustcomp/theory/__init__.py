@@ -19,7 +19,7 @@ from flwr_robustcomp.theory.conditions import (
     needed_delta,
 )
 from flwr_robustcomp.theory.cost import Cost, uplink
-from flwr_robustcomp.theory.coverage import Coverage, cover, shortfall
+from flwr_robustcomp.theory.coverage import Adversary, Coverage, cover, shortfall
 from flwr_robustcomp.theory.error_feedback import ErrorFeedback
 from flwr_robustcomp.theory.error_floor import convergence_bound, epsilon_1, epsilon_2, error_floor, failure_probability
 from flwr_robustcomp.theory.spectral_filter import (
@@ -32,6 +32,7 @@ from flwr_robustcomp.theory.spectral_filter import (
 
 __all__ = [
     "CATALOGUE",
+    "Adversary",
     "Cost",
     "Coverage",
     "ErrorFeedback",

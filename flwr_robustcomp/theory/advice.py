@@ -12,7 +12,7 @@ from flwr_robustcomp.randomness import generator
 from flwr_robustcomp.theory.catalogue import CATALOGUE
 from flwr_robustcomp.theory.conditions import Theorem, allowed_trims, largest_byzantine
 from flwr_robustcomp.theory.cost import Cost, uplink
-from flwr_robustcomp.theory.coverage import Coverage, cover
+from flwr_robustcomp.theory.coverage import Adversary, Coverage, cover, deciding_form
 
 __all__ = ["Advice", "advise", "gaussian_delta"]
 
@@ -70,6 +70,7 @@ def advise(
     trim: int | None = None,
     dimension: int = 1000,
     error_feedback: bool = False,
+    adversary: Adversary = "arbitrary",
 ) -> Advice:
     """Hold a configuration against Theorems 1 and 2.
 
@@ -85,6 +86,8 @@ def advise(
         d, at most 10^8.
     error_feedback : bool
         Whether clients keep residuals.
+    adversary : {"restricted", "arbitrary"}
+        As for `cover`.
 
     Raises
     ------
@@ -103,11 +106,11 @@ def advise(
     def held(other: Compressor, theorem: Theorem) -> Coverage:
         delta = other.delta_of((dimension,))
         counts = {"nodes": nodes, "byzantine": byzantine, "trim": trim}
-        return cover(other, delta, **counts, theorem=theorem, error_feedback=error_feedback)
+        return cover(other, delta, **counts, theorem=theorem, adversary=adversary, error_feedback=error_feedback)
 
-    deltas = (guaranteed, typical)
-    first, second = (largest_byzantine(delta, nodes) for delta in deltas)
-    low, high = (allowed_trims(delta, nodes, byzantine) for delta in deltas)
+    deltas, form = (guaranteed, typical), deciding_form(compressor)
+    first, second = (largest_byzantine(delta, nodes, form=form) for delta in deltas)
+    low, high = (allowed_trims(delta, nodes, byzantine, form=form) for delta in deltas)
     shown = [other for entry in CATALOGUE.values() if not entry.matrix for other in entry.configurations]
     return Advice(
         compressor,

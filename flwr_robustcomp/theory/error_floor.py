@@ -112,21 +112,22 @@ def error_floor(
         Positive, and small enough that (1 + lambda_0) kappa^2 < 1.
     theorem : {1, 2}
         Which.
-    form : {"exact", "sharp"}
+    form : {"exact", "sharp", "drawn"}
         The paper's coefficient of epsilon_1, or that of `conditions.contraction`.
 
     Notes
     -----
     2 (1 + 1/lambda_0) (((1 - alpha) / (1 - beta))^2 epsilon_2^2 + c^2 epsilon_1^2): Young's inequality splits kappa G from
     the rest, and (a + b)^2 <= 2 a^2 + 2 b^2 splits the rest. c = (s + alpha + beta) / (1 - beta) in (4), ((1 + beta) s +
-    alpha + beta) / (1 - beta) in (6), and s + (alpha + beta) / (1 - beta) where sharp.
+    alpha + beta) / (1 - beta) in (6), s + (alpha + beta) / (1 - beta) where sharp, and ((1 - alpha) s + alpha + beta) / (1 -
+    beta) where drawn.
     """
     require(lambda0 > 0, "lambda0", lambda0, "positive: the floor grows like 1/lambda0")
     require(0 < delta <= 1, "delta", delta, "in (0, 1]")
     require(0 <= alpha <= beta < 0.5, "alpha, beta", (alpha, beta), "0 <= alpha <= beta < 0.5")
-    require(form in ("exact", "sharp"), "form", form, "exact or sharp")
+    require(form in ("exact", "sharp", "drawn"), "form", form, "exact, sharp or drawn")
     s = math.sqrt(1 - delta)
-    grown = s * (1 + beta) if theorem == 2 else s
+    grown = s * (1 - alpha) if form == "drawn" else s * (1 + beta) if theorem == 2 else s
     share = s + (alpha + beta) / (1 - beta) if form == "sharp" else (grown + alpha + beta) / (1 - beta)
     mean = (1 - alpha) / (1 - beta)
     return 2 * (1 + 1 / lambda0) * (mean**2 * epsilon2**2 + share**2 * epsilon1**2)

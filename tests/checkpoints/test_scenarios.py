@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from flwr_robustcomp import cli
-from flwr_robustcomp.checkpoints import CHECKPOINT_FILE, read_snapshot
+from flwr_robustcomp.checkpoints import CHECKPOINT_FILE, HISTORY_FILE, read_snapshot
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.simulations import InProcessGrid, Scenario, run_scenario, run_server_app
 from flwr_robustcomp.simulations.app import CLIENT_APP, server_app
@@ -61,11 +61,20 @@ def test_another_scenario_is_refused_in_one_line(tmp_path: Path) -> None:
 
 _KILLED = """
 import os, signal, sys, zipfile
+from flwr_robustcomp.checkpoints import checkpointed
 from flwr_robustcomp.simulations import Scenario, run_scenario
 step, scenario, folder = sys.argv[1], Scenario.from_toml(sys.argv[2]), sys.argv[3]
 def kill(record):
     if record["round"] == 3 and step == "round":
         os.kill(os.getpid(), signal.SIGKILL)
+    if record["round"] == 3 and step == "history":  # after it, before the snapshot that counts it
+        append = checkpointed.append_history
+        def halved(path, mark, entries):
+            if os.path.exists(path):
+                append(path, mark, entries)
+                os.truncate(path, mark.size + (os.path.getsize(path) - mark.size) // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+        checkpointed.append_history = halved
     if record["round"] == 3:
         original = zipfile.ZipFile.writestr
         def cut(self, *rest):
@@ -88,7 +97,7 @@ strategy = { name = "norm-threshold", trim = 3, step_size = 0.4 }
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("step", ["round", "write"])
+@pytest.mark.parametrize("step", ["round", "history", "write"])
 def test_a_killed_server_goes_on(step: str, tmp_path: Path) -> None:
     path, folder = tmp_path / "mine.toml", tmp_path / "kept"
     path.write_text(_TOML, encoding="utf-8")
@@ -102,12 +111,30 @@ def test_a_killed_server_goes_on(step: str, tmp_path: Path) -> None:
     assert found is not None and found.round_ == 2
     scenario = Scenario.from_toml(path)
     assert run_scenario(scenario, checkpoint=folder) == run_scenario(scenario)
-    assert os.listdir(folder) == [CHECKPOINT_FILE]
+    assert sorted(os.listdir(folder)) == [HISTORY_FILE, CHECKPOINT_FILE]
+
+
+def test_a_rarer_checkpoint_repeats_the_rounds_since(tmp_path: Path) -> None:
+    _stop(SCENARIO, tmp_path, 5, checkpoint_every=2)
+    found = read_snapshot(tmp_path / CHECKPOINT_FILE)
+    assert found is not None and found.round_ == 4
+    seen: list[RoundRecord] = []
+    records = run_scenario(SCENARIO, checkpoint=tmp_path, checkpoint_every=4, observe=seen.append)
+    assert records == run_scenario(SCENARIO) and seen == records[5:]
+    found = read_snapshot(tmp_path / CHECKPOINT_FILE)
+    assert found is not None and found.round_ == 6
+    for every, folder, allowed in (
+        (0, tmp_path, "an integer from 1"),
+        (True, tmp_path, "an integer from 1"),
+        (2, None, "given with checkpoint only"),
+    ):
+        with pytest.raises(ConfigurationError, match=f"^checkpoint_every must be {allowed}, got {every}"):
+            run_scenario(SCENARIO, checkpoint=folder, checkpoint_every=every)
 
 
 def test_the_server_app_keeps_its_run_where_the_run_config_says(tmp_path: Path) -> None:
     path, folder = tmp_path / "rounds.jsonl", tmp_path / "kept"
-    config = SCENARIO.to_run_config() | {"record": str(path), "checkpoint": str(folder)}
+    config = SCENARIO.to_run_config() | {"record": str(path), "checkpoint": str(folder), "checkpoint-every": 5}
     _stop(SCENARIO, folder, 4)
     with InProcessGrid(CLIENT_APP, SCENARIO.nodes, run_config=config) as grid:
         run_server_app(server_app, grid)
@@ -129,7 +156,14 @@ def test_the_command_line_goes_on_and_refuses(
     assert not ended.value.code
     assert f"mine: error {whole[-1]['error']:.2e} after 6 rounds" in capsys.readouterr().out
     assert read_curves(tmp_path / "out") == {scenario.key: whole[4:]}
+    for more in (["--checkpoint-every", "0"], ["--checkpoint-every", "2.5"]):
+        monkeypatch.setattr(sys, "argv", [*arguments, *more])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 2
+        assert "checkpoint-every" in capsys.readouterr().err
     path.write_text(_TOML.replace("rounds = 6", "rounds = 7"), encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", [*arguments[:-1], str(tmp_path / "other")])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     captured = capsys.readouterr()

@@ -120,7 +120,7 @@ def test_a_flipped_bit_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("manifest", "why"),
-    [("{}", "format"), ('{"format": 2}', "format 2"), ("[]", "indices"), ('{"format": 1}', "round"), ("{", "Expecting")],
+    [("{}", "format"), ('{"format": 3}', "format 3"), ("[]", "an object"), ('{"format": 1}', "round"), ("{", "Expecting")],
 )
 def test_a_file_that_is_no_checkpoint_is_refused(manifest: str, why: str, tmp_path: Path) -> None:
     path = tmp_path / CHECKPOINT_FILE

@@ -77,10 +77,11 @@ def test_nearest_neighbor_mixing(m: int, d: int, f: int, seed: int) -> None:
 @sizes
 @pytest.mark.parametrize("iterations", [1, 3, 20])
 def test_geometric_median(iterations: int, m: int, d: int, f: int, seed: int) -> None:
-    # ByzFL starts from zero, ours from the mean: the same for vectors with mean zero. Its nu is a distance, ours a share of the
-    # median distance to the mean.
+    # ByzFL starts from zero, ours from the mean of the vectors shortened to the median norm: the same for equally long vectors
+    # with mean zero. Its nu is a distance, ours a share of the median distance to the start.
     x = rows(m, d, f, seed)
-    x -= x.mean(axis=0)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    x = np.concatenate([x, -x])
     smoothing = 0.9  # so large that nu matters
     nu = smoothing * float(np.median(np.linalg.norm(x, axis=1)))
     found = ours(x, GeometricMedian(iterations=iterations, smoothing=smoothing))

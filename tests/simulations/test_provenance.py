@@ -5,8 +5,15 @@ from pathlib import Path
 
 from flwr_robustcomp.simulations.provenance import RUNS_FILE, note_start
 from flwr_robustcomp.simulations.record import read_records
+from flwr_robustcomp.simulations.record_lines import StartLine
 from flwr_robustcomp.simulations.suite import Suite
 from tests.simulations.kit import SMALL
+
+
+def test_a_path_that_is_no_unicode_text_is_a_line_that_can_be_read(tmp_path: Path) -> None:
+    note_start(tmp_path, ["run", b"caf\xe9.toml".decode("utf-8", "surrogateescape")])
+    (start,) = read_records(tmp_path / RUNS_FILE, StartLine.check)
+    assert start["command"] == r"robustcomp run 'caf\udce9.toml'"
 
 
 def test_every_start_is_one_line_with_what_repeats_it(tmp_path: Path) -> None:

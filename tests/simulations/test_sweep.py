@@ -10,7 +10,7 @@ import pytest
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.simulations import run_scenario, sweep
 from flwr_robustcomp.simulations.cost import COSTS_FILE
-from flwr_robustcomp.simulations.record import RoundRecord, read_records
+from flwr_robustcomp.simulations.record import RecordError, RoundRecord, read_records
 from flwr_robustcomp.simulations.scenario import Scenario
 from flwr_robustcomp.simulations.sweep import CELLS_FILE, ROUNDS_FILE, SweepError, read_curves, run_cells
 from tests.simulations.kit import nothing_left_running, small
@@ -117,6 +117,34 @@ def test_a_failing_cell_here_raises_after_the_others_were_recorded(tmp_path: Pat
         run_cells(CELLS, tmp_path)
     assert runs.seeds == [0, 1, 2]
     assert read_curves(tmp_path).keys() == {CELLS[0].key, CELLS[2].key}
+
+
+def test_a_record_that_cannot_be_written_ends_all_cells_at_once(
+    tmp_path: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no fault of the cell, and the others would be run for nothing."""
+    real = sweep.Recorder.__call__
+
+    def full(self: sweep.Recorder, record: RoundRecord) -> None:
+        if record.get("round") == 2:
+            raise RecordError("'rounds.jsonl' cannot be written: No space left on device")
+        real(self, record)
+
+    monkeypatch.setattr(sweep.Recorder, "__call__", full)
+    with pytest.raises(RecordError, match="No space left on device"):
+        run_cells(CELLS, tmp_path)
+    assert runs.seeds == [0]
+    assert [len(curve) for curve in read_curves(tmp_path).values()] == [2]
+
+
+def test_a_cell_whose_record_does_not_read_back_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def words(scenario: Scenario, observe: Callable[[RoundRecord], None]) -> None:
+        for round_ in range(scenario.rounds + 1):
+            observe({"round": round_, "error": "small"})
+
+    monkeypatch.setattr(sweep, "run_scenario", words)
+    with pytest.raises(SweepError, match=f"cell {CELLS[0].key}: its record does not read back whole: .* line 4: error: "):
+        run_cells(CELLS[:1], tmp_path)
 
 
 class _Breaks(Scenario):

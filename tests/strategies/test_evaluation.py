@@ -16,8 +16,7 @@ from flwr_robustcomp import to_arrays
 from flwr_robustcomp.compressors import L1Sign
 from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.strategies import Decompressed, NormThreshold
-from flwr_robustcomp.strategies.evaluation import median_metrics
-from flwr_robustcomp.strategies.metrics import filled_contents
+from flwr_robustcomp.strategies.metrics import filled_contents, median_metrics
 from tests.strategies.rounds import MODEL, answer, ask, updates
 
 NODES: dict[str, Any] = {"min_train_nodes": 5, "min_available_nodes": 5, "min_evaluate_nodes": 5}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from benchmarks.fuzz_replies import HONEST, HOSTILE, Arena
 from benchmarks.fuzz_subjects import SUBJECTS
 from benchmarks.reply_mutations import MUTATIONS
 
-steps = st.tuples(st.sampled_from([*MUTATIONS, "repeat", "vector"]), st.integers(0, 2**32 - 1))
+steps = st.tuples(st.sampled_from([*MUTATIONS, "repeat", "vector", "collude"]), st.integers(0, 2**32 - 1))
 rounds = st.lists(st.lists(steps, max_size=5), min_size=HOSTILE, max_size=HOSTILE)
 
 arena_of = functools.cache(Arena)
@@ -35,6 +36,9 @@ def test_the_checks_can_fail() -> None:
     arena = Arena("NormThreshold, L1Sign")
     honest: list[list[tuple[str, int]]] = [[]] * HOSTILE
     assert arena.play(honest, measured=True) is None
+    arena._subject = replace(arena._subject, promise=0.1)
+    assert "honest lengths, promised 0.1" in str(arena.play(honest))
+    arena._subject = replace(arena._subject, promise=None)
     stop = arena.strategy.aggregate_train
     arena.strategy.aggregate_train = lambda *_: 1 / 0
     assert arena.play(honest) == "raised ZeroDivisionError: division by zero"

@@ -31,6 +31,7 @@ def _said(caplog: pytest.LogCaptureFixture, rounds: int = 1, **options: Any) -> 
         {"compressor": TopK(ratio=0.9), "trim": 2, "norm": "reported"},
         {"compressor": L1Sign(), "trim": 0},
         {"compressor": QSGD(levels=300), "trim": 1, "norm": "reported"},
+        {"compressor": QSGD(levels=300), "trim": 1},
     ],
     ids=str,
 )
@@ -47,8 +48,8 @@ def test_silent_where_covered(caplog: pytest.LogCaptureFixture, options: dict[st
             "Theorem 2 does not cover 2 Byzantine of 20 nodes, the worst that trim=0.1 is for: "
             "delta must exceed 0.395, and L1Sign() guarantees 0.0435 (docs/theory.md)",
         ),
-        ({"compressor": Sign(), "trim": 2, "norm": "reported"}, logging.INFO, "Theorem 1 does not cover"),
-        ({"compressor": QSGD(levels=300), "trim": 2}, logging.WARNING, "in expectation only"),
+        ({"compressor": Sign(), "trim": 2, "norm": "reported"}, logging.WARNING, "a client that lies may report any"),
+        ({"compressor": QSGD(levels=1), "trim": 2}, logging.INFO, "delta must exceed 0.395, and QSGD(levels=1) guarantees"),
         ({"compressor": Identity(), "trim": 8}, logging.WARNING, "no compressor would do"),
         ({"compressor": Identity(), "trim": 2, "norm_order": 1}, logging.WARNING, "the proofs need the l2 norm"),
     ],

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
+import pytest
+from flwr.app import ConfigRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.strategies import Ledger, Policy, Reason, Rejection
 from flwr_robustcomp.strategies.ledger import STRANGERS
 
@@ -51,6 +57,31 @@ def test_it_comes_back_from_a_checkpoint_as_it_was(policy: Policy, rounds: list)
     ledger, other = _played(policy, rounds), Ledger(policy)
     other.restore(ledger.state())
     assert other.standings == ledger.standings
+
+
+_GOOD: dict[str, Any] = {"rejections": {"norm": 2}, "in_a_row": 1, "quarantines": 0, "out_until": 7}
+
+
+@pytest.mark.parametrize(
+    "standings",
+    [
+        *(3, "", "{", "[" * 10**5, "[]", "null", '{"1": null}'),
+        *(json.dumps({node: _GOOD}) for node in ("-1", "x", "01", "1.0", "9" * 30)),
+        *(json.dumps({"1": {**_GOOD, name: value}}) for name in _GOOD for value in (-1, 1.5, True, "2", None, [], 2**64)),
+        *(json.dumps({"1": {**_GOOD, "rejections": {reason: n}}}) for reason, n in (("norm", -1), ("none such", 1))),
+        json.dumps({"1": {**_GOOD, "more": 1}}),
+    ],
+)
+def test_garbage_is_refused_in_one_line_and_changes_nothing(standings: Any) -> None:
+    ledger = _played(Policy(), [([Rejection(1, Reason.NORM, "")], set())])
+    before = dict(ledger.standings)
+    with pytest.raises(ConfigurationError, match=r"^the ledger must be as a checkpoint keeps it, got") as caught:
+        ledger.restore(ConfigRecord({"standings": standings}))
+    assert str(caught.value).isprintable() and ledger.standings == before
+    with pytest.raises(ConfigurationError, match="standings"):
+        ledger.restore(ConfigRecord())
+    ledger.restore(ConfigRecord({"standings": json.dumps({"1": _GOOD})}))
+    assert ledger.standings[1].out_until == 7
 
 
 @given(rounds)

@@ -6,15 +6,18 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import L1Sign, Sign, vector_norm
 from flwr_robustcomp.spans import DELTA_METRIC
 from flwr_robustcomp.strategies import Decompressed, NormThreshold, Reason, SignMajorityVote
-from flwr_robustcomp.strategies.metrics import alike_contents
+from flwr_robustcomp.strategies.metrics import filled_contents, medians
 from tests.strategies.rounds import SAMPLING, answer, ask, updates
 
 HUGE = 10**400
@@ -83,7 +86,12 @@ def test_an_unusual_evaluation_reply_counts(name: str, case: str) -> None:
     requests = ask(strategy, 4)
     honest = [_told(request, told) for request, told in zip(requests, HONEST, strict=False)]
     metrics = strategy.aggregate_evaluate(1, [HARMLESS[case](requests[3]), *honest])
-    assert dict(metrics) == {"loss": LOSS, "robustcomp.evaluated": 4, "robustcomp.evaluations-rejected": 0}
+    assert dict(metrics) == {
+        "loss": LOSS,
+        "robustcomp.told.loss": 4,
+        "robustcomp.evaluated": 4,
+        "robustcomp.evaluations-rejected": 0,
+    }
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -116,11 +124,91 @@ def test_reported_norms_of_other_types_are_not_believed(compressor: L1Sign | Sig
 
 def test_metrics_are_agreed_by_a_majority() -> None:
     told: list[Metrics] = [{"n": 1, "a": 1.0}, {"n": 9, "a": 2.0, "b": 5.0}, {"n": 1, "b": 6.0}]
-    first, second, third = alike_contents(told, [0.2, 0.3, 0.5], "n")
-    assert (first, third) == (None, None) and second is not None
-    assert dict(second["metrics"]) == {"n": 0.3, "a": 2.0, "b": 5.0}
-    assert alike_contents(told[:1] + told[2:], [1, 1], "n") == [None, None]
-    assert alike_contents([], [], "n") == []
+    assert dict(medians(told, "n")) == {"a": 1.5, "robustcomp.told.a": 2, "b": 5.5, "robustcomp.told.b": 2}
+    assert not medians(told[:1] + told[2:], "n") and not medians([], "n")
+
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+EXTRAS = st.dictionaries(st.sampled_from("abcd"), st.one_of(NUMBERS, st.lists(NUMBERS, max_size=2)), max_size=4)
+HONEST_ONES = st.lists(st.tuples(NUMBERS, EXTRAS), min_size=1, max_size=9)
+LIARS = st.lists(st.dictionaries(st.sampled_from(["loss", "only", *"abcd"]), st.one_of(NUMBERS, st.lists(NUMBERS))), max_size=8)
+
+
+@given(HONEST_ONES, LIARS)
+def test_a_minority_decides_no_metric_that_all_honest_clients_report(
+    honest: list[tuple[float, Metrics]], liars: list[Metrics]
+) -> None:
+    """Whatever else honest clients report, and whatever liars add to a metric or leave out."""
+    liars = liars[: len(honest) - 1]
+    told: list[Metrics] = [{"n": 1, **extras, "loss": loss} for loss, extras in honest] + liars
+    result = medians(told, "n")
+    losses = [loss for loss, _ in honest]
+    assert min(losses) <= result["loss"] <= max(losses)  # type: ignore[operator]
+    assert len(honest) <= result["robustcomp.told.loss"] <= len(told)  # type: ignore[operator]
+    assert "only" not in result and "n" not in result
+    for name in set(result) & set("abcd"):
+        count = int(result[f"robustcomp.told.{name}"])  # type: ignore[call-overload]
+        assert len(told) < 2 * count and count <= sum(name in one for one in told)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_four_of_ten_do_not_decide_what_honest_nodes_of_two_kinds_report(name: str) -> None:
+    """Every agreed metric is lacking in some honest reply; whoever has all of them used to be heard alone."""
+    strategy = STRATEGIES[name]()
+    requests = ask(strategy, 10)
+    told: list[Metrics] = [{"num-examples": 1, "loss": 1 + i / 8, **({"f1": 0.5} if i % 2 else {"auc": 0.5})} for i in range(6)]
+    told += [{"num-examples": 1, "loss": 1e308, "f1": -1.0}] * 4
+    metrics = strategy.aggregate_evaluate(1, [_told(r, t) for r, t in zip(requests, told, strict=True)])
+    assert 1 <= metrics["loss"] <= 2 and metrics["robustcomp.told.loss"] == 10
+    assert metrics["robustcomp.told.f1"] == 7 and "auc" not in metrics
+    compressor = strategy.receiver.compressor
+    replies = [answer(r, x, compressor, metrics=t) for r, x, t in zip(requests, updates(10), told, strict=True)]
+    _, metrics = strategy.aggregate_train(1, replies)
+    assert 1 <= metrics["loss"] <= 2 and metrics["robustcomp.told.loss"] == 10
+
+
+@given(HONEST_ONES, LIARS)
+def test_a_function_of_flowers_gets_all_clients_and_alike_contents(
+    honest: list[tuple[float, Metrics]], liars: list[Metrics]
+) -> None:
+    told: list[Metrics] = [{**extras, "loss": loss} for loss, extras in honest] + liars[: len(honest) - 1]
+    contents = filled_contents(told, list(range(len(told))), "n")
+    records = [content["metrics"] for content in contents]
+    assert [record["n"] for record in records] == list(range(len(told)))
+    forms = [{key: np.shape(value) for key, value in record.items()} for record in records]
+    assert all(form == forms[0] for form in forms) and "loss" in forms[0]
+
+
+@pytest.mark.parametrize("metric", ["robustcomp.kept", "robustcomp.told.loss", "robustcomp.evaluated", DELTA_METRIC])
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_client_cannot_report_under_our_names(name: str, metric: str) -> None:
+    strategy = STRATEGIES[name]()
+    compressor, requests = strategy.receiver.compressor, ask(strategy, 3)
+    told: list[Metrics] = [{"num-examples": 1, "loss": 1.0, metric: 0.5} for _ in requests]
+    evaluated = strategy.aggregate_evaluate(1, [_told(r, t) for r, t in zip(requests, told, strict=True)])
+    assert (evaluated["robustcomp.evaluated"], evaluated["robustcomp.evaluations-rejected"]) == (0, 3)
+    strategy.aggregate_train(
+        1, [answer(r, x, compressor, metrics=t) for r, x, t in zip(requests, updates(3), told, strict=True)]
+    )
+    reasons = [] if metric == DELTA_METRIC else [Reason.METRICS] * 3  # a delta is told by our own mod
+    assert [one.reason for one in strategy.reports[-1].rejected] == reasons
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_a_metrics_function_does_not_overwrite_what_the_strategy_counts(inner: bool) -> None:
+    def loud(contents: list[RecordDict], key: str) -> MetricRecord:
+        return MetricRecord({"robustcomp.kept": 99, "robustcomp.evaluated": 99, "mine": len(contents)})
+
+    functions: dict[str, Any] = {"train_metrics_aggr_fn": loud, "evaluate_metrics_aggr_fn": loud, **SAMPLING}
+    strategy: Any = NormThreshold(compressor=L1Sign(), **functions)
+    if inner:
+        strategy = Decompressed(FedAvg(**functions), compressor=L1Sign())
+    requests = ask(strategy, 3)
+    metrics = strategy.aggregate_evaluate(1, [_told(r, t) for r, t in zip(requests, HONEST, strict=True)])
+    assert (metrics["robustcomp.evaluated"], metrics["mine"]) == (3, 3)
+    replies = [answer(r, x, L1Sign(), metrics=t) for r, x, t in zip(requests, updates(3), HONEST, strict=True)]
+    _, metrics = strategy.aggregate_train(1, replies)
+    assert (metrics["robustcomp.kept"], metrics["mine"]) == (3, 3)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)

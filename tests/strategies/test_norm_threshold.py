@@ -10,7 +10,7 @@ from flwr.app import MetricRecord
 
 from flwr_robustcomp import from_arrays
 from flwr_robustcomp.clients import CompressionMod
-from flwr_robustcomp.compressors import Compressor, Identity, L1Sign, Sign, TopK, vector_norm
+from flwr_robustcomp.compressors import Compressor, CrossPolytope, Identity, L1Sign, Sign, TopK, vector_norm
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.strategies import NormThreshold, RoundReport
@@ -61,6 +61,21 @@ def test_algorithm_1_drops_the_largest_reported_norms(compressor: Compressor) ->
     got = moved(strategy, replies)
     kept = sorted(range(11), key=lambda i: vector_norm(XS[i], 2))[:8]
     assert torch.allclose(got, _mean([q(XS[i], compressor, i) for i in sorted(kept)]), atol=1e-5)
+
+
+def test_algorithm_1_is_not_fooled_by_chosen_draws() -> None:
+    # One vertex in all draws: believed to have the norm ||x||_1 / sqrt(d), and sqrt(d) / (1 + omega) times as long.
+    q_, d = CrossPolytope(repetitions=40), XS[0].numel()
+    strategy = NormThreshold(compressor=q_, trim=3, norm="reported", **SAMPLING)
+    vertex = torch.eye(1, d).reshape(-1) * math.sqrt(d)
+    replies = [
+        answer(m, vertex if i < 3 else XS[i] / XS[i].norm() * 2, q_, norms={"norm-2": 1.0 if i < 3 else 2.0})
+        for i, m in enumerate(ask(strategy, 11))
+    ]
+    moved(strategy, replies)
+    report = strategy.reports[-1]
+    assert not report.rejected and {n - 1000 for n in report.trimmed} == {0, 1, 2}
+    assert report.norms is not None and report.norms[1000] == pytest.approx(math.sqrt(d) * 40 / (40 + d - 1), rel=1e-5)
 
 
 def test_per_array_norms_are_those_of_the_whole_update() -> None:

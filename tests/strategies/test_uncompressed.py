@@ -45,7 +45,7 @@ HOSTILE: dict[str, Array | None] = {
     "dates": _npy("'<M8[s]'", body=bytes(16)),
     "complex": _npy("'<c8'", body=bytes(16)),
     "a shape of terabytes": _npy("'<f4'", "(1099511627776,)"),
-    "a header of a megabyte": _npy("'<f4'", body=bytes(8), pad=2**20),
+    "a header of half a megabyte": _npy("'<f4'", body=bytes(8), pad=2**19),
     "a header that is no literal": _npy("__import__('os').getpid()", body=bytes(8)),
 }
 assert _npy("'<f4'", body=bytes(8)).numpy().tolist() == [0.0, 0.0], "the hostile headers above are well-formed otherwise"

@@ -28,7 +28,7 @@ from flwr_robustcomp.theory import (
 )
 
 THEOREMS: list[Theorem] = [1, 2]
-FORMS: list[Form] = ["stated", "exact", "sharp"]
+FORMS: list[Form] = ["stated", "exact", "sharp", "drawn"]
 GRID = [(a / 200, b / 200) for b in range(100) for a in range(b + 1)]
 LAMBDAS = [0.0, 0.01, 0.3, 2.0]
 
@@ -40,7 +40,7 @@ deltas = st.floats(1e-6, 1.0)
 
 
 @pytest.mark.parametrize("theorem", THEOREMS)
-@pytest.mark.parametrize("form", ["exact", "sharp"])
+@pytest.mark.parametrize("form", ["exact", "sharp", "drawn"])
 @given(delta=deltas, ab=shares, lambda0=st.floats(0, 3))
 def test_a_delta_is_enough_exactly_where_the_recursion_contracts(
     theorem: Theorem, form: Form, delta: float, ab: tuple[float, float], lambda0: float
@@ -80,12 +80,14 @@ def test_where_theorem_1_states_less_than_its_proof_uses() -> None:
 
 @pytest.mark.parametrize("theorem", THEOREMS)
 @pytest.mark.parametrize("lambda0", LAMBDAS)
-def test_what_is_stated_and_what_the_proof_uses_both_imply_the_sharp_form(theorem: Theorem, lambda0: float) -> None:
+def test_what_is_stated_and_what_the_proof_uses_both_imply_the_other_forms(theorem: Theorem, lambda0: float) -> None:
     for alpha, beta in GRID:
-        sharp = needed_delta(alpha, beta, theorem=theorem, form="sharp", lambda0=lambda0)
+        sharp, drawn = (needed_delta(alpha, beta, theorem=theorem, form=form, lambda0=lambda0) for form in ("sharp", "drawn"))
+        assert sharp <= drawn + 1e-12
+        assert alpha != beta or sharp == pytest.approx(drawn)
         for form in ("stated", "exact"):
             needed = needed_delta(alpha, beta, theorem=theorem, form=form, lambda0=lambda0)
-            assert sharp <= needed + 1e-12 or needed >= 1
+            assert drawn <= needed + 1e-12 or needed >= 1
 
 
 @pytest.mark.parametrize(
@@ -98,6 +100,8 @@ def test_what_is_stated_and_what_the_proof_uses_both_imply_the_sharp_form(theore
         (2, "exact", 1 - (0.6 / 1.2) ** 2),
         (1, "sharp", 1 - 0.75**2),
         (2, "sharp", 1 - 0.75**2),
+        (1, "drawn", 1 - (0.6 / 0.9) ** 2),
+        (2, "drawn", 1 - (0.6 / 0.9) ** 2),
     ],
 )
 def test_conditions_by_hand(theorem: Theorem, form: Form, value: float) -> None:
@@ -246,10 +250,10 @@ def test_no_delta_allows_nothing() -> None:
         (lambda: needed_delta(0.2, 0.1), r"alpha must be in \[0, beta = 0.1\], got 0.2"),
         (lambda: needed_delta(0.1, 0.5), r"beta must be in \[0, 0.5\), got 0.5"),
         (lambda: needed_delta(0.1, 0.1, theorem=3), "theorem must be 1 or 2, got 3"),  # type: ignore[arg-type]
-        (lambda: needed_delta(0.1, 0.1, form="loose"), "form must be one of stated, exact, sharp, got 'loose'"),  # type: ignore[arg-type]
+        (lambda: needed_delta(0.1, 0.1, form="loose"), "form must be one of stated, exact, sharp, drawn, got 'loose'"),  # type: ignore[arg-type]
         (lambda: needed_delta(0.1, 0.1, lambda0=-1), "lambda0 must be at least 0, got -1"),
         (lambda: contraction(0.0, 0.1, 0.1), r"delta must be in \(0, 1\], got 0.0"),
-        (lambda: contraction(0.5, 0.1, 0.1, form="stated"), "form must be exact or sharp"),
+        (lambda: contraction(0.5, 0.1, 0.1, form="stated"), "form must be exact, sharp or drawn"),
         (lambda: largest_alpha(1.5), r"delta must be in \(0, 1\], got 1.5"),
         (lambda: largest_byzantine(0.5, 10, trim=5), "must be below half of the 10 nodes, got 5"),
         (lambda: allowed_trims(0.5, 0, 0), "nodes must be at least 1, got 0"),

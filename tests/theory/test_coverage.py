@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from flwr_robustcomp.compressors import COMPRESSORS, QSGD, Compressor, Identity, L1Sign, RandomK, Sign, TopK
+from flwr_robustcomp.compressors import COMPRESSORS, QSGD, Compressor, CrossPolytope, Identity, L1Sign, RandomK, Sign, TopK
+from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.theory import CATALOGUE, Theorem, cover, shortfall, uplink
 from flwr_robustcomp.theory.catalogue import subset_bits
 from tests.compressors.samples import gaussian, rng
@@ -32,9 +33,16 @@ def test_the_experiments_setting() -> None:
     ("compressor", "theorem", "options", "why"),
     [
         (Sign(), 2, {}, "does not embed the norm"),
-        (Sign(), 1, {}, "delta must exceed 0.399, and Sign() guarantees none"),
-        (QSGD(levels=300), 2, {}, "in expectation only"),
+        (Sign(), 1, {}, "a client that lies may report any"),
+        (Sign(), 1, {"adversary": "restricted"}, "delta must exceed 0.399, and Sign() guarantees none"),
+        (TopK(ratio=0.5), 1, {"adversary": "restricted"}, None),
+        (TopK(ratio=0.5), 1, {}, None),
+        (QSGD(levels=300), 2, {}, None),
         (QSGD(levels=300), 1, {}, None),
+        (RandomK(ratio=0.4), 1, {}, "delta must exceed 0.412, and RandomK(ratio=0.4)"),  # 0.399 would do for every draw
+        (RandomK(ratio=0.4), 2, {}, "delta must exceed 0.412, and RandomK(ratio=0.4)"),
+        (TopK(ratio=0.4), 2, {}, None),
+        (CrossPolytope(repetitions=999), 1, {"nodes": 100, "byzantine": 10, "trim": 10}, None),
         (TopK(ratio=0.5), 2, {}, None),
         (TopK(ratio=0.5), 2, {"norm_order": 1}, "sorted by the l1 norm"),
         (L1Sign(), 2, {"norm_order": 1}, "delta must exceed"),
@@ -51,6 +59,11 @@ def test_what_stands_outside(compressor: Compressor, theorem: Theorem, options: 
     assert said is None if why is None else said is not None and why in said
     if why is not None and "delta" not in why:
         assert not coverage.would_be(1.0)
+
+
+def test_the_adversary_is_one_of_two() -> None:
+    with pytest.raises(ConfigurationError, match="adversary must be one of restricted, arbitrary, got 'polite'"):
+        _cover(Identity(), 1.0, 1, adversary="polite")
 
 
 def test_every_registered_compressor_has_a_row() -> None:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.simulations.attacks.base import Collusion, Seen
+from flwr_robustcomp.simulations.attacks.lengths import against
 
-__all__ = ["Drift"]
+__all__ = ["Drift", "biased"]
 
 _DOUBLINGS = 40
 _BISECTIONS = 12
@@ -48,23 +49,37 @@ class Drift(Collusion):
         """Return a row for each node, and u."""
         u = state
         if u is None or u.shape != seen.mean.shape:
-            length = torch.linalg.vector_norm(seen.mean)
-            if length == 0:
-                return seen.own, None
-            u = -seen.mean / length
-        projections = seen.honest @ u
-        wanted = float(projections.mean() + self.z * projections.std(correction=0))
+            u = against(seen)
+        if not u.any():
+            return seen.own, None
+        return biased(seen, u, self.z), u
 
-        def reached(c: float) -> bool:
-            return float((seen.sent(seen.own + c * u) @ u).mean()) >= wanted
 
-        high = float(torch.linalg.vector_norm(seen.mean)) or 1.0
-        low = 0.0
-        for _ in range(_DOUBLINGS):
-            if reached(high):
-                break
-            low, high = high, 2 * high
-        for _ in range(_BISECTIONS):
-            middle = (low + high) / 2
-            low, high = (low, middle) if reached(middle) else (middle, high)
-        return seen.own + high * u, u
+def biased(seen: Seen, u: Tensor, z: float) -> Tensor:
+    """Return x_j + c u with the least c for which the decoded are z honest deviations along u from the mean, shape (b, d).
+
+    Parameters
+    ----------
+    seen : Seen
+        The round.
+    u : Tensor, shape (d,)
+        Where to; of length one.
+    z : float
+        Not negative.
+    """
+    projections = seen.honest @ u
+    wanted = float(projections.mean() + z * projections.std(correction=0))
+
+    def reached(c: float) -> bool:
+        return float((seen.sent(seen.own + c * u) @ u).mean()) >= wanted
+
+    high = float(torch.linalg.vector_norm(seen.mean)) or 1.0
+    low = 0.0
+    for _ in range(_DOUBLINGS):
+        if reached(high):
+            break
+        low, high = high, 2 * high
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if reached(middle) else (middle, high)
+    return seen.own + high * u

@@ -16,7 +16,7 @@ from flwr_robustcomp.clients.node import only_arrays
 from flwr_robustcomp.clients.update import Reply, dense_update, packed_names, packed_update, with_update
 from flwr_robustcomp.compressors import Compressor, Payload, vector_norm
 from flwr_robustcomp.layout import Layout
-from flwr_robustcomp.strategies.norm_filter import combine_norms
+from flwr_robustcomp.strategies.norm_filter import combine_norms, sort_norm
 
 __all__ = ["Form", "Sent", "read_sent"]
 
@@ -48,16 +48,22 @@ class Form:
 
     def sorted_by(self, x: Tensor, sent: Sent, payloads: Sequence[Payload]) -> float:
         """Return the norm by which the server sorts x, once compressed to these payloads."""
-        compressors = [compressor for compressor, _ in sent.packed]
         if not payloads:
             return vector_norm(x, self.norm_order)
         if sent.reported is None:
-            parts = [c.norm(p, self.norm_order) for c, p in zip(compressors, payloads, strict=True)]
-            return combine_norms(parts, self.norm_order)
+            return sort_norm(sent.fresh(payloads), self.norm_order)
+        return sort_norm(sent.fresh(payloads), sent.reported, self.told(x, sent, payloads))
+
+    def told(self, x: Tensor, sent: Sent, payloads: Sequence[Payload]) -> float:
+        """Return the norm that the adversary reports of x, once compressed to these payloads.
+
+        Not the one that the server sorts by: where Q(x) is longer than any x that it could come from, as unbiased forms are,
+        a report of ||Q(x)|| would be refused.
+        """
+        order = float(sent.reported or self.norm_order)
         if not self.liar:
-            return vector_norm(x, sent.reported)
-        low = [c.norm_bounds(p, sent.reported)[0] for c, p in zip(compressors, payloads, strict=True)]
-        return combine_norms(low, sent.reported)
+            return vector_norm(x, order)
+        return combine_norms([c.norm_bounds(p, order)[0] for c, p in sent.fresh(payloads)], order)
 
 
 @dataclass(frozen=True)
@@ -97,12 +103,16 @@ class Sent:
             for (compressor, old), piece in zip(self.packed, pieces, strict=True)
         ]
 
+    def fresh(self, payloads: Sequence[Payload]) -> list[tuple[Compressor, Payload]]:
+        """Return other payloads of this reply's own kind, each with its compressor."""
+        return [(compressor, payload) for (compressor, _), payload in zip(self.packed, payloads, strict=True)]
+
     def decoded(self, x: Tensor, rng: np.random.Generator) -> Tensor:
         """Return x, shape (d,), as the server decodes it once this reply has carried it; x itself where the reply is dense."""
         if not self.packed:
             return x
-        pairs = zip(self.packed, self.compress(x, rng), strict=True)
-        return torch.cat([compressor.decompress(payload).reshape(-1).to(x.dtype) for (compressor, _), payload in pairs])
+        pairs = self.fresh(self.compress(x, rng))
+        return torch.cat([compressor.decompress(payload).reshape(-1).to(x.dtype) for compressor, payload in pairs])
 
     def overwrite(self, x: Tensor, form: Form, rng: np.random.Generator) -> None:
         """Put x in the place of the update; metrics, and arrays that travel uncompressed, stay those of honest training.
@@ -124,7 +134,7 @@ class Sent:
         }
         self.message.content[key] = ArrayRecord({name: fresh.get(name, array) for name, array in arrays.items()})
         if self.reported is not None:
-            norm = form.sorted_by(x, self, payloads)
+            norm = form.told(x, self, payloads)
             self.message.content[wire.NORM_RECORD] = ConfigRecord({wire.norm_key(self.reported): norm})
 
 
@@ -146,6 +156,6 @@ def read_sent(message: Message, form: Form) -> Sent:
     if isinstance(record, ConfigRecord) and len(record) == 1:
         ((name, value),) = record.items()
         if name.startswith("norm-") and isinstance(value, int | float) and math.isfinite(value):
-            return Sent(message, x, float(value), float(name.removeprefix("norm-")), names, tuple(packed))
-    norms = [compressor.norm(payload, form.norm_order) for compressor, payload in packed]
-    return Sent(message, x, combine_norms(norms, form.norm_order), None, names, tuple(packed))
+            order = float(name.removeprefix("norm-"))
+            return Sent(message, x, sort_norm(packed, order, float(value)), order, names, tuple(packed))
+    return Sent(message, x, sort_norm(packed, form.norm_order), None, names, tuple(packed))

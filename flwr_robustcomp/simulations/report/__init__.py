@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flwr_robustcomp.errors import ConfigurationError
+from flwr_robustcomp.errors import ConfigurationError, printable
 from flwr_robustcomp.simulations.report.export import Format, check_format, export_figures, export_tables
-from flwr_robustcomp.simulations.report.page import chapters, render_page
+from flwr_robustcomp.simulations.report.page import chapters, left_out, render_page
 from flwr_robustcomp.simulations.report.study import read_study
 
 __all__ = ["PAGE_FILE", "report"]
 
 PAGE_FILE = "report.html"
 """The page, in the folder of the records."""
+
+_LONGEST = 2000
+"""Characters of a printed line: names in a record may be of any length."""
 
 
 def report(
@@ -38,7 +41,7 @@ def report(
     page : Path
         ``FOLDER/report.html``.
     words : list of str
-        The summaries.
+        The summaries, and what could not be read; fit to be printed, whatever the folder calls its runs.
     files : list of Path
         Everything else that was written.
 
@@ -62,4 +65,5 @@ def report(
         files += export_tables(parts, latex, "tex")
     if figures is not None:
         files += export_figures(parts, folder / "figures", figures)
-    return page, [line for part in parts for line in part.words], files
+    words = [*(line for part in parts for line in part.words), *left_out(study)]
+    return page, [printable(line, _LONGEST) for line in words], files

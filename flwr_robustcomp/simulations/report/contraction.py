@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from flwr_robustcomp.simulations.report.block import Block, thinned
 from flwr_robustcomp.simulations.report.chart import Axis, Chart, Series
 from flwr_robustcomp.simulations.report.filtering import filtered
-from flwr_robustcomp.simulations.report.study import Run, Section
+from flwr_robustcomp.simulations.report.section import Run, Section
 from flwr_robustcomp.simulations.report.tables import MISSING, Table
-from flwr_robustcomp.simulations.setup import make_compressor
 from flwr_robustcomp.theory import needed_delta
 
 __all__ = ["contraction"]
@@ -36,11 +35,9 @@ def contraction(section: Section) -> list[Block]:
                 asked = _asked(own[0])
                 line = _line(compressor, look, own)
                 series.append(line)
-                compressor_ = make_compressor(own[0].cell.scenario)
-                guaranteed = compressor_.delta(section.dimension)
                 late = [v for v in line.mid[len(line.mid) // 2 :] if math.isfinite(v)]
                 measured = statistics.fmean(late) if late else math.nan
-                rows.append([section.name_of(setting), compressor, *map(_text, (measured, guaranteed, asked))])
+                rows.append([section.name_of(setting), compressor, *map(_text, (measured, own[0].guaranteed, asked))])
             if series:
                 rounds = Axis("round", 0, max(series[0].x))
                 if math.isfinite(asked):

@@ -9,8 +9,8 @@ from dataclasses import replace
 from flwr_robustcomp.simulations.report.block import Block, thinned
 from flwr_robustcomp.simulations.report.chart import Chart, Series, axis_of
 from flwr_robustcomp.simulations.report.estimate import Estimate
-from flwr_robustcomp.simulations.report.study import Run, Section, Setting
-from flwr_robustcomp.simulations.report.tables import Table
+from flwr_robustcomp.simulations.report.section import Run, Section, Setting
+from flwr_robustcomp.simulations.report.tables import MISSING, Table
 
 __all__ = ["against_bytes", "against_rounds", "lone_compressors"]
 
@@ -128,10 +128,8 @@ def _traffic(section: Section, runs: Sequence[Run], strategy: str | None) -> Tab
             total = _megabytes(own)[-1]
             final = Estimate(section.metric, tuple(section.value(run.records[-1]) for run in own))
             update = total * 1e6 / (section.nodes * max(1, len(own[0].records) - 1))
-            bits = 8 * update / section.dimension
-            rows.append(
-                [section.name_of(setting), name, compressor, f"{update:,.0f}", f"{bits:.3g}", f"{total:,.3g}", str(final)]
-            )
+            bits = MISSING if section.dimension is None else f"{8 * update / section.dimension:.3g}"
+            rows.append([section.name_of(setting), name, compressor, f"{update:,.0f}", bits, f"{total:,.3g}", str(final)])
     caption = f"{section.title}: bytes sent and where they led{'' if strategy is None else f', {strategy}'}"
     header = ["attack", "defence", "compressor", "bytes an update", "bits a coordinate", "MB in all", f"final {section.metric}"]
     return Table(f"bytes-{strategy or 'all'}", caption, header, rows, labels=3)

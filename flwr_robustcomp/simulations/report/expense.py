@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from flwr_robustcomp.simulations.report.study import Run, Section
+from flwr_robustcomp.simulations.report.section import Run, Section
 from flwr_robustcomp.simulations.report.tables import MISSING, Table
 
 __all__ = ["expense"]

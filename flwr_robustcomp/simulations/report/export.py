@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from flwr_robustcomp.errors import ConfigurationError, require
+from flwr_robustcomp.errors import ConfigurationError, printable, require
 from flwr_robustcomp.simulations.report.chart import Axis, Chart
 from flwr_robustcomp.simulations.report.heatmap import STEPS, HeatMap
 from flwr_robustcomp.simulations.report.page import Chapter
@@ -22,6 +23,9 @@ Format = Literal["svg", "pdf"]
 _COLOURS = ("#0067a5", "#c44a00", "#00785a", "#a8408a", "#8a6d00", "#2f7fb5", "#6b5fb5", "#4d5561")
 _DASHES = ("-", "--", ":")
 
+_LONGEST_NAME = 200
+"""Characters of a file's name without its ending; the usual systems take 255 bytes."""
+
 
 def check_format(figures: str | None) -> None:
     """Raise unless the format of the pictures is known."""
@@ -30,7 +34,7 @@ def check_format(figures: str | None) -> None:
 
 def file_name(*parts: str) -> str:
     """Return a file's name that every system takes."""
-    return re.sub(r"[^a-z0-9.=]+", "-", "-".join(parts).lower()).strip("-")
+    return re.sub(r"[^a-z0-9.=]+", "-", "-".join(parts).lower()).strip("-")[:_LONGEST_NAME]
 
 
 def export_tables(chapters: Sequence[Chapter], folder: Path, ending: Literal["csv", "tex"]) -> list[Path]:
@@ -72,14 +76,14 @@ def _draw_panels(charts: Sequence[Chart], path: Path) -> None:
             (handles[series.label],) = axis.plot(series.x, series.mid, color=colour, linestyle=dashes, linewidth=1.3)
             if series.low:
                 axis.fill_between(series.x, series.low, series.high, color=colour, alpha=0.18, linewidth=0)
-        axis.set_title(chart.title, fontsize=9)
+        axis.set_title(_text(chart.title), fontsize=9)
         for which, scale in (("x", chart.x), ("y", chart.y)):
             _scale(axis, which, scale)
         axis.grid(visible=True, alpha=0.3)
         axis.tick_params(labelsize=7)
     for axis in figure.axes[len(charts) :]:
         axis.remove()
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(4, len(handles)), fontsize=8)
+    figure.legend(handles.values(), map(_text, handles), loc="outside lower center", ncols=min(4, len(handles)), fontsize=8)
     _save_figure(figure, path)
 
 
@@ -87,7 +91,7 @@ def _scale(axis: Any, which: str, scale: Axis) -> None:
     set_ = {name: getattr(axis, f"set_{which}{name}") for name in ("scale", "lim", "label")}
     set_["scale"]("log" if scale.log else "linear")
     set_["lim"](scale.low, scale.high)
-    set_["label"](scale.label, fontsize=8)
+    set_["label"](_text(scale.label), fontsize=8)
 
 
 def _draw_heat_map(heat: HeatMap, path: Path) -> None:
@@ -101,9 +105,14 @@ def _draw_heat_map(heat: HeatMap, path: Path) -> None:
             if cell is not None:
                 weight = "bold" if cell.best else "normal"
                 axis.text(x, y, cell.text + " *" * cell.beaten, ha="center", va="center", fontsize=7, weight=weight)
-    axis.set_xticks(range(len(heat.columns)), heat.columns, rotation=30, ha="right", fontsize=8)
-    axis.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=8)
+    axis.set_xticks(range(len(heat.columns)), [*map(_text, heat.columns)], rotation=30, ha="right", fontsize=8)
+    axis.set_yticks(range(len(rows)), [_text(name) for name, _ in rows], fontsize=8)
     _save_figure(figure, path)
+
+
+def _text(name: str) -> str:
+    """Return a name as matplotlib shows it: dollars would begin a formula, and no font has control characters."""
+    return printable(name, 60).replace("$", r"\$")
 
 
 def _figure(width: float, height: float) -> Any:
@@ -115,7 +124,10 @@ def _figure(width: float, height: float) -> Any:
 
 
 def _save_figure(figure: Any, path: Path) -> None:
-    _writable(path, lambda: figure.savefig(path))
+    with warnings.catch_warnings():
+        # Names may be long, or in a script that the font lacks: the picture shows what it can.
+        warnings.simplefilter("ignore", UserWarning)
+        _writable(path, lambda: figure.savefig(path))
 
 
 def _save(path: Path, data: bytes) -> None:

@@ -10,7 +10,7 @@ from flwr_robustcomp.simulations.record import RoundRecord
 from flwr_robustcomp.simulations.report.block import Block, thinned
 from flwr_robustcomp.simulations.report.chart import Axis, Chart, Series, axis_of
 from flwr_robustcomp.simulations.report.curves import lone_compressors
-from flwr_robustcomp.simulations.report.study import Run, Section
+from flwr_robustcomp.simulations.report.section import Run, Section
 from flwr_robustcomp.simulations.report.tables import MISSING, Table
 from flwr_robustcomp.simulations.setup import byzantine_partitions
 

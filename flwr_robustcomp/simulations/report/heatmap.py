@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flwr_robustcomp.simulations.report.study import Section
+from flwr_robustcomp.simulations.report.section import Section
 from flwr_robustcomp.simulations.report.tables import Table
 from flwr_robustcomp.simulations.report.verdicts import Defence, Verdicts
 
@@ -70,9 +70,9 @@ def heat_map(section: Section, verdicts: Verdicts) -> HeatMap:
         for compressor, rows in groups
         for name, row in rows
     ]
-    caption = (
-        f"{section.title}: final {section.metric}, mean ± half of the range over the seeds; * the attack beats the defence"
-    )
+    caption = f"{section.title}: final {section.metric}, mean ± half of the range over the seeds"
+    if verdicts.comparable:
+        caption += "; * the attack beats the defence"
     return HeatMap(columns, groups, Table("heat-map", caption, ["defence", "compressor", *columns], body, labels=2))
 
 

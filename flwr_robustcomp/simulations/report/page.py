@@ -15,13 +15,16 @@ from flwr_robustcomp.simulations.report.curves import against_bytes, against_rou
 from flwr_robustcomp.simulations.report.expense import expense
 from flwr_robustcomp.simulations.report.filtering import detection, norms
 from flwr_robustcomp.simulations.report.heatmap import HeatMap, heat_map
-from flwr_robustcomp.simulations.report.study import Section, Study
+from flwr_robustcomp.simulations.report.section import Section, Study
 from flwr_robustcomp.simulations.report.svg import LOOKS, render
 from flwr_robustcomp.simulations.report.tables import Table
-from flwr_robustcomp.simulations.report.verdicts import ACCURACY_MARGIN, ERROR_SHARE, judge
-from flwr_robustcomp.simulations.report.words import summary
+from flwr_robustcomp.simulations.report.verdicts import ACCURACY_MARGIN, ERROR_SHARE, Verdicts, judge
+from flwr_robustcomp.simulations.report.words import incomparable, summary
 
-__all__ = ["Chapter", "chapters", "render_page"]
+__all__ = ["Chapter", "chapters", "left_out", "render_page"]
+
+_NAMED = 5
+"""Lines that cannot be read and are named: a damaged file may have millions."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Chapter:
         What it is about.
     words : sequence of str
         The summary.
+    verdicts : Verdicts
+        Who withstands what.
     heat : HeatMap
         Defences and attacks.
     blocks : mapping of str to sequence of Block
@@ -44,6 +49,7 @@ class Chapter:
 
     section: Section
     words: Sequence[str]
+    verdicts: Verdicts
     heat: HeatMap
     blocks: Mapping[str, Sequence[Block]]
     cost: Table | None
@@ -53,6 +59,11 @@ class Chapter:
         """Every table, for exports."""
         own = [block.table for blocks in self.blocks.values() for block in blocks]
         return [self.heat.table, *own, *([self.cost] if self.cost else [])]
+
+    @property
+    def incomparable(self) -> str | None:
+        """Why nothing is said about who withstands what; None where it is."""
+        return None if self.verdicts.comparable else incomparable(self.section)
 
     @property
     def margin(self) -> tuple[str, str]:
@@ -76,7 +87,8 @@ def chapters(study: Study) -> list[Chapter]:
             "norms": norms(section),
             "delta": contraction(section),
         }
-        found.append(Chapter(section, summary(section, verdicts), heat_map(section, verdicts), blocks, expense(section)))
+        words, heat = summary(section, verdicts), heat_map(section, verdicts)
+        found.append(Chapter(section, words, verdicts, heat, blocks, expense(section)))
     return found
 
 
@@ -103,7 +115,18 @@ def render_page(study: Study, parts: Sequence[Chapter]) -> str:
     environment.globals |= {"identifier": lambda: f"i{next(numbers)}", "svg": render, "looks": LOOKS, "as_json": _as_json}
     template = environment.get_template("page.html")
     titles = " and ".join(part.section.title for part in parts)
-    return template.render(title=titles, study=study, chapters=parts, start=study.starts[-1] if study.starts else None)
+    start = study.starts[-1] if study.starts else None
+    return template.render(title=titles, study=study, skipped=left_out(study), chapters=parts, start=start)
+
+
+def left_out(study: Study) -> list[str]:
+    """Say how much of the folder's files is no record, and what the first of it is; nothing where all is."""
+    count = len(study.skipped)
+    if not count:
+        return []
+    more = f" The first {_NAMED}:" if count > _NAMED else ""
+    head = f"{count:,} {'line' if count == 1 else 'lines'} of the record cannot be read, and nothing counts them.{more}"
+    return [head, *(f"{line}." for line in study.skipped[:_NAMED])]
 
 
 def _as_json(value: Any) -> str:

@@ -1,136 +1,54 @@
-"""What a folder holds, as a report reads it: its comparisons with their finished runs, and what is still missing."""
+"""Reading a folder of records: its comparisons with their finished runs, and what is still missing.
+
+A folder may come from somebody else, so it is data: nothing that it names is imported, and no problem, compressor or strategy
+is built from it. What a report needs of those was noted when the run was recorded (`cell_index`).
+"""
 
 from __future__ import annotations
 
-import json
-import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from flwr_robustcomp.component import Component
-from flwr_robustcomp.errors import ConfigurationError
+from flwr_robustcomp.component import one_line
+from flwr_robustcomp.errors import ConfigurationError, printable
+from flwr_robustcomp.simulations.cell_index import described, read_cells
 from flwr_robustcomp.simulations.cost import COSTS_FILE
+from flwr_robustcomp.simulations.problems import PROBLEMS
 from flwr_robustcomp.simulations.provenance import RUNS_FILE
-from flwr_robustcomp.simulations.record import RoundRecord, read_records
+from flwr_robustcomp.simulations.record import LONGEST, SkippedLine, decoded, read_records
+from flwr_robustcomp.simulations.record_lines import CellLine, CostLine, ProblemFacts, StartLine
+from flwr_robustcomp.simulations.report.section import Run, Section, Setting, Study
 from flwr_robustcomp.simulations.scenario import Scenario
-from flwr_robustcomp.simulations.setup import make_problem
 from flwr_robustcomp.simulations.suite import NO_ATTACK, Group, Suite, SuiteCell
-from flwr_robustcomp.simulations.sweep import CELLS_FILE, ROUNDS_FILE, Curves, read_curves
+from flwr_robustcomp.simulations.sweep import ROUNDS_FILE, Curves, read_curves
 
 __all__ = ["Run", "Section", "Setting", "Study", "read_study"]
 
-Setting = tuple[int, str]
-"""Byzantine nodes and attack: a column of the heat map."""
+_MOST_NODES = 1_000_000
+"""Of a recorded run: who lies is drawn anew from the seed, which takes memory for every node."""
+
+_MOST_RUNS = 100_000
+"""Of a recorded suite, whose lists multiply."""
+
+_LARGEST, _SMALLEST = 1e100, 1e-100
+"""What is larger has diverged, what is smaller is zero: products and quotients of the values between stay finite."""
+
+_KNOWN_METRICS = {"accuracy": "higher", "error": "lower", "loss": "lower"}
+"""For records that do not say which metric their problem has."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """One finished run: its scenario, the record of rounds 0 to T, and what it cost, where that was noted."""
+@dataclass
+class _Found:
+    """What the files of a folder hold."""
 
-    cell: SuiteCell
-    records: Sequence[RoundRecord]
-    cost: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Section:
-    """One comparison.
-
-    Attributes
-    ----------
-    name : str
-        What its files are named after.
-    title : str
-        Its heading.
-    cells : sequence of SuiteCell
-        All runs that belong to it, finished or not.
-    runs : sequence of Run
-        The finished ones, in the order of the cells; nothing else enters any figure of the report.
-    unfinished : mapping of SuiteCell to int
-        The others, with the rounds recorded so far.
-    metric, better : str
-        The problem's.
-    dimension : int
-        d, the floating-point coordinates of its model.
-    configuration : mapping
-        The suite, or the scenarios where there was none.
-    """
-
-    name: str
-    title: str
-    cells: Sequence[SuiteCell]
-    runs: Sequence[Run]
-    unfinished: Mapping[SuiteCell, int]
-    metric: str
-    better: str
-    dimension: int
-    configuration: Mapping[str, Any]
-
-    @property
-    def settings(self) -> list[Setting]:
-        """The settings that defences face, those without Byzantine nodes first."""
-        found = dict.fromkeys((cell.group.byzantine, cell.group.attack) for cell in self.cells)
-        return sorted(found, key=lambda setting: setting[0])  # stable: attacks stay in the order of the suite
-
-    @property
-    def strategies(self) -> list[str]:
-        """The defences, in the order of the suite."""
-        return list(dict.fromkeys(cell.group.strategy for cell in self.cells))
-
-    @property
-    def compressors(self) -> list[str]:
-        """The compressors, in the order of the suite; the ones that a single defence brings along last."""
-        users = Counter(compressor for compressor, _ in {(c.group.compressor, c.group.strategy) for c in self.cells})
-        return sorted(dict.fromkeys(cell.group.compressor for cell in self.cells), key=lambda name: users[name] == 1)
-
-    @property
-    def nodes(self) -> int:
-        """The number of nodes, m."""
-        return self.cells[0].scenario.nodes
-
-    def of(self, **group: Any) -> list[Run]:
-        """Return the finished runs whose group has these fields."""
-        return [run for run in self.runs if all(getattr(run.cell.group, key) == value for key, value in group.items())]
-
-    def name_of(self, setting: Setting) -> str:
-        """Return what a setting is called: its attack, with the count where there are several."""
-        byzantine, attack = setting
-        if attack == NO_ATTACK:
-            return "no attack"
-        several = len({count for count, name in self.settings if name != NO_ATTACK}) > 1
-        return f"{attack}, {byzantine} Byzantine" if several else attack
-
-    def value(self, record: RoundRecord) -> float:
-        """Return the metric of a round; not finite where the run diverged."""
-        value = record.get(self.metric)
-        return math.nan if value is None else float(value)
-
-
-@dataclass(frozen=True)
-class Study:
-    """A folder of records.
-
-    Attributes
-    ----------
-    folder : Path
-        Where it lies.
-    sections : sequence of Section
-        Its comparisons.
-    starts : sequence of mapping
-        What `provenance` noted at each start; empty for records that are older than that.
-    unreadable : int
-        Recorded runs whose scenario this version does not know.
-    """
-
-    folder: Path
-    sections: Sequence[Section]
-    starts: Sequence[Mapping[str, Any]]
-    unreadable: int = 0
+    curves: Curves
+    costs: Mapping[str, Mapping[str, Any]]
+    lines: Mapping[str, CellLine]
+    skipped: list[SkippedLine] = field(default_factory=list)
 
 
 def read_study(folder: Path) -> Study:
@@ -140,95 +58,145 @@ def read_study(folder: Path) -> Study:
     ------
     ConfigurationError
         If it holds no record.
+
+    Notes
+    -----
+    Runs no code that the folder names; see the module. A line that is no record is passed over, and listed in the study.
     """
-    starts = list(read_records(folder / RUNS_FILE))
+    skipped: list[SkippedLine] = []
+    starts = list(read_records(folder / RUNS_FILE, StartLine.check, skipped.append))
     if not starts and not (folder / ROUNDS_FILE).exists():
         raise ConfigurationError(f"folder must hold a record ({ROUNDS_FILE}), got {str(folder)!r}")
-    curves = read_curves(folder)
-    costs = {str(entry.get("cell")): entry for entry in read_records(folder / COSTS_FILE)}
-    sections = [
-        _section(name, suite.title, suite.cells(), suite.model_dump(exclude_none=True), curves, costs)
-        for name, suite in _suites(folder, starts).items()
-    ]
+    found = _Found(
+        read_curves(folder, skipped.append),
+        {entry["cell"]: entry for entry in read_records(folder / COSTS_FILE, CostLine.check, skipped.append)},
+        {line.cell: line for line in read_cells(folder, skipped.append)},
+        skipped,
+    )
+    sections = []
+    for name, suite in _suites(folder, starts, skipped.append).items():
+        configuration = suite.model_dump(exclude_none=True)
+        sections.append(_section(name, suite.title, suite.cells(recorded=True), configuration, found))
     known = {cell.scenario.key for section in sections for cell in section.cells}
-    loose, unreadable = _loose(folder, known)
+    loose, unreadable = _loose(found.lines.values(), known)
     for name, cells in loose.items():
         configuration = {"scenarios": {cell.scenario.key: cell.scenario.model_dump() for cell in cells}}
-        sections.append(_section(name.split(",")[0], name, cells, configuration, curves, costs))
+        sections.append(_section(name.split(",")[0], name, cells, configuration, found))
     if not sections:
+        more = f"; {skipped[0]}" if skipped else ""
         raise ConfigurationError(
-            f"folder must hold runs that this version can read, got {unreadable} others in {str(folder)!r}"
+            f"folder must hold runs that this version can read, got {unreadable} others in {str(folder)!r}{more}"
         )
-    return Study(folder, sections, starts, unreadable)
+    return Study(folder, sections, starts, unreadable, skipped)
 
 
-def _section(
-    name: str,
-    title: str,
-    cells: Sequence[SuiteCell],
-    configuration: Mapping[str, Any],
-    curves: Curves,
-    costs: Mapping[str, Mapping[str, Any]],
-) -> Section:
+def _section(name: str, title: str, cells: Sequence[SuiteCell], configuration: Mapping[str, Any], found: _Found) -> Section:
+    facts = _facts(cells, found)
     runs, unfinished = [], {}
     for cell in cells:
         key, rounds = cell.scenario.key, cell.scenario.rounds
-        records = curves.get(key, [])
-        if [record["round"] for record in records[: rounds + 1]] == list(range(rounds + 1)):
-            runs.append(Run(cell, records[: rounds + 1], costs.get(key, {})))
+        records = found.curves.get(key, [])
+        # Rounds ascend and occur once each, so that round T in place T has all others before it.
+        if len(records) > rounds and records[rounds]["round"] == rounds:
+            line = found.lines.get(key)
+            guaranteed = None if line is None else line.guaranteed_delta
+            tamed = [{name: _tamed(value) for name, value in record.items()} for record in records[: rounds + 1]]
+            runs.append(Run(cell, tamed, found.costs.get(key, {}), guaranteed))
         else:
             unfinished[cell] = max(0, len(records) - 1)
-    problem = make_problem(cells[0].scenario)
-    dimension = sum(tensor.numel() for tensor in problem.initial().values() if tensor.is_floating_point())
-    return Section(name, title, cells, runs, unfinished, problem.metric, problem.better, dimension, configuration)
+    return Section(name, title, cells, runs, unfinished, facts.metric, facts.better, facts.dimension, configuration)
 
 
-def _suites(folder: Path, starts: Sequence[Mapping[str, Any]]) -> dict[str, Suite]:
+def _tamed(value: Any) -> Any:
+    """Return a recorded value with numbers that arithmetic can take: of those that diverged, null."""
+    if isinstance(value, float | int):
+        return None if abs(value) > _LARGEST else 0.0 if 0 < abs(value) < _SMALLEST else value
+    if isinstance(value, list):
+        return [_tamed(inner) for inner in value]
+    if isinstance(value, dict):
+        return {key: _tamed(inner) for key, inner in value.items()}
+    return value
+
+
+def _facts(cells: Sequence[SuiteCell], found: _Found) -> ProblemFacts:
+    """Return what is known of a comparison's problem: as noted; for older records by its name, or by what was measured."""
+    for cell in cells:
+        line = found.lines.get(cell.scenario.key)
+        if line is not None and line.problem is not None:
+            return line.problem
+    made = PROBLEMS.get(cells[0].scenario.problem.name)
+    if made is not None:
+        return ProblemFacts(metric=getattr(made, "metric"), better=getattr(made, "better"))  # noqa: B009 (no instance is made)
+    measured = {name for cell in cells for record in found.curves.get(cell.scenario.key, [])[:1] for name in record}
+    metric = next((name for name in _KNOWN_METRICS if name in measured), "error")
+    return ProblemFacts.model_validate({"metric": metric, "better": _KNOWN_METRICS[metric]})
+
+
+def _suites(folder: Path, starts: Sequence[Mapping[str, Any]], skip: Callable[[SkippedLine], None]) -> dict[str, Suite]:
     """Return the suites that the folder's starts name; for older records those that finished, by their own files."""
-    dumps: dict[str, Any] = {}
+    dumps: dict[str, tuple[str, Any]] = {}
     for start in starts:
-        dumps |= start.get("suites") or {}
+        dumps |= {name: (RUNS_FILE, suite) for name, suite in start.get("suites", {}).items()}
     for path in sorted(folder.glob("*.json")):
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            document = _document(path)
+        except ValueError as error:
+            skip(SkippedLine(printable(path.name), None, printable(str(error))))
             continue
-        if isinstance(document, dict) and "suite" in document:
-            dumps.setdefault(path.stem, document["suite"])
+        if "suite" in document:
+            dumps.setdefault(path.stem, (path.name, document["suite"]))
     found = {}
-    for name, dump in dumps.items():
+    for name, (file, dump) in dumps.items():
         try:
             suite = Suite.model_validate(dump)
-            suite.cells()
-        except (ValidationError, ConfigurationError):
-            continue  # of another version: its runs are counted as unreadable
+            if suite.size > _MOST_RUNS:
+                raise ConfigurationError(f"it has {suite.size:,} runs, more than the {_MOST_RUNS:,} that a report shows")
+            cells = suite.cells(recorded=True)
+            _check_nodes(cells[0].scenario)
+        except (ValidationError, ConfigurationError) as error:  # of another version: its runs are shown one by one, or counted
+            why = str(error) if isinstance(error, ConfigurationError) else one_line(error)
+            skip(SkippedLine(printable(file), None, printable(f"suite {name!r} cannot be read: {why}")))
+            continue
         found[name] = suite
     return found
 
 
-def _loose(folder: Path, known: set[str]) -> tuple[dict[str, list[SuiteCell]], int]:
+def _document(path: Path) -> dict[str, Any]:
+    """Return the JSON object of a file; other files of a folder are no fault of it."""
+    if not path.is_file():
+        return {}
+    try:
+        with path.open("rb") as file:
+            return decoded(file.read(LONGEST + 1))
+    except OSError as error:
+        raise ValueError(f"is not readable: {error.strerror}") from error
+
+
+def _check_nodes(scenario: Scenario) -> None:
+    if scenario.nodes > _MOST_NODES:
+        raise ConfigurationError(f"nodes: {scenario.nodes} are more than the {_MOST_NODES:,} that a report takes")
+
+
+def _loose(lines: Iterable[CellLine], known: set[str]) -> tuple[dict[str, list[SuiteCell]], int]:
     """Return the recorded runs of no suite by what they have in common, and how many cannot be read."""
     loose: dict[str, dict[tuple[Group, int], SuiteCell]] = {}
     unreadable: set[str] = set()
-    for entry in read_records(folder / CELLS_FILE):
-        if (key := str(entry.get("cell"))) in known:
+    for line in lines:
+        if line.cell in known:
             continue
         try:
-            scenario = Scenario.parse(entry.get("scenario"))
+            scenario = Scenario.parse(line.scenario, recorded=True)
+            _check_nodes(scenario)
         except ConfigurationError:
-            unreadable.add(key)
+            unreadable.add(line.cell)
             continue
         feedback = " with error feedback" if scenario.error_feedback else ""
         group = Group(
             scenario.byzantine,
-            _described(scenario.attack) if scenario.byzantine else NO_ATTACK,
-            _described(scenario.compressor),
-            _described(scenario.strategy) + feedback,
+            described(scenario.attack) if scenario.byzantine else NO_ATTACK,
+            described(scenario.compressor),
+            described(scenario.strategy) + feedback,
         )
         title = f"{scenario.problem.name}, {scenario.nodes} nodes, {scenario.rounds} rounds"
         loose.setdefault(title, {})[group, scenario.seed] = SuiteCell(group, scenario)
     return {title: list(cells.values()) for title, cells in loose.items()}, len(unreadable)
-
-
-def _described(component: Component) -> str:
-    return " ".join([component.name, *(f"{key}={value}" for key, value in component.params.items())])

@@ -7,7 +7,7 @@ import statistics
 from dataclasses import dataclass
 
 from flwr_robustcomp.simulations.report.estimate import Estimate
-from flwr_robustcomp.simulations.report.study import Section, Setting
+from flwr_robustcomp.simulations.report.section import Section, Setting
 from flwr_robustcomp.simulations.suite import NO_ATTACK
 
 __all__ = ["ACCURACY_MARGIN", "ERROR_SHARE", "Defence", "Verdicts", "judge"]
@@ -42,7 +42,7 @@ class Verdicts:
     higher_is_better : bool
         Whether the metric is.
     reference : float
-        The best mean without attack, or the best of all where every setting has one; NaN if there is none yet.
+        The best mean without attack; NaN if there is none, and then there are no verdicts either.
     initial : float
         The mean of the metric before the first round.
     """
@@ -52,8 +52,18 @@ class Verdicts:
     reference: float
     initial: float
 
+    @property
+    def comparable(self) -> bool:
+        """Whether there is a result without attack: without one nobody withstands anything, and nothing beats anybody."""
+        return not math.isnan(self.reference)
+
+    def clean(self, defence: Defence) -> Estimate | None:
+        """Return a defence's own result without attack; None where it has none."""
+        own = [e for (d, (_, attack)), e in self.finals.items() if d == defence and attack == NO_ATTACK and e.values]
+        return own[0] if own else None
+
     def withstands(self, defence: Defence, setting: Setting) -> bool | None:
-        """Whether a defence ends within the margin of the reference; None where a run is missing."""
+        """Whether a defence ends within the margin of the reference; None where that run or the reference is missing."""
         return self._within(defence, setting, self.reference)
 
     def beaten(self, defence: Defence, setting: Setting) -> bool:
@@ -61,19 +71,17 @@ class Verdicts:
 
         It does where the defence ends beyond the margin from its own result without attack, and no seed under attack does as
         well as any without. Neither beaten nor withstanding is a defence that is weak in any case, with too rough a compressor
-        for example.
+        for example; of a defence without a result of its own nothing is known.
         """
-        if setting[1] == NO_ATTACK:
-            return False
-        own = [e for (d, (_, attack)), e in self.finals.items() if d == defence and attack == NO_ATTACK and e.values]
-        if not own:
-            return self.withstands(defence, setting) is False
+        own = self.clean(defence)
         final = self.finals.get((defence, setting))
-        if final is None or self._within(defence, setting, own[0].mean) is not False:
+        if setting[1] == NO_ATTACK or own is None or final is None:
+            return False
+        if self._within(defence, setting, own.mean) is not False:
             return False
         if self.higher_is_better:
-            return final.diverged or max(final.values) < min(own[0].values)
-        return final.diverged or min(final.values) > max(own[0].values)
+            return final.diverged or max(final.values) < min(own.values)
+        return final.diverged or min(final.values) > max(own.values)
 
     def _within(self, defence: Defence, setting: Setting, reference: float) -> bool | None:
         final = self.finals.get((defence, setting))
@@ -83,7 +91,9 @@ class Verdicts:
             return False
         if self.higher_is_better:
             return final.mean >= reference - ACCURACY_MARGIN
-        allowed = self.initial * math.pow(reference / self.initial, ERROR_SHARE)
+        # An error is positive; where a record says otherwise there are no orders of magnitude to take a share of.
+        orders = self.initial > 0 and reference > 0
+        allowed = self.initial * math.pow(reference / self.initial, ERROR_SHARE) if orders else reference
         return final.mean <= max(reference, allowed)
 
     def ranked(self, setting: Setting) -> list[tuple[Defence, Estimate]]:
@@ -121,8 +131,7 @@ def judge(section: Section) -> Verdicts:
         values[key].append(section.value(run.records[-1]))
     finals = {key: Estimate(section.metric, tuple(found)) for key, found in values.items()}
     higher = section.better == "higher"
-    clean = [final.mean for (_, (_, attack)), final in finals.items() if attack == NO_ATTACK]
-    usable = [mean for mean in clean or [final.mean for final in finals.values()] if not math.isnan(mean)]
-    reference = (max if higher else min)(usable) if usable else math.nan
+    clean = [final.mean for (_, (_, attack)), final in finals.items() if attack == NO_ATTACK and not math.isnan(final.mean)]
+    reference = (max if higher else min)(clean) if clean else math.nan
     first = [value for run in section.runs if math.isfinite(value := section.value(run.records[0]))]
     return Verdicts(finals, higher, reference, statistics.fmean(first) if first else math.nan)

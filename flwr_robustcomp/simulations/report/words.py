@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterable, Sequence
 
 from flwr_robustcomp.simulations.report.estimate import quantity
-from flwr_robustcomp.simulations.report.study import Section, Setting
+from flwr_robustcomp.simulations.report.section import Section, Setting
 from flwr_robustcomp.simulations.report.verdicts import Defence, Verdicts
 from flwr_robustcomp.simulations.suite import NO_ATTACK
 
-__all__ = ["beaten_in_words", "cost_in_words", "join", "summary"]
+__all__ = ["beaten_in_words", "cost_in_words", "incomparable", "join", "summary"]
 
 
 def summary(section: Section, verdicts: Verdicts) -> list[str]:
@@ -30,10 +30,23 @@ def summary(section: Section, verdicts: Verdicts) -> list[str]:
         return [*lines, "No run has finished, so there is nothing to say yet."]
     if seeds == 1:
         lines.append("With one seed nothing says how much of a difference is chance; figures are rounded to two digits.")
-    for subject in _subjects(section):
-        lines += beaten_in_words(section, verdicts, subject)
+    if attacks and not verdicts.comparable:
+        lines.append(incomparable(section))
+    else:
+        for subject in _subjects(section):
+            lines += beaten_in_words(section, verdicts, subject)
     lines += [text for setting in section.settings if (text := _extremes(section, verdicts, setting))]
     return [line[0].upper() + line[1:] for line in [*lines, *cost_in_words(section)]]
+
+
+def incomparable(section: Section) -> str:
+    """Say why there are no verdicts: no result without attack."""
+    none = "No run without attack has ended with a figure" if _has_clean(section) else "There is no run without attack"
+    return f"{none} to compare with, so nothing is said about who withstands what."
+
+
+def _has_clean(section: Section) -> bool:
+    return any(attack == NO_ATTACK for _, attack in section.settings)
 
 
 def _subjects(section: Section) -> list[str]:
@@ -59,7 +72,8 @@ def beaten_in_words(section: Section, verdicts: Verdicts, subject: str) -> list[
     Returns
     -------
     list of str
-        One line for all that it withstands, one for each attack that beats it; where none does, a line that says so.
+        One line for all that it withstands, one for each attack that beats it; where none does, or where that cannot be
+        known without a run of its own without attack, a line that says so.
     """
     attacks = [setting for setting in section.settings if setting[1] != NO_ATTACK]
     own = [defence for defence in dict.fromkeys(d for d, _ in verdicts.finals) if defence.strategy == subject]
@@ -79,8 +93,14 @@ def beaten_in_words(section: Section, verdicts: Verdicts, subject: str) -> list[
         lines.append(
             f"{subject} is beaten by {section.name_of(setting)}{_with(beaten, own)} ({section.metric} {values}). {answer}"
         )
+    unknown = [defence for defence in own if verdicts.clean(defence) is None]
     known = all(verdicts.withstands(defence, setting) is not None for defence in own for setting in attacks)
-    if attacks and known and not lines:
+    if attacks and unknown:
+        lines.append(
+            f"{subject}{_with(unknown, own)} has no finished run of its own without attack, "
+            "so nothing is said about what beats it."
+        )
+    elif attacks and known and not lines:
         weak = "" if withstood else ", but it ends far from the best without attack"
         lines = [f"No attack of this table beats {subject}{weak}."]
     return ([f"{subject} withstands {join(withstood)}."] if withstood else []) + lines
@@ -107,6 +127,8 @@ def _extremes(section: Section, verdicts: Verdicts, setting: Setting) -> str:
 
 def cost_in_words(section: Section) -> list[str]:
     """Say what an update costs with each compressor, and against sending every coordinate as a 32-bit number."""
+    if section.dimension is None:
+        return []
     dense = 4 * section.dimension
     texts = []
     for compressor in section.compressors:

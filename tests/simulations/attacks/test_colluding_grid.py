@@ -231,9 +231,20 @@ def test_under_the_threshold_nobody_is_ever_trimmed(compressor: Any, adversary: 
 
 
 @pytest.mark.parametrize("adversary", ["restricted", "arbitrary"])
-def test_reported_norms_are_believed_and_survive(adversary: str) -> None:
+@pytest.mark.parametrize(
+    "compressor",
+    [
+        "l1-sign",
+        "sign",
+        {"name": "drive", "unbiased_scale": True},
+        {"name": "random-k", "ratio": 0.8, "unbiased": True},
+        {"name": "qsgd", "levels": 4, "contraction": False},  # longer than what it may report
+    ],
+    ids=str,
+)
+def test_reported_norms_are_believed_and_survive(compressor: Any, adversary: str) -> None:
     strategy = {**SQUARES["strategy"], "norm": "reported"}
-    scenario, records = _errors("under-threshold", strategy=strategy, adversary=adversary, rounds=5)
+    scenario, records = _errors("under-threshold", strategy=strategy, adversary=adversary, compressor=compressor, rounds=5)
     for record in records[1:]:
         assert byzantine_partitions(scenario).isdisjoint(record["trimmed"])
         assert record["rejected"] == {}

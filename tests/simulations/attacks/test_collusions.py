@@ -60,7 +60,7 @@ def test_one_registry_names_every_attack_and_its_kind() -> None:
     kinds = {name: cls.kind for name, cls in ATTACKS.items()}
     assert {name for name, kind in kinds.items() if kind == "colluding"} == set(COLLUSIONS)
     assert {kind for kind in kinds.values()} == {"label", "update", "colluding"}
-    assert len(ATTACKS) == 18
+    assert len(ATTACKS) == 26
 
 
 @pytest.mark.parametrize("name", COLLUSIONS)

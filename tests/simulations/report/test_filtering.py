@@ -27,7 +27,7 @@ HONEST = next(node for node in range(10) if node not in LIARS)
 
 def _run(rounds: list[dict[str, Any]], cell: SuiteCell = CELL) -> Run:
     records = [{"round": 0, "error": 1.0}, *({"round": t, "error": 1.0, **r} for t, r in enumerate(rounds, 1))]
-    return Run(cell, records, {})
+    return Run(cell, records, {}, guaranteed=1 / 12)
 
 
 def _section(*runs: Run) -> Section:
@@ -74,6 +74,4 @@ def test_delta_is_shown_where_recorded_and_with_what_theory_asks() -> None:
     (block,) = contraction(_section(_run([record | {"delta": value} for value in (0.1, 0.2, 0.6, 0.7)])))
     assert [series.label for series in block.charts[0].series] == ["l1-sign", "Theorem 2 asks"]
     assert block.charts[0].series[0].mid == [0.1, 0.2, 0.6, 0.7]
-    assert block.table.rows == [
-        ["gaussian-noise", "l1-sign", "0.65", "0.083", f"{needed_delta(0.2, 0.3):.2g}"]
-    ]  # guaranteed: 1/12
+    assert block.table.rows == [["gaussian-noise", "l1-sign", "0.65", "0.083", f"{needed_delta(0.2, 0.3):.2g}"]]

@@ -94,7 +94,7 @@ def test_runs_of_no_suite_are_grouped_by_problem(tmp_path: Path) -> None:
 
 def test_what_this_version_does_not_know_is_counted_and_left_out(copy: Path) -> None:
     with _lines(copy / CELLS_FILE) as lines:
-        lines.append(json.dumps({"cell": "x", "scenario": {"strategy": "of-tomorrow"}}) + "\n")
+        lines.append(json.dumps({"cell": "x", "scenario": {"weather": "of-tomorrow"}}) + "\n")
     assert read_study(copy).unreadable == 1
     page, _, _ = report(copy)
     assert "1 recorded runs name something" in page.read_text()

@@ -1,0 +1,46 @@
+"""Updates too long for anything that looks at more than lengths: set aside before the filters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from flwr_robustcomp.compressors import Compressor
+from flwr_robustcomp.errors import require
+from flwr_robustcomp.filters.length import overlong
+from flwr_robustcomp.strategies.screening import Update
+
+__all__ = ["check_length_screen", "l2_norms", "stopped_by_length"]
+
+
+def check_length_screen(factor: float | None) -> None:
+    """Raise `ConfigurationError` unless the factor is one of `filters.Length`, or None."""
+    require(factor is None or 1 < factor < math.inf, "length_screen", factor, "above 1 and finite, or None")
+
+
+def l2_norms(updates: Sequence[Update], compressor: Compressor) -> dict[int, float]:
+    """Return the updates' l2 norms by node id."""
+    return {update.node_id: math.hypot(*(compressor.norm(payload) for payload in update.payloads)) for update in updates}
+
+
+def stopped_by_length(norms: dict[int, float], trim: int, factor: float | None, longest: float) -> dict[int, float]:
+    """Return the norms of the updates that go no further, by node id.
+
+    Parameters
+    ----------
+    norms : dict of int to float
+        l2 norms by node id.
+    trim : int
+        How many Byzantine updates to expect.
+    factor : float or None
+        `filters.Length`'s; None for no screen.
+    longest : float
+        The largest norm that what follows can compute with.
+    """
+    lengths = np.array(list(norms.values()))
+    stopped = lengths > longest
+    if factor is not None:
+        stopped |= overlong(lengths, trim, factor)
+    return {node: norm for (node, norm), out in zip(norms.items(), stopped, strict=True) if out}
