@@ -17,7 +17,8 @@ export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo suite report-picture test test-fast test-deployment lint types docs docs-serve check \
-  figures bench compressors robustness minibatch hostile fuzz fuzz-replies clean
+  figures bench compressors robustness minibatch hostile fuzz fuzz-filters fuzz-replies \
+  threat-model clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -96,8 +97,14 @@ minibatch: $(READY) ## Ten defences against eleven attacks with minibatch traini
 fuzz: $(READY) ## Feed a million changed payloads to every decoder
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.fuzz_payloads
 
+fuzz-filters: $(READY) ## Hold every chain of filters to what it promises, against a million sets of colluding vectors
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.fuzz_filters
+
 fuzz-replies: $(READY) ## Send a million spoilt replies to every strategy
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.fuzz_replies
+
+threat-model: $(READY) ## Write the computed tables of docs/threat-model.md
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.threat_model
 
 hostile: $(READY) ## Try every kind of hostile reply on every strategy; writes docs/hostile-replies.md
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.hostile

@@ -146,6 +146,8 @@ def serve(
                 "skipped": report.skipped,
                 "delta": report.delta,
             }
+            if report.alarm is not None:
+                record["alarm"] = report.alarm
             if report.norms and partition_of:  # who lies is known by partition only
                 record["norms"] = _by_honesty({partition_of[n]: norm for n, norm in report.norms.items()}, liars)
         (records.append if kept is None else kept.note)(record)

@@ -47,6 +47,7 @@ class RoundLine(_Line):
     bytes: _Count = 0
     skipped: str | None = None
     delta: _Number | None = None
+    alarm: str | None = None
     norms: dict[str, Annotated[list[_Number | None], Field(min_length=3, max_length=3)]] = {}
 
 
