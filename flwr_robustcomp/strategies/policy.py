@@ -28,7 +28,8 @@ class Policy:
     rejected_spend_trim : bool
         Whether a faulty reply takes one off a trim that is a count: the Byzantine node that sent it is no longer among the
         accepted, b - r of which then are. Error replies take nothing off: honest nodes fail too. A trim that is a fraction is
-        always one of the accepted replies.
+        always one of the accepted replies. Where the filters of `RobustCompressed` would be left with too few replies to do
+        anything, faulty ones are taken off in any case: senders of garbage cannot hold up the run.
 
     Notes
     -----
@@ -62,9 +63,9 @@ class Policy:
         needed = self.needed(asked)
         return None if accepted >= needed else f"the quorum is {needed} of {asked} nodes, and {accepted} replies were accepted"
 
-    def left_to_trim(self, trim: int | float, rejected: list[Rejection]) -> int | float:
-        """Return what rejected replies leave of a trim."""
-        if not self.rejected_spend_trim or isinstance(trim, float):
+    def left_to_trim(self, trim: int | float, rejected: list[Rejection], *, short: bool = False) -> int | float:
+        """Return what rejected replies leave of a trim; they spend it in any case where a filter is ``short`` of replies."""
+        if not (self.rejected_spend_trim or short) or isinstance(trim, float):
             return trim
         faulty = {one.node_id for one in rejected if one.reason not in (Reason.ERROR_REPLY, Reason.NOT_ASKED)}
         return max(0, trim - len(faulty))

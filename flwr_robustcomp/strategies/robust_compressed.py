@@ -27,7 +27,7 @@ from flwr_robustcomp.strategies.compressed import CompressedStrategy
 from flwr_robustcomp.strategies.length_screen import check_length_screen, l2_norms, stopped_by_length
 from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.report import RoundReport
-from flwr_robustcomp.strategies.screening import Update
+from flwr_robustcomp.strategies.screening import Screened, Update
 from flwr_robustcomp.strategies.server_step import Plain, ServerStep, StepState
 from flwr_robustcomp.strategies.sketch import Runs, choose_runs, misleading, shown
 
@@ -181,7 +181,6 @@ class RobustCompressed(CompressedStrategy):
         report = RoundReport(server_round, norms=norms)
         if (why := self.policy.shortfall(len(accepted), len(screened.asked))) is not None:
             return self.skip(report, screened, why)
-        trims = [trim_of(self.policy.left_to_trim(one.trim, screened.rejected), len(accepted)) for one in self.filters]
         stopped = stopped_by_length(norms, trim_of(self.trim, len(accepted)), self.length_screen, _LONGEST)
         updates = [update for update in accepted if update.node_id not in stopped]
         runs, unseen = self._sketch(updates, norms, server_round)
@@ -189,10 +188,9 @@ class RobustCompressed(CompressedStrategy):
         updates = [update for update in updates if update.node_id not in stopped]
         report = replace(report, trimmed=stopped)
         vectors = self._vectors(updates, np.array([norms[update.node_id] for update in updates]), runs)
-        filters = [replace(one, trim=max(0, t - len(stopped))) for one, t in zip(self.filters, trims, strict=True)]
         try:
             require(bool(updates), "updates left by the length screen", 0, "at least 1")
-            weights = chain(filters, vectors)
+            weights = self._weights(vectors, screened, len(stopped))
         except ConfigurationError as error:
             return self.skip(report, screened, str(error))
 
@@ -210,6 +208,19 @@ class RobustCompressed(CompressedStrategy):
         if arrays is not None:  # a step that overflowed was not made
             self.step_state = state
         return arrays, metrics
+
+    def _weights(self, vectors: Vectors, screened: Screened, stopped: int) -> Matrix:
+        """Return what the filters make of the updates that were not stopped before, shape (m,)."""
+
+        def weights(*, short: bool) -> Matrix:
+            trims = [self.policy.left_to_trim(one.trim, screened.rejected, short=short) for one in self.filters]
+            counts = [max(0, trim_of(trim, len(screened.accepted)) - stopped) for trim in trims]
+            return chain([replace(one, trim=count) for one, count in zip(self.filters, counts, strict=True)], vectors)
+
+        try:
+            return weights(short=False)
+        except ConfigurationError:
+            return weights(short=True)
 
     def _sketch(
         self, updates: Sequence[Update], norms: Mapping[int, float], server_round: int

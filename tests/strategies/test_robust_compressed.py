@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from flwr.app import Error, Message
 
 from flwr_robustcomp.compressors import Compressor, L1Sign, SparseTernary, TernGrad
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.filters import FILTERS, Filter, NormClipping, Spectral, Vectors, chain
-from flwr_robustcomp.strategies import RobustCompressed
+from flwr_robustcomp.strategies import Policy, RobustCompressed
 from flwr_robustcomp.strategies.server_step import Momentum
 from tests.apps import gaussian_model
 from tests.compressors.samples import ALL, gaussian
-from tests.strategies.rounds import SAMPLING, answers, moved, q, updates
+from tests.strategies.rounds import SAMPLING, answer, answers, ask, moved, q, updates
 
 XS = updates(11)
 XS[4] = 3 * XS[4]
@@ -55,6 +56,28 @@ def test_a_round_with_too_few_replies_leaves_the_model_and_says_why() -> None:
     arrays, _ = strategy.aggregate_train(1, answers(strategy, XS, L1Sign()))
     assert arrays is None
     assert strategy.reports[-1].skipped == "vectors for 'spectral' with trim 5 must be at least 13, got 11"
+
+
+@pytest.mark.parametrize("filters", ["spectral", "multi-krum"])
+def test_senders_of_garbage_do_not_leave_a_filter_with_too_few(filters: str) -> None:
+    """Who was rejected is no longer among the accepted, and need not be looked for there: 13 - 5 replies, none to trim."""
+    xs = updates(13)
+    strategy = RobustCompressed(compressor=L1Sign(), trim=5, filters=filters, policy=Policy(patience=1), **SAMPLING)
+    for _ in range(3):
+        replies = answers(strategy, xs, L1Sign())
+        for reply in replies[:5]:
+            next(iter(reply.content.array_records["arrays"].values())).data = b"garbage"
+        arrays, _ = strategy.aggregate_train(1, replies)
+        assert arrays is not None and strategy.reports[-1].kept == tuple(range(1005, 1013))
+
+
+def test_nodes_that_fail_spend_no_trim() -> None:
+    strategy = RobustCompressed(compressor=L1Sign(), trim=5, **SAMPLING)
+    requests = ask(strategy, 13)
+    failed = [Message(Error(0), reply_to=request) for request in requests[:5]]
+    honest = [answer(request, x, L1Sign()) for request, x in zip(requests[5:], updates(8), strict=True)]
+    strategy.aggregate_train(1, [*failed, *honest])
+    assert strategy.reports[-1].skipped == "vectors for 'spectral' with trim 5 must be at least 13, got 8"
 
 
 def test_momentum_runs_over_the_rounds() -> None:
