@@ -21,7 +21,7 @@ from flwr_robustcomp.simulations.run import Engine, run_scenario
 from flwr_robustcomp.simulations.scenario import Scenario
 from flwr_robustcomp.simulations.setup import make_problem
 from flwr_robustcomp.simulations.summary import format_metric
-from flwr_robustcomp.simulations.sweep import ROUNDS_FILE
+from flwr_robustcomp.simulations.sweep import ROUNDS_FILE, read_curves
 from flwr_robustcomp.simulations.tensorboard import tensorboard
 
 __all__ = ["run"]
@@ -85,9 +85,19 @@ def run(
             checkpoint=checkpoint,
             checkpoint_every=checkpoint_every,
         )
+        # A run that went on from its checkpoint with another --out, or after a crash: its first rounds stand nowhere else.
+        known = {record["round"] for record in read_curves(out).get(config.key, ())}
+        for record in records:
+            if record["round"] not in known:
+                recorder({"cell": config.key, **record})
         with Recorder(out / COSTS_FILE) as costs:
             costs({"cell": config.key, **meter.cost()})
     last = records[-1]
+    alarms = [record for record in records if record.get("alarm")]
+    if alarms:
+        rounds = ", ".join(str(record["round"]) for record in alarms[:8]) + (", ..." if len(alarms) > 8 else "")
+        first = f"ALARM in round {rounds}: {alarms[0]['alarm']} (docs/policy.md)"
+        console.out.print(first, highlight=False, soft_wrap=True)
     console.out.print(_rounds_table(metric, records))
     console.out.print(
         f"{scenario.stem}: {metric} {format_metric(metric, number(last.get(metric)))} after {config.rounds} rounds "

@@ -28,7 +28,7 @@ from flwr_robustcomp.randomness import secret_seed, seeded_torch
 from flwr_robustcomp.spans import decompress_spans
 from flwr_robustcomp.strategies.aggregation import median_aside, project
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
-from flwr_robustcomp.strategies.length_screen import check_length_screen, l2_norms, stopped_by_length
+from flwr_robustcomp.strategies.length_screen import checked_length_screen, l2_norms, stopped_by_length
 from flwr_robustcomp.strategies.norm_filter import check_trim, trim_count
 from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.report import RoundReport
@@ -87,7 +87,7 @@ class ByzFL(CompressedStrategy):
     radius : float, optional
         Project onto the l2 ball of this radius about the origin.
     length_screen : float or None
-        Before any rule, drop what is longer than this many times the median norm (`filters.Length`). None switches it off.
+        Before any rule, drop what is longer than this many times the median norm (`filters.Length`). 0 or None switches it off.
     seed : int, optional
         Of what rules draw (Bucketing, CAF, SMEA), anew each round. By default it is drawn in secret, and kept in checkpoints.
     granularity : {"model", "array"}
@@ -137,7 +137,7 @@ class ByzFL(CompressedStrategy):
         check_trim(trim)
         step = Plain(step_size)
         require(radius is None or radius > 0, "radius", radius, "positive or None")
-        check_length_screen(length_screen)
+        screen = checked_length_screen(length_screen)
         require(seed is None or (isinstance(seed, int) and seed >= 0), "seed", seed, "an integer from 0, or None")
         super().__init__(
             compressor=compressor,
@@ -155,7 +155,7 @@ class ByzFL(CompressedStrategy):
         self.trim = trim
         self.step = step
         self.radius = radius
-        self.length_screen = length_screen
+        self.length_screen = screen
         self.seed = secret_seed() if seed is None else seed
         self.centre: Tensor | None = None
 

@@ -12,12 +12,21 @@ from flwr_robustcomp.errors import require
 from flwr_robustcomp.filters.length import overlong
 from flwr_robustcomp.strategies.screening import Update
 
-__all__ = ["check_length_screen", "l2_norms", "stopped_by_length"]
+__all__ = ["checked_length_screen", "l2_norms", "stopped_by_length"]
 
 
-def check_length_screen(factor: float | None) -> None:
-    """Raise `ConfigurationError` unless the factor is one of `filters.Length`, or None."""
-    require(factor is None or 1 < factor < math.inf, "length_screen", factor, "above 1 and finite, or None")
+def checked_length_screen(factor: float | None) -> float | None:
+    """Return a factor of `filters.Length`, or None for no screen, which 0 stands for too: TOML has no None.
+
+    Raises
+    ------
+    ConfigurationError
+        For anything else.
+    """
+    number = isinstance(factor, int | float) and not isinstance(factor, bool)
+    ok = factor is None or (number and (factor == 0 or 1 < factor < math.inf))
+    require(ok, "length_screen", factor, "above 1 and finite, or 0 for none")
+    return factor or None
 
 
 def l2_norms(updates: Sequence[Update], compressor: Compressor) -> dict[int, float]:

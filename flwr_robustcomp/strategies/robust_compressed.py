@@ -24,7 +24,7 @@ from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
 from flwr_robustcomp.randomness import secret_seed
 from flwr_robustcomp.strategies.aggregation import is_finite_model, median_aside, project, weighted_sum
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
-from flwr_robustcomp.strategies.length_screen import check_length_screen, l2_norms, stopped_by_length
+from flwr_robustcomp.strategies.length_screen import checked_length_screen, l2_norms, stopped_by_length
 from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.report import RoundReport
 from flwr_robustcomp.strategies.screening import Screened, Update
@@ -58,7 +58,7 @@ class RobustCompressed(CompressedStrategy):
     radius : float, optional
         Project onto the l2 ball of this radius about the origin.
     length_screen : float or None
-        Before any filter, drop what is longer than this many times the median norm (`filters.Length`). None switches it off.
+        Before any filter, drop what is longer than this many times the median norm (`filters.Length`). None or 0 for no screen.
     sketch : int, optional
         Estimate inner products from about this many coordinates, drawn anew each round, where the model has more.
     seed : int, optional
@@ -116,7 +116,7 @@ class RobustCompressed(CompressedStrategy):
         require(
             sketch is None or (isinstance(sketch, int) and sketch >= RUN), "sketch", sketch, f"an integer from {RUN}, or None"
         )
-        check_length_screen(length_screen)
+        screen = checked_length_screen(length_screen)
         require(seed is None or (isinstance(seed, int) and seed >= 0), "seed", seed, "an integer from 0, or None")
         super().__init__(
             compressor=compressor,
@@ -133,7 +133,7 @@ class RobustCompressed(CompressedStrategy):
         require(share < 0.5, "filters", [f"{one.name}: {one.trim}" for one in self.filters], "trimming less than half together")
         self.step = Plain(step_size) if step is None else step
         self.radius = radius
-        self.length_screen = length_screen
+        self.length_screen = screen
         self.sketch = sketch
         self.seed = secret_seed() if seed is None else seed
         self.step_state: StepState = {}
@@ -145,9 +145,17 @@ class RobustCompressed(CompressedStrategy):
     def reach(self, nodes: int) -> float:
         """Return how many times as long as the longest honest update the aggregate of so many replies can be, at most.
 
-        It holds with at most as many Byzantine nodes as the filters trim, and if the length screen stops no honest update.
+        It holds with at most as many Byzantine nodes as the filters trim, none where that is zero, and if the length screen
+        stops no honest update. With a sketch only the screen's bound is promised: inner products are then estimates.
+
+        Raises
+        ------
+        ConfigurationError
+            If the filters cannot work on so few replies.
         """
-        return min(reach_of(self.filters, nodes), math.inf if self.length_screen is None else self.length_screen)
+        self.check_nodes(nodes)
+        own = reach_of(self.filters, nodes) if self.sketch is None else math.inf
+        return min(own, math.inf if self.length_screen is None else self.length_screen)
 
     def state(self) -> RecordDict:
         """Return also what the step carries, momentum or the moments of Adam, and the seed of the sketch."""
@@ -170,6 +178,9 @@ class RobustCompressed(CompressedStrategy):
         LOG.info("\t├──> RobustCompressed settings:")
         LOG.info("\t│\t├── Compressor: %s (per %s)", self.receiver.compressor, self.receiver.granularity)
         LOG.info("\t│\t├── Filters: %s", ", then ".join(map(str, self.filters)) or "none")
+        screen = "none" if self.length_screen is None else f"{self.length_screen:g} times the median norm"
+        LOG.info("\t│\t├── Length screen: %s | sketch: %s", screen, self.sketch or "none")
+        LOG.info("\t│\t├── Weights: equal; what clients count is used by metrics functions of your own alone")
         LOG.info("\t│\t└── Step: %s | radius: %s", self.step, self.radius)
         super().summary()
 

@@ -15,6 +15,7 @@ from flwr_robustcomp.compressors import Compressor, Identity, L1Sign, TopK
 from flwr_robustcomp.compressors.norms import vector_norm
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.filters import FILTERS, Bucketing
+from flwr_robustcomp.settings import Settings
 from flwr_robustcomp.strategies import ByzFL, NormThreshold, RobustCompressed
 from flwr_robustcomp.strategies.policy import Policy
 from tests.optional import needs_byzfl
@@ -98,6 +99,21 @@ def test_it_can_be_switched_off_and_then_a_plain_mean_falls() -> None:
     assert math.isinf(strategy.reach(13)) and strategy.reports[-1].trimmed == {}
 
 
+def test_a_run_config_switches_it_off_with_zero() -> None:
+    table = {"robustcomp.compressor": "l1-sign", "robustcomp.strategy.name": "robust-compressed"}
+    for written, kept in ((0, None), (50.0, 50.0)):
+        strategy = Settings.from_run_config({**table, "robustcomp.strategy.length-screen": written}).make_strategy()
+        assert isinstance(strategy, RobustCompressed) and strategy.length_screen == kept
+
+
+def test_a_promise_is_made_only_for_rounds_that_the_filters_can_use() -> None:
+    strategy = RobustCompressed(compressor=L1Sign(), trim=4)
+    assert strategy.reach(20) == pytest.approx(3.43, abs=0.01)
+    with pytest.raises(ConfigurationError, match="vectors for 'spectral' with trim 4 must be at least 11, got 10"):
+        strategy.reach(10)
+    assert RobustCompressed(compressor=L1Sign(), trim=4, sketch=640).reach(20) == 100.0  # lengths are exact, directions are not
+
+
 @needs_byzfl
 def test_byzfl_rules_have_it_too() -> None:
     strategy = ByzFL(compressor=Identity(), aggregator="Average", trim=LIARS, **SAMPLING)
@@ -112,9 +128,9 @@ def test_norm_thresholding_needs_none() -> None:
 
 
 @pytest.mark.parametrize("strategy", [RobustCompressed, pytest.param(ByzFL, marks=needs_byzfl)])
-@pytest.mark.parametrize("factor", [1.0, 0.5, -2.0, math.inf, math.nan])
+@pytest.mark.parametrize("factor", [1.0, 0.5, -2.0, math.inf, math.nan, True, "none"])
 def test_bad_factors_are_refused(strategy: Any, factor: float) -> None:
-    with pytest.raises(ConfigurationError, match="length_screen must be above 1 and finite, or None"):
+    with pytest.raises(ConfigurationError, match="length_screen must be above 1 and finite, or 0 for none"):
         strategy(compressor=L1Sign(), length_screen=factor)
 
 
