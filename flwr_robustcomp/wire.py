@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 import struct
 from collections.abc import Mapping
 from functools import lru_cache
@@ -54,6 +55,7 @@ NORM_RECORD = "robustcomp"
 
 _NUMPY = "numpy.ndarray"
 _MAX_HEADER = 4096  # an honest npy header of plain numbers has about a hundred bytes, and parsed ones are cached
+_WARNED_OF = re.compile(rb"\\|[0-9][a-zA-Z]")  # in no honest header; Python 3.12 warns of some on stderr, thread-unsafely muted
 _IDENTITY = Identity()
 
 
@@ -172,7 +174,7 @@ def _npy_header(descr: str, shape: tuple[int, ...]) -> bytes:
 def _parse_npy_header(header: bytes) -> tuple[np.dtype[np.generic], Literal["C", "F"], tuple[int, ...], int]:
     """Read dtype, order, shape and length of an npy header, without the allocation that `numpy.load` does on its word."""
     try:
-        fields = ast.literal_eval(header.decode("latin1"))
+        fields = ast.literal_eval("" if _WARNED_OF.search(header) else header.decode("latin1"))
         dtype, fortran, shape = np.dtype(fields["descr"]), fields["fortran_order"], fields["shape"]
     except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as error:
         raise WireError("unreadable npy header") from error

@@ -63,6 +63,8 @@ def _npy(header: str, body: bytes = b"") -> Array:
         _npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2,), }", bytes(8)),
         _npy("__import__('os')", bytes(8)),
         _npy("((((((((((((((((", bytes(8)),
+        _npy("{'descr': '<f4', 'fortran_order': False, 'shape': (2,), '\\q': 1}", bytes(8)),
+        _npy("{'descr': '<f4', 'fortran_order': False, 'shape': (2,), '1or': 0x2}", bytes(8)),
         Array(np.ones(3, np.float32)),
         Array(np.ones(2, np.float64)),
         Array(np.ones((2, 1), np.float32)),

@@ -16,6 +16,7 @@ from flwr.app import MetricRecord, RecordDict
 from flwr_robustcomp.checkpoints.fields import damaged, field, typed, whole
 from flwr_robustcomp.checkpoints.records import describe, rebuild
 from flwr_robustcomp.errors import ConfigurationError
+from flwr_robustcomp.files import open_own, open_regular
 
 __all__ = ["HISTORIES", "HISTORY_FILE", "Entry", "Mark", "append_history", "read_history"]
 
@@ -85,7 +86,7 @@ def append_history(path: Path, mark: Mark, entries: Sequence[Entry]) -> Mark:
         crc32 = zlib.crc32(text, crc32)
         lines.append(b'{"crc32": "%08x", "entry": %s}\n' % (crc32, text))
     data = b"".join(lines)
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0) as file:
+    with open_own(path) as file:
         _check_size(path, os.fstat(file.fileno()).st_size, mark)
         try:
             file.truncate(mark.size)
@@ -112,7 +113,7 @@ def read_history(path: Path, mark: Mark) -> list[Entry]:
     if mark == Mark():
         return []
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             _check_size(path, os.fstat(file.fileno()).st_size, mark)
             data = file.read(mark.size)
         return _decode_all(data, mark)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from flwr_robustcomp.errors import ConfigurationError
+from flwr_robustcomp.files import open_own
 from flwr_robustcomp.flower import LOG
 
 if sys.platform == "win32":
@@ -59,7 +60,7 @@ def locked(folder: Path) -> Iterator[None]:
 def _take(folder: Path) -> BinaryIO:
     path = folder / LOCK_FILE
     while True:
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
+        file = open_own(path)
         try:
             try:
                 _lock(file)
@@ -72,7 +73,7 @@ def _take(folder: Path) -> BinaryIO:
                 return file
             # A run that ended between our two steps has removed the file that we hold.
             with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                if os.path.samestat(os.fstat(file.fileno()), path.lstat()):
                     file.truncate(0)
                     file.write(str(os.getpid()).encode())
                     return file

@@ -15,7 +15,7 @@ from flwr_robustcomp.checkpoints.fields import damaged
 from flwr_robustcomp.checkpoints.history import HISTORY_FILE, Entry, read_history
 from flwr_robustcomp.checkpoints.node_states import KeepsNodeStates
 from flwr_robustcomp.checkpoints.snapshot import Snapshot, read_snapshot
-from flwr_robustcomp.checkpoints.strategy_state import name_of, restore_strategy, state_of
+from flwr_robustcomp.checkpoints.strategy_state import check_state, name_of, restore_strategy, state_of
 from flwr_robustcomp.errors import ConfigurationError, WireError, require
 from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.randomness import check_global_random_state, set_global_random_state
@@ -101,6 +101,10 @@ def find_resumption(path: Path, *, run: str, strategy: Strategy, initial: ArrayR
     rounds = [*found.rounds, *read_history(path.with_name(HISTORY_FILE), found.history)]
     if rounds and (rounds[-1].round_ > found.round_ or (found.history.lines and rounds[-1].round_ != found.round_)):
         raise damaged(path, ValueError(f"it is of round {found.round_}, its history of {rounds[-1].round_}"))
+    try:
+        check_state(strategy, found.records["strategy"], model)
+    except Exception as error:  # a strategy of somebody's own may raise anything
+        raise damaged(path, error) from error
     return Resumption(path, found, model, rounds)
 
 

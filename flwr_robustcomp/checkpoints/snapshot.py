@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import zipfile
@@ -18,6 +17,7 @@ from flwr_robustcomp.checkpoints.format_1 import take_rounds
 from flwr_robustcomp.checkpoints.history import Entry, Mark
 from flwr_robustcomp.checkpoints.records import describe, rebuild
 from flwr_robustcomp.errors import ConfigurationError
+from flwr_robustcomp.files import open_regular, replacing
 
 __all__ = ["CHECKPOINT_FILE", "Snapshot", "read_snapshot", "write_snapshot"]
 
@@ -83,19 +83,12 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> None:
     A zip archive, stored and not deflated: ``manifest.json``, and the bytes of Array i as ``i.npy``, which for dense Arrays
     is npy's own format, so that ``numpy.load(path)["0"]`` reads them. Every member has a CRC-32.
     """
-    beside = path.with_suffix(".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with beside.open("wb") as file:
-                _write(file, snapshot)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                beside.unlink()
-            raise
+        with replacing(path) as file:
+            _write(file, snapshot)
+            file.flush()
+            os.fsync(file.fileno())
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)  # the new names, the history's among them, must survive a power cut too
@@ -114,7 +107,7 @@ def read_snapshot(path: Path) -> Snapshot | None:
         If the file is not a checkpoint, is damaged, or is of another version.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return _read(Members(file))
     except FileNotFoundError:
         return None

@@ -11,9 +11,9 @@ from flwr.serverapp.strategy import Strategy
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.strategies import Decompressed
 from flwr_robustcomp.strategies.account import LEDGER_RECORD
-from flwr_robustcomp.strategies.flower_builtin import STATEFUL, carried_by
+from flwr_robustcomp.strategies.flower_builtin import STATEFUL, carried_by, check_carried
 
-__all__ = ["Stateful", "name_of", "restore_strategy", "state_of"]
+__all__ = ["ChecksState", "Stateful", "check_state", "name_of", "restore_strategy", "state_of"]
 
 _ALWAYS = (LEDGER_RECORD, "robustcomp.step", "robustcomp.byzfl")
 """Records that every checkpoint has of a strategy that carries them. Younger ones may be missing, and Flower's attributes are
@@ -30,6 +30,15 @@ class Stateful(Protocol):
 
     def restore(self, state: RecordDict) -> None:
         """Go on from what `state` returned."""
+        ...
+
+
+@runtime_checkable
+class ChecksState(Protocol):
+    """A strategy that can tell whether a state is of a run of a model; `Stateful` need not."""
+
+    def check_state(self, state: RecordDict, model: ArrayRecord) -> None:
+        """Raise `ConfigurationError` for a state that no run of this model has."""
         ...
 
 
@@ -52,6 +61,24 @@ def state_of(strategy: Strategy) -> RecordDict:
     if isinstance(strategy, Decompressed):
         return RecordDict({**state_of(strategy.strategy), LEDGER_RECORD: strategy.account.state()})
     return RecordDict({name: _record(value) for name in _carried(strategy) if (value := getattr(strategy, name)) is not None})
+
+
+def check_state(strategy: Strategy, state: RecordDict, model: ArrayRecord) -> None:
+    """Hold a state against the model that the next round starts from; nothing is changed.
+
+    Raises
+    ------
+    ConfigurationError
+        If no run of this model has that state. A strategy of your own may raise anything.
+    """
+    if isinstance(strategy, ChecksState):
+        strategy.check_state(state, model)
+    elif isinstance(strategy, Decompressed):
+        check_state(strategy.strategy, state, model)
+    elif not isinstance(strategy, Stateful):
+        for name in _carried(strategy):
+            if (record := state.get(name)) is not None:
+                check_carried(name, _arrays(name, record), model)
 
 
 def restore_strategy(strategy: Strategy, state: RecordDict) -> None:
@@ -105,12 +132,17 @@ def _record(value: Any) -> ArrayRecord:
 
 
 def _value(name: str, record: object) -> Any:
-    if not isinstance(record, ArrayRecord):
-        raise ConfigurationError(f"strategy must find its {name!r}, an ArrayRecord, got {type(record).__name__}")
+    arrays = _arrays(name, record)
     match name:
         case "current_arrays":
-            return record
+            return arrays
         case "momentum_vector":
-            return record.to_numpy_ndarrays()
+            return arrays.to_numpy_ndarrays()
         case _:
-            return {key: array.numpy() for key, array in record.items()}
+            return {key: array.numpy() for key, array in arrays.items()}
+
+
+def _arrays(name: str, record: object) -> ArrayRecord:
+    if not isinstance(record, ArrayRecord):
+        raise ConfigurationError(f"strategy must find its {name!r}, an ArrayRecord, got {type(record).__name__}")
+    return record

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from flwr_robustcomp.compressors.base import Scalars
 from flwr_robustcomp.compressors.bits import accumulate_block_signs, pack_bits, packed_size, padding_is_zero, unpack_bits
+from flwr_robustcomp.compressors.norms import array_norm
 from flwr_robustcomp.compressors.payload import Payload
 from flwr_robustcomp.compressors.rotated import Rotated
 from flwr_robustcomp.compressors.values import as_numpy, values_from_bytes, values_to_bytes
@@ -116,7 +117,8 @@ class Drive(Rotated):
         """
         low, high = _BOUNDS[self.rotate, self.unbiased_scale][order]
         scales, sizes = self._scales(payload), np.array(self._sizes(payload.size), np.float64)
-        return _joined(scales * sizes**low, order), _joined(scales * sizes**high, order)
+        with np.errstate(over="ignore"):  # then nothing bounds it from above
+            return _joined(scales * sizes**low, order), _joined(scales * sizes**high, order)
 
     def accumulate(self, out: Tensor, payloads: Sequence[Payload], weights: Sequence[float]) -> None:
         """Add weighted, scaled signs straight from the bits in the rotated basis, and rotate back once."""
@@ -187,4 +189,4 @@ _BOUNDS: dict[tuple[bool, bool], dict[float, tuple[float, float]]] = {
 
 def _joined(norms: npt.NDArray[np.float64], order: float) -> float:
     """Return the norm of a vector from those of its blocks."""
-    return float(np.linalg.norm(norms, ord=order))
+    return array_norm(norms, order)

@@ -16,6 +16,7 @@ from flwr_robustcomp.compressors.base import Compressor, Scalars
 from flwr_robustcomp.compressors.factorization import atomic_sample, subspace_iteration, truncated_svd
 from flwr_robustcomp.compressors.identity import Identity
 from flwr_robustcomp.compressors.nested import Unspoken, nest, nested_compressor, unnest
+from flwr_robustcomp.compressors.norms import in_units
 from flwr_robustcomp.compressors.payload import Payload, working_dtype
 from flwr_robustcomp.compressors.values import values_from_bytes, values_to_bytes
 from flwr_robustcomp.errors import WireError, require
@@ -233,7 +234,8 @@ class LowRank(Compressor):
         if order != 2:
             return super().norm(payload, order)
         p, q = (factor.double() for factor in self._factors(payload))
-        return math.sqrt(max(0.0, float(((p.T @ p) * (q.T @ q)).sum())))
+        q, peak = in_units(q)
+        return peak * math.sqrt(max(0.0, float(((p.T @ p) * (q.T @ q)).sum())))
 
     def norm_bounds(self, payload: Payload, order: float = 2) -> tuple[float, float]:
         """Return what the factors say of ||X||_q.

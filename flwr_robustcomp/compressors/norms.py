@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["NORM_ORDERS", "vector_norm"]
+__all__ = ["NORM_ORDERS", "array_norm", "in_units", "vector_norm"]
 
 NORM_ORDERS = (1, 2, math.inf)
 """The orders q of ||.||_q that norm thresholding understands."""
@@ -34,5 +36,21 @@ def vector_norm(x: Tensor, order: float) -> float:
     norm = float(torch.linalg.vector_norm(x.reshape(-1), ord=order, dtype=torch.float64))
     if order != 2 or x.dtype != torch.float64 or _SQUARABLE[0] < norm < _SQUARABLE[1]:
         return norm
+    scaled, peak = in_units(x.reshape(-1))
+    return peak * float(torch.linalg.vector_norm(scaled))
+
+
+def array_norm(x: npt.NDArray[np.floating], order: float = 2) -> float:
+    """Return ||x||_q of a finite numpy array as `vector_norm` does, with numpy's own last digits where no square is lost."""
+    wide = x.astype(np.float64, copy=False)
+    with np.errstate(over="ignore"):
+        norm = float(np.linalg.norm(wide, ord=order))
+    if order != 2 or _SQUARABLE[0] < norm < _SQUARABLE[1]:
+        return norm
+    return vector_norm(torch.from_numpy(np.ascontiguousarray(wide)), order)
+
+
+def in_units(x: Tensor) -> tuple[Tensor, float]:
+    """Return a tensor in units of its largest entry, and that entry: no square vanishes or overflows. Zeros stay."""
     peak = float(x.abs().max()) if x.numel() else 0.0
-    return peak * float(torch.linalg.vector_norm(x.reshape(-1) / peak)) if 0 < peak < math.inf else peak
+    return (x / peak, peak) if 0 < peak < math.inf else (x, 1.0)

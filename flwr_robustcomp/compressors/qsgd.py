@@ -15,6 +15,7 @@ from torch import Tensor
 from flwr_robustcomp.compressors.base import Compressor, Scalars
 from flwr_robustcomp.compressors.bits import pack_uints, packed_size, padding_is_zero, unpack_uints
 from flwr_robustcomp.compressors.entropy import decode_chunks, encode_symbols, histogram
+from flwr_robustcomp.compressors.norms import array_norm
 from flwr_robustcomp.compressors.payload import Payload, working_dtype
 from flwr_robustcomp.compressors.positions import Coding, check_coding
 from flwr_robustcomp.compressors.rounding import round_at_random
@@ -138,12 +139,17 @@ class QSGD(Compressor):
     def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
         x = as_numpy(flat)
         wide = x.astype(np.float64, copy=False)
-        norm = float(np.linalg.norm(wide))
+        norm = array_norm(wide)
         if norm == 0.0:
             levels = np.zeros(x.size, np.int32)
         else:
             # In float32 s/||x|| overflows, and entries lose their digits, where the norm is near the smallest normal number.
-            scaled = np.abs(x if norm > 1e-30 else wide) * (self.levels / norm)
+            # In float64 s/||x|| overflows there as well.
+            scaled = (
+                np.abs(x if norm > 1e-30 else wide) * (self.levels / norm)
+                if norm > 1e-290
+                else np.abs(wide) / norm * self.levels
+            )
             levels = np.minimum(round_at_random(scaled, cast(np.random.Generator, rng)), self.levels)
             np.negative(levels, out=levels, where=x < 0)
         return (self._word, norm), self._write(levels + self.levels)

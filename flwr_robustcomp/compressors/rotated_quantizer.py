@@ -14,6 +14,7 @@ from torch import Tensor
 
 from flwr_robustcomp.compressors.base import Scalars
 from flwr_robustcomp.compressors.bits import pack_uints, packed_size, padding_is_zero, unpack_uints
+from flwr_robustcomp.compressors.norms import array_norm
 from flwr_robustcomp.compressors.payload import Payload, working_dtype
 from flwr_robustcomp.compressors.rotated import Rotated
 from flwr_robustcomp.compressors.rotation import largest_block
@@ -115,7 +116,7 @@ class RotatedQuantizer(Rotated):
         """Return ||Q(x)||_q; for q = 2 without rotating back."""
         if order != 2:
             return super().norm(payload, order)
-        return float(np.linalg.norm(self._rotated(payload).astype(np.float64, copy=False)))
+        return array_norm(self._rotated(payload))
 
     def norm_bounds(self, payload: Payload, order: float = 2) -> tuple[float, float]:
         """Return the bounds that follow from every y_j lying between the levels next to its own, and between the extremes."""
@@ -124,8 +125,8 @@ class RotatedQuantizer(Rotated):
         low, high = (np.repeat(side.astype(np.float64), sizes) for side in self._extremes(payload).T)
         step, codes = np.repeat(self._ladder(payload)[1], sizes), self._codes(payload)
         below, above = np.maximum(low + (codes - 1.0) * step, low), np.minimum(low + (codes + 1.0) * step, high)
-        least = float(np.linalg.norm(np.where((below <= 0) & (above >= 0), 0.0, np.minimum(np.abs(below), np.abs(above)))))
-        most = float(np.linalg.norm(np.maximum(np.abs(below), np.abs(above))))
+        least = array_norm(np.where((below <= 0) & (above >= 0), 0.0, np.minimum(np.abs(below), np.abs(above))))
+        most = array_norm(np.maximum(np.abs(below), np.abs(above)))
         root = math.sqrt(d)
         return {1: (least, most * root), 2: (least, most), math.inf: (least / root, most)}[order]
 

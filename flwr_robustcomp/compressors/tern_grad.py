@@ -14,6 +14,7 @@ from torch import Tensor
 
 from flwr_robustcomp.compressors.base import Compressor, Scalars
 from flwr_robustcomp.compressors.bits import ternary_products
+from flwr_robustcomp.compressors.norms import array_norm
 from flwr_robustcomp.compressors.payload import Payload, working_dtype
 from flwr_robustcomp.compressors.positions import Coding, check_coding
 from flwr_robustcomp.compressors.products import scale_of
@@ -156,7 +157,10 @@ class TernGrad(Compressor):
         x = as_numpy(flat)
         magnitude = np.abs(x)
         if self.clip is not None:
-            rms = math.sqrt(float(np.square(x, dtype=np.float64).mean()))
+            with np.errstate(over="ignore"):
+                rms = math.sqrt(float(np.square(x, dtype=np.float64).mean()))
+            if not 1e-140 < rms < 1e140:  # squares that matter were lost
+                rms = array_norm(x) / math.sqrt(x.size)
             magnitude = np.minimum(magnitude, x.dtype.type(min(self.clip * rms, float(magnitude.max()))))
         peak = float(magnitude.max())
         scale = round_to(peak / (1 + self.omega(x.size)) if self.contraction else peak, flat.dtype)

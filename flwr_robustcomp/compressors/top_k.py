@@ -164,7 +164,8 @@ class TopK(Compressor):
             smallest = float(self.values.decompress(self._inner(payload)).abs().min())
         else:
             smallest = high / k ** (1.0 / order)  # the smallest of k entries is at most their mean in the norm's sense
-        return low, float((high**order + (payload.size - k) * smallest**order) ** (1.0 / order))
+        rest = smallest * (payload.size - k) ** (1.0 / order)
+        return low, high + rest if order == 1 else math.hypot(high, rest)
 
     def accumulate(self, out: Tensor, payloads: Sequence[Payload], weights: Sequence[float]) -> None:
         """Add k entries for each payload; nothing becomes dense."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from flwr_robustcomp.errors import ConfigurationError, printable
+from flwr_robustcomp.files import open_own
 
 __all__ = ["RecordError", "Recorder", "RoundRecord", "SkippedLine", "decoded", "read_records", "writing"]
 
@@ -77,7 +78,7 @@ class Recorder:
         self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("ab", buffering=0)  # without a buffer: a failed write has nothing left to write at the end
+            self._file = open_own(path, append=True)  # without a buffer: a failed write has nothing left to write at the end
         except OSError as error:
             raise _unwritable(path, error) from error
         try:

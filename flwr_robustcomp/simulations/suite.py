@@ -129,6 +129,7 @@ class Suite(BaseModel):
         recorded : bool
             Whether the suite comes from a record: see `Scenario.parse`.
         """
+        names = [Counter(one.name for one in among) for among in (self.strategies, self.compressors, self.attacks)]
         combinations = [
             (strategy, compressor, byzantine, attack)
             for strategy in self.strategies
@@ -137,7 +138,7 @@ class Suite(BaseModel):
             for attack in (self.attacks if byzantine else self.attacks[:1])
         ]
         # Made seed by seed: checking a scenario makes its problem, and those of one seed share one.
-        by_seed = [[self._cell(*combination, seed, recorded) for combination in combinations] for seed in self.seeds]
+        by_seed = [[self._cell(*combination, seed, names, recorded) for combination in combinations] for seed in self.seeds]
         cells = [cell for of_one in zip(*by_seed, strict=True) for cell in of_one]
         for (group, seed), count in Counter((cell.group, cell.scenario.seed) for cell in cells).items():
             if count > 1:  # it would be averaged over as if it were another seed
@@ -151,6 +152,7 @@ class Suite(BaseModel):
         byzantine: int,
         attack: Component,
         seed: int,
+        names: Sequence[Counter[str]],
         recorded: bool,
     ) -> SuiteCell:
         fields: dict[str, Any] = {
@@ -164,17 +166,18 @@ class Suite(BaseModel):
         for field in ("error_feedback", "client_momentum"):
             if (own := getattr(strategy, field)) is not None:
                 fields[field] = own
+        strategies, compressors, attacks = names
         group = Group(
             byzantine,
-            _label(attack, self.attacks) if byzantine else NO_ATTACK,
-            _label(compressor, self.compressors),
-            strategy.label or _label(strategy, self.strategies),
+            _label(attack, attacks) if byzantine else NO_ATTACK,
+            _label(compressor, compressors),
+            strategy.label or _label(strategy, strategies),
         )
         return SuiteCell(group, Scenario.parse(fields, recorded=recorded))
 
 
-def _label(component: Component, among: Sequence[Component]) -> str:
+def _label(component: Component, names: Counter[str]) -> str:
     """Return a component's name, with its parameters where others of the comparison share the name."""
-    if component.params and sum(other.name == component.name for other in among) > 1:
+    if component.params and names[component.name] > 1:
         return f"{component.name} ({', '.join(f'{key} {value}' for key, value in component.params.items())})"
     return component.name

@@ -29,6 +29,16 @@ def weighted_sum(
 def median_aside(updates: Sequence[Update], layout: Layout) -> dict[str, Tensor]:
     """Return the elementwise lower median of the arrays that travelled uncompressed.
 
+    Parameters
+    ----------
+    updates : sequence of Update
+        All that were accepted, and not what a filter kept: filters do not look at these arrays, and where one spends its budget
+        on honest updates, liars can be the majority of the kept.
+    layout : Layout
+        Of the model.
+
+    Notes
+    -----
     A median keeps the dtype, is a value that some node sent, and lies within the range of the honest nodes' values while
     they are the majority; a mean of counters is none of these.
     """
@@ -55,10 +65,9 @@ def is_finite_model(model: Mapping[str, Tensor]) -> bool:
     return all(bool(torch.isfinite(tensor).all()) for tensor in model.values() if tensor.is_floating_point())
 
 
-def step_length(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> float:
-    """Return the l2 distance between two models, over their floating arrays."""
-    floating = [name for name, tensor in before.items() if tensor.is_floating_point()]
-    return math.hypot(*(vector_norm(after[name] - before[name], 2) for name in floating))
+def step_length(before: Mapping[str, Tensor], after: Mapping[str, Tensor], layout: Layout) -> float:
+    """Return the l2 distance between two models, over the arrays that are compressed: batch statistics always move."""
+    return math.hypot(*(vector_norm(after[slot.name] - before[slot.name], 2) for slot in layout.compressed))
 
 
 # Types whose median torch lacks. A uint64 above 2**63 turns negative, which can only make it another outlier.

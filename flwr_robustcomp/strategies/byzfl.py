@@ -23,11 +23,12 @@ from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.filters.length import FACTOR
 from flwr_robustcomp.flower import LOG
-from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
+from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity, Layout
 from flwr_robustcomp.randomness import secret_seed, seeded_torch
 from flwr_robustcomp.spans import decompress_spans
 from flwr_robustcomp.strategies.aggregation import median_aside, project
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
+from flwr_robustcomp.strategies.kept_state import check_vectors, kept_seed
 from flwr_robustcomp.strategies.length_screen import checked_length_screen, l2_norms, stopped_by_length
 from flwr_robustcomp.strategies.norm_filter import check_trim, trim_count
 from flwr_robustcomp.strategies.policy import Policy
@@ -174,13 +175,23 @@ class ByzFL(CompressedStrategy):
         return state
 
     def restore(self, state: RecordDict) -> None:
-        """Go on from what `state` returned."""
+        """Go on from what `state` returned; `ConfigurationError`, and nothing is changed, for what it cannot have."""
+        centre, seed = self._kept(state), kept_seed(state, "robustcomp.draws", self.seed)
         super().restore(state)
-        kept = state.get("robustcomp.byzfl")
-        self.centre = wire.from_arrays(kept).get("centre") if isinstance(kept, ArrayRecord) else None
-        draws = state.get("robustcomp.draws")  # checkpoints of 0.1.0 have none: the seed is then the strategy's own
-        if isinstance(draws, ConfigRecord):
-            self.seed = int(str(draws["seed"]))
+        self.centre, self.seed = centre.get("centre"), seed
+
+    def check_state(self, state: RecordDict, model: ArrayRecord) -> None:
+        """Raise `ConfigurationError` unless this is the state of a run of this model."""
+        layout = Layout.of(wire.from_arrays(model), self.receiver.uncompressed)
+        check_vectors("ByzFL's", self._kept(state), layout.dim, torch.float32)
+        kept_seed(state, "robustcomp.draws", self.seed)
+
+    def _kept(self, state: RecordDict) -> dict[str, Tensor]:
+        record = state.get("robustcomp.byzfl")
+        kept = wire.from_arrays(record) if isinstance(record, ArrayRecord) else {}
+        require(not kept or list(kept) == ["centre"], "what ByzFL's rules carry", sorted(kept), "['centre']")
+        check_vectors("ByzFL's", kept)
+        return kept
 
     def summary(self) -> None:
         """Log the configuration."""
@@ -212,7 +223,7 @@ class ByzFL(CompressedStrategy):
         w = project(layout.flatten(self.receiver.model).sub_(step), self.radius)
         report = replace(report, kept=tuple(u.node_id for u in updates))
         weights = [1.0 / len(updates)] * len(updates)
-        arrays, metrics = self.conclude(report, screened, layout.join(w, median_aside(updates, layout)), updates, weights)
+        arrays, metrics = self.conclude(report, screened, layout.join(w, median_aside(accepted, layout)), updates, weights)
         if arrays is not None:  # a step that overflowed was not made
             self.centre = centre
         return arrays, metrics

@@ -120,12 +120,30 @@ class CompressedStrategy(FedAvg):
         kept: Sequence[Update],
         weights: Sequence[float],
     ) -> tuple[ArrayRecord | None, MetricRecord]:
-        """Publish the report of a round; return what `aggregate_train` returns: the new model, if it is finite."""
+        """Publish the report of a round; return what `aggregate_train` returns: the new model, if it is finite.
+
+        Parameters
+        ----------
+        report : RoundReport
+            Who was kept and who was dropped.
+        screened : Screened
+            The round's replies. Metrics are those of all accepted ones: liars who are fewer than half of these can be the
+            majority of the kept, where a filter spends its budget on honest updates.
+        model : dict of str to Tensor
+            w_{t+1}.
+        kept : sequence of Update
+            What went into the model.
+        weights : sequence of float
+            Its weights, for a metrics function of the user's own; the dropped have the weight 0 there.
+        """
         if not is_finite_model(model):
             return self.skip(report, screened, "the step overflows the model's dtype", quorum=True)
-        step = step_length(self.receiver.model, model)
-        own = self.account.publish(replace(report, delta=median_delta(kept), step=step), screened)
-        metrics = summed_up(self.train_metrics_aggr_fn, [u.metrics for u in kept], weights, self.weighted_by_key)
+        step = step_length(self.receiver.model, model, self.receiver.layout)
+        accepted = screened.accepted
+        own = self.account.publish(replace(report, delta=median_delta(accepted), step=step), screened)
+        weight_of = {update.node_id: weight for update, weight in zip(kept, weights, strict=True)}
+        told = [weight_of.get(update.node_id, 0.0) for update in accepted]
+        metrics = summed_up(self.train_metrics_aggr_fn, [u.metrics for u in accepted], told, self.weighted_by_key)
         metrics.update(own)
         return wire.to_arrays(model), metrics
 

@@ -132,7 +132,7 @@ class Decompressed(Strategy):
             skipped=skipped,
             quorum=model is not None,
             delta=median_delta(updates),
-            step=step_length(self.receiver.model, model) if model and not skipped else None,
+            step=step_length(self.receiver.model, model, self.receiver.layout) if model and not skipped else None,
         )
         merged = MetricRecord(dict(metrics or {}))
         if metrics and self.strategy.train_metrics_aggr_fn is FedAvg().train_metrics_aggr_fn:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from flwr.app import ArrayRecord
+import torch
+from flwr.app import Array, ArrayRecord
 from flwr.serverapp.strategy import (
     Bulyan,
     FedAdagrad,
@@ -20,9 +21,10 @@ from flwr.serverapp.strategy import (
     Strategy,
 )
 
-from flwr_robustcomp.errors import require
+from flwr_robustcomp import wire
+from flwr_robustcomp.errors import ConfigurationError, WireError, require
 
-__all__ = ["FLOWER_STRATEGIES", "STATEFUL", "carried_by", "check_parameters", "is_finite_state"]
+__all__ = ["FLOWER_STRATEGIES", "STATEFUL", "carried_by", "check_carried", "check_parameters", "is_finite_state"]
 
 FLOWER_STRATEGIES: dict[str, type[FedAvg]] = {
     "bulyan": Bulyan,
@@ -63,6 +65,55 @@ def is_finite_state(strategy: Strategy) -> bool:
         arrays = value.to_numpy_ndarrays() if isinstance(value, ArrayRecord) else value or ()
         if not all(np.isfinite(array).all() for array in (arrays.values() if isinstance(arrays, dict) else arrays)):
             return False
+    return True
+
+
+def check_carried(name: str, record: ArrayRecord, model: ArrayRecord) -> None:
+    """Refuse what one of Flower's strategies cannot have carried to the next round of this model.
+
+    Parameters
+    ----------
+    name : str
+        One of those that `carried_by` returns.
+    record : ArrayRecord
+        From a checkpoint.
+    model : ArrayRecord
+        What the next round starts from.
+
+    Raises
+    ------
+    ConfigurationError
+        If its arrays have other names or shapes than the model's, or NaN or infinity, or if a second moment is negative.
+    """
+    # The vectors of a list have numbers for names; both kinds of FedAvgM's are matched with the model's in their order.
+    names = [str(i) for i in range(len(model))] if name == "momentum_vector" else list(model)
+    ordered = list(record) if name in ("momentum_vector", "current_arrays") else sorted(record)
+    wanted = names if name in ("momentum_vector", "current_arrays") else sorted(names)
+    if ordered != wanted:
+        raise ConfigurationError(f"arrays of {name!r} must be named {wanted[:8]}, got {ordered[:8]}")
+    for key, array in zip(names, model.values(), strict=True):
+        found, shape = record[key], tuple(array.shape)
+        require(tuple(found.shape) == shape, f"shape of {name!r}, array {key!r}", tuple(found.shape), str(shape))
+        if name == "current_arrays" and not _readable(array):
+            continue
+        try:
+            values = wire.read_dense(found, shape)
+        except WireError as error:
+            raise ConfigurationError(f"array {key!r} of {name!r}: {error}") from error
+        require(
+            not values.is_complex() and bool(torch.isfinite(values).all()),
+            f"array {key!r} of {name!r}",
+            "NaN, inf or no real numbers",
+            "finite",
+        )
+        require(name != "v_t" or bool((values >= 0).all()), f"array {key!r} of {name!r}", "a negative entry", "at least 0")
+
+
+def _readable(array: Array) -> bool:
+    try:
+        wire.read_dense(array)
+    except WireError:
+        return False
     return True
 
 

@@ -172,7 +172,7 @@ class NormThreshold(CompressedStrategy):
             threshold=selection.threshold,
             norms={update.node_id: norm for update, norm in zip(updates, norms, strict=True)},
         )
-        return self.conclude(report, screened, layout.join(w, median_aside(kept, layout)), kept, weights)
+        return self.conclude(report, screened, layout.join(w, median_aside(updates, layout)), kept, weights)
 
     def _weights(self, kept: Sequence[Update]) -> list[float]:
         """Return the weights of the kept updates; they sum to one."""

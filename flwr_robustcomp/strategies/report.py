@@ -78,11 +78,11 @@ class RoundReport:
     quorum : bool
         Whether enough replies were accepted, as the `Policy` and the filter ask.
     delta : float or None
-        Median of 1 - ||Q(p) - p||^2 / ||p||^2 over the kept replies that tell it (``CompressionMod(report_delta=True)``).
+        Median of 1 - ||Q(p) - p||^2 / ||p||^2 over the accepted replies that tell it (``CompressionMod(report_delta=True)``).
     norms : dict of int to float
         The norm that each accepted update was judged by; empty where no norm was computed.
     step : float or None
-        ||w_t - w_{t+1}||; None where the model was left as it is.
+        ||w_t - w_{t+1}|| over the arrays that are compressed; None where the model was left as it is.
     alarm : str or None
         What is wrong with the step: it is zero, or a thousand times as long as the last ones (`StepWatch`).
     """

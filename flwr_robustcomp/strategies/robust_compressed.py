@@ -13,17 +13,18 @@ from torch import Tensor
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.component import member
-from flwr_robustcomp.compressors import Compressor
+from flwr_robustcomp.compressors import Compressor, working_dtype
 from flwr_robustcomp.compressors.products import RUN
 from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.filters import FILTERS, Filter, Matrix, Vectors, chain, reach_of
 from flwr_robustcomp.filters.base import check_trim, trim_of
 from flwr_robustcomp.filters.length import FACTOR
 from flwr_robustcomp.flower import LOG
-from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
+from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity, Layout
 from flwr_robustcomp.randomness import secret_seed
 from flwr_robustcomp.strategies.aggregation import is_finite_model, median_aside, project, weighted_sum
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
+from flwr_robustcomp.strategies.kept_state import kept_seed
 from flwr_robustcomp.strategies.length_screen import checked_length_screen, l2_norms, stopped_by_length
 from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.report import RoundReport
@@ -165,13 +166,22 @@ class RobustCompressed(CompressedStrategy):
         return state
 
     def restore(self, state: RecordDict) -> None:
-        """Go on from what `state` returned."""
+        """Go on from what `state` returned; `ConfigurationError`, and nothing is changed, for what it cannot have."""
+        step, seed = self._kept(state), kept_seed(state, "robustcomp.sketch", self.seed)
         super().restore(state)
+        self.step_state, self.seed = step, seed
+
+    def check_state(self, state: RecordDict, model: ArrayRecord) -> None:
+        """Raise `ConfigurationError` unless this is the state of a run of this model."""
+        layout = Layout.of(wire.from_arrays(model), self.receiver.uncompressed)
+        self.step.check_state(self._kept(state), layout.dim, working_dtype(layout.dtype))
+        kept_seed(state, "robustcomp.sketch", self.seed)
+
+    def _kept(self, state: RecordDict) -> StepState:
         step = state.get("robustcomp.step")
-        self.step_state = wire.from_arrays(step) if isinstance(step, ArrayRecord) else {}
-        sketch = state.get("robustcomp.sketch")  # checkpoints of 0.1.0 have none: the seed is then the strategy's own
-        if isinstance(sketch, ConfigRecord):
-            self.seed = int(str(sketch["seed"]))
+        kept = wire.from_arrays(step) if isinstance(step, ArrayRecord) else {}
+        self.step.check_state(kept)
+        return kept
 
     def summary(self) -> None:
         """Log the configuration."""
@@ -192,7 +202,8 @@ class RobustCompressed(CompressedStrategy):
         report = RoundReport(server_round, norms=norms)
         if (why := self.policy.shortfall(len(accepted), len(screened.asked))) is not None:
             return self.skip(report, screened, why)
-        stopped = stopped_by_length(norms, trim_of(self.trim, len(accepted)), self.length_screen, _LONGEST)
+        trim = max(trim_of(one, len(accepted)) for one in (self.trim, *(one.trim for one in self.filters)))
+        stopped = stopped_by_length(norms, trim, self.length_screen, _LONGEST)
         updates = [update for update in accepted if update.node_id not in stopped]
         runs, unseen = self._sketch(updates, norms, server_round)
         stopped |= unseen
@@ -215,7 +226,7 @@ class RobustCompressed(CompressedStrategy):
         dropped = {u.node_id: norms[u.node_id] for u, weight in zip(updates, weights, strict=True) if weight <= 0}
         report = replace(report, kept=tuple(update.node_id for update in kept), trimmed=stopped | dropped)
         told = [float(weight) for weight in weights if weight > 0]
-        arrays, metrics = self.conclude(report, screened, layout.join(w, median_aside(kept, layout)), kept, told)
+        arrays, metrics = self.conclude(report, screened, layout.join(w, median_aside(accepted, layout)), kept, told)
         if arrays is not None:  # a step that overflowed was not made
             self.step_state = state
         return arrays, metrics

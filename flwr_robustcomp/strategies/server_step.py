@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from flwr_robustcomp.errors import require
+from flwr_robustcomp.strategies.kept_state import check_vectors
 
 __all__ = ["Adam", "Momentum", "Plain", "ServerStep", "StepState", "check_step_size"]
 
@@ -34,7 +36,14 @@ class ServerStep(ABC):
     ----------
     step_size : float
         gamma, positive.
+
+    Attributes
+    ----------
+    carries : tuple of str, or None
+        Names of the vectors that it carries; None for a step of your own whose state nothing is known of.
     """
+
+    carries: ClassVar[tuple[str, ...] | None] = None
 
     step_size: float = 1.0
 
@@ -55,10 +64,34 @@ class ServerStep(ABC):
             The server round, from 1.
         """
 
+    def check_state(self, state: StepState, d: int | None = None, dtype: torch.dtype | None = None) -> None:
+        """Refuse a state from a checkpoint that `apply` cannot have returned; the empty one is the start's.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor
+            As it was read.
+        d : int, optional
+            Length of its vectors, where the model is known.
+        dtype : torch.dtype, optional
+            Of its vectors, where the model is known.
+
+        Raises
+        ------
+        ConfigurationError
+            If a vector is missing or one too many, or is no finite vector of this length and dtype.
+        """
+        if self.carries is None or not state:
+            return
+        require(set(state) == set(self.carries), "what the step carries", sorted(state), f"{list(self.carries)}")
+        check_vectors("the step's", state, d, dtype)
+
 
 @dataclass(frozen=True)
 class Plain(ServerStep):
     """w_{t+1} = w_t - gamma x."""
+
+    carries: ClassVar[tuple[str, ...] | None] = ()
 
     def apply(self, update: Tensor, state: StepState, round_: int) -> tuple[Tensor, StepState]:
         """Scale."""
@@ -78,6 +111,8 @@ class Momentum(ServerStep):
     -----
     Hsu et al. 2019. u starts as the first round's x.
     """
+
+    carries: ClassVar[tuple[str, ...] | None] = ("momentum",)
 
     beta: float = 0.9
 
@@ -109,6 +144,8 @@ class Adam(ServerStep):
     Reddi et al. 2021, Algorithm 2.
     """
 
+    carries: ClassVar[tuple[str, ...] | None] = ("first", "second")
+
     step_size: float = 0.1
     beta_1: float = 0.9
     beta_2: float = 0.99
@@ -128,3 +165,8 @@ class Adam(ServerStep):
         second = self.beta_2 * second + (1 - self.beta_2) * update.square()
         correction = math.sqrt(1 - self.beta_2 ** (round_ + 1)) / (1 - self.beta_1 ** (round_ + 1))
         return first / (second.sqrt() + self.tau) * (self.step_size * correction), {"first": first, "second": second}
+
+    def check_state(self, state: StepState, d: int | None = None, dtype: torch.dtype | None = None) -> None:
+        """Ask also for a second moment that has a root."""
+        super().check_state(state, d, dtype)
+        require(not state or bool((state["second"] >= 0).all()), "the step's 'second'", "a negative entry", "at least 0")

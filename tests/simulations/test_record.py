@@ -160,17 +160,12 @@ class FullDisk(io.FileIO):
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> type[FullDisk]:
     """Every file that is opened for appending lies on that disk."""
-    real = Path.open
 
-    def opened(self: Path, mode: str = "r", buffering: int = -1, encoding: str | None = None, **more: Any) -> Any:
-        if not mode.startswith("a"):
-            return real(self, mode, buffering, encoding, **more)
-        raw = FullDisk(self, "a")
-        if "b" in mode:
-            return raw if buffering == 0 else io.BufferedWriter(raw)
-        return io.TextIOWrapper(io.BufferedWriter(raw), encoding=encoding)
+    def opened(path: Path, *, append: bool) -> FullDisk:
+        assert append
+        return FullDisk(path, "a")
 
-    monkeypatch.setattr(Path, "open", opened)
+    monkeypatch.setattr("flwr_robustcomp.simulations.record.open_own", opened)
     return FullDisk
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from flwr_robustcomp.compressors import Compressor, Identity, L1Sign, TopK
 from flwr_robustcomp.compressors.norms import vector_norm
 from flwr_robustcomp.errors import ConfigurationError
-from flwr_robustcomp.filters import FILTERS, Bucketing
+from flwr_robustcomp.filters import FILTERS, Bucketing, NearestNeighborMixing
 from flwr_robustcomp.settings import Settings
 from flwr_robustcomp.strategies import ByzFL, NormThreshold, RobustCompressed
 from flwr_robustcomp.strategies.policy import Policy
@@ -90,6 +90,17 @@ def test_a_round_that_filters_cannot_use_says_whom_the_screen_dropped() -> None:
     round_of(strategy, Identity(), 1.0, [1e30], 0)  # 9 are left, and 6 - 1 to trim need 13
     report = strategy.reports[-1]
     assert report.skipped is not None and set(report.trimmed) == {1009} and len(report.norms) == 10
+
+
+@pytest.mark.parametrize("filters", [[NearestNeighborMixing(4)], [Bucketing(4)]], ids=repr)
+def test_where_most_send_nothing_the_filters_own_trim_counts(filters: list[Any]) -> None:
+    """Four liars of twenty, twelve honest zeros: the median says nothing, and the strategy's own trim is not set."""
+    strategy = RobustCompressed(compressor=Identity(), filters=filters, **SAMPLING)
+    unit = torch.zeros(D, dtype=torch.float64)
+    unit[0] = 1.0
+    xs = [*[0 * unit] * 12, *[unit] * 4, *[1e30 * unit] * 4]
+    strategy.aggregate_train(1, answers(strategy, xs, Identity(), model=MODEL))
+    assert (strategy.reports[-1].step or 0.0) <= 100
 
 
 def test_it_can_be_switched_off_and_then_a_plain_mean_falls() -> None:

@@ -74,3 +74,34 @@ def test_adam_is_fed_adam(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bad_parameters(make: Any, named: str) -> None:
     with pytest.raises(ConfigurationError, match=named):
         make()
+
+
+def _moments(**changed: torch.Tensor) -> StepState:
+    return {"first": torch.ones(3), "second": torch.ones(3), **changed}
+
+
+@pytest.mark.parametrize(
+    ("step", "state", "why"),
+    [
+        (Plain(), {"momentum": torch.ones(3)}, r"carries must be \[\]"),
+        (Momentum(), {"first": torch.ones(3)}, r"carries must be \['momentum'\]"),
+        (Momentum(), {"momentum": torch.ones(2, 3)}, r"shape of the step's 'momentum' must be \(3,\)"),
+        (Momentum(), {"momentum": torch.ones(4)}, r"shape of the step's 'momentum' must be \(3,\)"),
+        (Momentum(), {"momentum": torch.ones(3, dtype=torch.int64)}, "dtype of the step's 'momentum'"),
+        (Momentum(), {"momentum": torch.tensor([1.0, 1.0, float("nan")])}, "must be finite"),
+        (Adam(), {"first": torch.ones(3)}, "carries must be"),
+        (Adam(), _moments(first=torch.ones(3, 1)), "shape of the step's 'first'"),
+        (Adam(), _moments(second=torch.ones(1)), "shape of the step's 'second'"),
+        (Adam(), _moments(second=torch.full((3,), float("inf"))), "must be finite"),
+        (Adam(), _moments(second=-torch.ones(3)), "'second' must be at least 0"),
+    ],
+)
+def test_a_state_that_the_step_cannot_have_returned_is_refused(step: ServerStep, state: StepState, why: str) -> None:
+    with pytest.raises(ConfigurationError, match=why):
+        step.check_state(state, 3, torch.float32)
+    step.check_state({}, 3, torch.float32)
+
+
+@pytest.mark.parametrize("step", [Plain(), Momentum(), Adam()])
+def test_what_a_step_returns_is_accepted(step: ServerStep) -> None:
+    step.check_state(step.apply(torch.ones(3), {}, 1)[1], 3, torch.float32)

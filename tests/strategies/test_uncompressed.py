@@ -13,8 +13,8 @@ from flwr.app import Array, ArrayRecord, Message
 from flwr.serverapp.strategy import FedMedian
 
 from flwr_robustcomp import from_arrays, to_arrays, wire
-from flwr_robustcomp.compressors import L1Sign
-from flwr_robustcomp.strategies import Decompressed, NormThreshold, Reason
+from flwr_robustcomp.compressors import Identity, L1Sign
+from flwr_robustcomp.strategies import Decompressed, NormThreshold, Reason, RobustCompressed
 from tests.apps import Model
 from tests.strategies.rounds import SAMPLING, answer, answers, ask, updates
 
@@ -128,3 +128,49 @@ def test_every_dtype_has_a_median_that_some_node_sent(dtype: torch.dtype, shape:
 def test_flags_go_by_majority() -> None:
     assert _told([True, False, True], torch.tensor([False, False]))[0].tolist() == [True, True]
     assert _told([True, False], torch.tensor([False]))[0].tolist() == [False]  # the lower median
+
+
+def liars_with_zero_updates(strategy: Any, liars: int = 8, honest: int = 12) -> tuple[ArrayRecord | None, Any]:
+    """Play a round in which liars send zeros, which filters like, and spoil all else."""
+    xs = updates(honest, MODEL)
+    replies = []
+    for i, request in enumerate(ask(strategy, liars + honest, MODEL)):
+        if i < liars:
+            lie: Model = {**MODEL, "bn.running_mean": torch.full((2,), 3e38), "count": torch.tensor(-9)}
+            told = {"num-examples": 3, "acc": 1e30, "invented": 666.0}
+            replies.append(answer(request, torch.zeros(5), Identity(), model=lie, metrics=told))
+        else:
+            told = {"num-examples": 3, "acc": 0.5}
+            replies.append(answer(request, xs[i - liars], Identity(), model=MODEL, metrics=told))
+    return strategy.aggregate_train(1, replies)  # type: ignore[no-any-return]
+
+
+STRATEGIES: list[Callable[[], Any]] = [
+    lambda: NormThreshold(compressor=Identity(), trim=8, **SAMPLING),
+    lambda: NormThreshold(compressor=Identity(), trim=0.4, **SAMPLING),
+    *(
+        lambda filters=filters: RobustCompressed(compressor=Identity(), trim=8, filters=filters, **SAMPLING)
+        for filters in ("norm", "spectral", "multi-krum", "geometric-median", "norm-clipping")
+    ),
+    lambda: Decompressed(FedMedian(**SAMPLING), compressor=Identity()),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize("make", STRATEGIES)
+def test_zero_updates_buy_no_majority(make: Callable[[], Any]) -> None:
+    """Eight of twenty lie, and make the filter spend its budget on honest updates: they are the majority of the kept."""
+    arrays, metrics = liars_with_zero_updates(make())
+    assert arrays is not None
+    model = from_arrays(arrays)
+    assert model["bn.running_mean"].tolist() == [1.0, 1.0]
+    assert model["count"].item() == 4
+    assert metrics["acc"] == 0.5 and metrics["robustcomp.told.acc"] == 20
+    assert not [name for name in metrics if "invented" in name]
+
+
+def test_batch_statistics_do_not_hide_a_step_of_zero() -> None:
+    strategy = NormThreshold(compressor=Identity(), **SAMPLING)
+    moving: Model = {**MODEL, "bn.running_mean": torch.full((2,), 7.0)}
+    replies = [answer(request, torch.zeros(5), Identity(), model=moving) for request in ask(strategy, 5, MODEL)]
+    strategy.aggregate_train(1, replies)
+    assert strategy.reports[-1].step == 0.0 and strategy.reports[-1].alarm is not None

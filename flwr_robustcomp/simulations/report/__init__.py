@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flwr_robustcomp.errors import ConfigurationError, printable
+from flwr_robustcomp.files import foreign_link, replace_file
 from flwr_robustcomp.simulations.report.export import Format, check_format, export_figures, export_tables
 from flwr_robustcomp.simulations.report.page import chapters, left_out, render_page
 from flwr_robustcomp.simulations.report.study import read_study
@@ -48,14 +49,19 @@ def report(
     Raises
     ------
     ConfigurationError
-        If the folder holds no record, or something cannot be written.
+        If the folder holds no record, or something cannot be written, or a folder to write to is a link inside it.
     """
     check_format(figures)
     study = read_study(folder)
     parts = chapters(study)
     page = folder / PAGE_FILE
+    pictures = None if figures is None else folder / "figures"
     try:
-        page.write_text(render_page(study, parts), encoding="utf-8")
+        # A link on the way, in a folder that somebody else made, would have everything written where they like.
+        for name, target in (("csv", csv), ("latex", latex), ("figures", pictures)):
+            if target is not None and (link := foreign_link(target, folder)):
+                raise ConfigurationError(f"{name} must go to a folder of its own, got a link at {str(link)!r}")
+        replace_file(page, render_page(study, parts).encode("utf-8"))
     except OSError as error:
         raise ConfigurationError(f"folder must be writable, got {str(folder)!r}: {error.strerror}") from error
     files: list[Path] = []
@@ -63,7 +69,7 @@ def report(
         files += export_tables(parts, csv, "csv")
     if latex is not None:
         files += export_tables(parts, latex, "tex")
-    if figures is not None:
-        files += export_figures(parts, folder / "figures", figures)
+    if figures is not None and pictures is not None:
+        files += export_figures(parts, pictures, figures)
     words = [*(line for part in parts for line in part.words), *left_out(study)]
     return page, [printable(line, _LONGEST) for line in words], files

@@ -21,19 +21,19 @@ def contraction(section: Section) -> list[Block]:
 
     Theorem 2 is asked for the shares of Byzantine nodes and of nodes left out in the last round, in its sharp form.
     """
-    blocks = []
+    blocks, looks = [], {name: look for look, name in enumerate(section.compressors)}
     for strategy in section.strategies:
         charts, rows = [], []
         for setting in section.settings:
             series = []
             asked = math.nan
-            for look, compressor in enumerate(section.compressors):
+            for compressor in section.compressors_of(strategy):
                 own = section.of(strategy=strategy, compressor=compressor, byzantine=setting[0], attack=setting[1])
                 own = [run for run in own if any(record.get("delta") is not None for record in run.records)]
                 if not own:
                     continue
                 asked = _asked(own[0])
-                line = _line(compressor, look, own)
+                line = _line(compressor, looks[compressor], own)
                 series.append(line)
                 late = [v for v in line.mid[len(line.mid) // 2 :] if math.isfinite(v)]
                 measured = statistics.fmean(late) if late else math.nan

@@ -20,7 +20,7 @@ _CHECKPOINTS = (0.25, 0.5, 0.75, 1.0)
 
 def lone_compressors(section: Section) -> set[str]:
     """Return the compressors that one defence alone brings along, where the others share some: it joins their panels."""
-    users = {c: {cell.group.strategy for cell in section.cells if cell.group.compressor == c} for c in section.compressors}
+    users = {compressor: section.strategies_of(compressor) for compressor in section.compressors}
     lone = {compressor for compressor, of in users.items() if len(of) == 1}
     return lone if lone != set(users) else set()
 
@@ -28,17 +28,18 @@ def lone_compressors(section: Section) -> set[str]:
 def against_rounds(section: Section) -> list[Block]:
     """Return one block for each compressor, with a panel for each setting and a line for each defence."""
     lone = lone_compressors(section)
+    joining = [run for run in section.runs if run.cell.group.compressor in lone]
+    looks = {name: look for look, name in enumerate(section.strategies)}
     blocks = []
     for compressor in [name for name in section.compressors if name not in lone]:
-        shown = {compressor, *lone}
-        runs = [run for run in section.runs if run.cell.group.compressor in shown]
+        runs = section.of(compressor=compressor) + joining
         if not runs:
             continue
         lines: dict[Setting, list[Series]] = {}
         for setting, strategy, own in _lines(section, runs):
             label = strategy if own[0].cell.group.compressor == compressor else f"{strategy} ({own[0].cell.group.compressor})"
             rounds = [float(record["round"]) for record in own[0].records]
-            lines.setdefault(setting, []).append(_series(section, label, section.strategies.index(strategy), rounds, own))
+            lines.setdefault(setting, []).append(_series(section, label, looks[strategy], rounds, own))
         charts = _panels(section, lines, "round", log_x=False, name=f"rounds-{compressor}")
         blocks.append(Block(compressor, charts, _checkpoints(section, compressor, runs)))
     return blocks
@@ -48,29 +49,34 @@ def against_bytes(section: Section) -> list[Block]:
     """Return one block for each defence that ran with several compressors; where none did, one with a line for each defence."""
     crossed = [name for name in section.strategies if len({run.cell.group.compressor for run in section.of(strategy=name)}) > 1]
     blocks = []
+    compressor_looks = {name: look for look, name in enumerate(section.compressors)}
+    strategy_looks = {name: look for look, name in enumerate(section.strategies)}
     wanted: list[str | None] = [*crossed] if crossed else [None]
     for strategy in wanted:
         lines: dict[Setting, list[Series]] = {}
-        runs = section.runs if strategy is None else section.of(strategy=strategy)
-        for compressor in section.compressors:
-            for setting, name, own in _lines(section, [run for run in runs if run.cell.group.compressor == compressor]):
-                label, names = (compressor, section.compressors) if strategy else (name, section.strategies)
+        for compressor in section.compressors if strategy is None else section.compressors_of(strategy):
+            for setting, name, own in _lines(section, _with(section, strategy, compressor)):
+                label, looks = (compressor, compressor_looks) if strategy else (name, strategy_looks)
                 sent = _megabytes(own)
-                lines.setdefault(setting, []).append(_series(section, label, names.index(label), sent, own))
+                lines.setdefault(setting, []).append(_series(section, label, looks[label], sent, own))
         if lines:
             charts = _panels(section, lines, "megabytes sent by all nodes", log_x=True, name=f"bytes-{strategy or 'all'}")
-            blocks.append(Block(strategy or "all defences", charts, _traffic(section, runs, strategy)))
+            blocks.append(Block(strategy or "all defences", charts, _traffic(section, strategy)))
     return blocks
 
 
 def _lines(section: Section, runs: Sequence[Run]) -> Iterator[tuple[Setting, str, list[Run]]]:
     """Yield the seeds of each line, setting by setting, in the order of the suite."""
-    for setting in section.settings:
-        for strategy in section.strategies:
-            key = (*setting, strategy)
-            own = [run for run in runs if (run.cell.group.byzantine, run.cell.group.attack, run.cell.group.strategy) == key]
-            if own:
-                yield setting, strategy, own
+    lines: dict[tuple[Setting, str], list[Run]] = {}
+    for run in runs:
+        group = run.cell.group
+        lines.setdefault(((group.byzantine, group.attack), group.strategy), []).append(run)
+    for (setting, strategy), own in sorted(lines.items(), key=lambda line: section.place(*line[0])):
+        yield setting, strategy, own
+
+
+def _with(section: Section, strategy: str | None, compressor: str) -> list[Run]:
+    return section.of(compressor=compressor) if strategy is None else section.of(strategy=strategy, compressor=compressor)
 
 
 def _series(section: Section, label: str, look: int, x: Sequence[float], runs: Sequence[Run]) -> Series:
@@ -121,10 +127,10 @@ def _checkpoints(section: Section, compressor: str, runs: Sequence[Run]) -> Tabl
     return Table(f"rounds-{compressor}", caption, ["attack", "defence", *(f"round {t}" for t in at)], rows, labels=2)
 
 
-def _traffic(section: Section, runs: Sequence[Run], strategy: str | None) -> Table:
+def _traffic(section: Section, strategy: str | None) -> Table:
     rows = []
-    for compressor in section.compressors:
-        for setting, name, own in _lines(section, [run for run in runs if run.cell.group.compressor == compressor]):
+    for compressor in section.compressors if strategy is None else section.compressors_of(strategy):
+        for setting, name, own in _lines(section, _with(section, strategy, compressor)):
             total = _megabytes(own)[-1]
             final = Estimate(section.metric, tuple(section.value(run.records[-1]) for run in own))
             update = total * 1e6 / (section.nodes * max(1, len(own[0].records) - 1))

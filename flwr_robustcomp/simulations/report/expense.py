@@ -15,7 +15,7 @@ def expense(section: Section) -> Table | None:
     """Return time and memory of each defence with each compressor, over all attacks and seeds; None where nothing was noted."""
     rows = []
     for compressor in section.compressors:
-        for strategy in section.strategies:
+        for strategy in section.strategies_of(compressor):
             runs = [run for run in section.of(strategy=strategy, compressor=compressor) if run.cost]
             if not runs:
                 continue

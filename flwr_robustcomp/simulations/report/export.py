@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from flwr_robustcomp.errors import ConfigurationError, printable, require
+from flwr_robustcomp.files import replace_file, replacing
 from flwr_robustcomp.simulations.report.chart import Axis, Chart
 from flwr_robustcomp.simulations.report.heatmap import STEPS, HeatMap
 from flwr_robustcomp.simulations.report.page import Chapter
@@ -127,11 +128,16 @@ def _save_figure(figure: Any, path: Path) -> None:
     with warnings.catch_warnings():
         # Names may be long, or in a script that the font lacks: the picture shows what it can.
         warnings.simplefilter("ignore", UserWarning)
-        _writable(path, lambda: figure.savefig(path))
+        _writable(path, lambda: _draw(figure, path))
+
+
+def _draw(figure: Any, path: Path) -> None:
+    with replacing(path) as file:
+        figure.savefig(file, format=path.suffix[1:])
 
 
 def _save(path: Path, data: bytes) -> None:
-    _writable(path, lambda: path.write_bytes(data))
+    _writable(path, lambda: replace_file(path, data))
 
 
 def _writable(path: Path, write: Callable[[], object]) -> None:

@@ -10,7 +10,7 @@ from flwr_robustcomp.simulations.record import RoundRecord
 from flwr_robustcomp.simulations.report.block import Block, thinned
 from flwr_robustcomp.simulations.report.chart import Axis, Chart, Series, axis_of
 from flwr_robustcomp.simulations.report.curves import lone_compressors
-from flwr_robustcomp.simulations.report.section import Run, Section
+from flwr_robustcomp.simulations.report.section import Run, Section, Setting
 from flwr_robustcomp.simulations.report.tables import MISSING, Table
 from flwr_robustcomp.simulations.setup import byzantine_partitions
 
@@ -46,15 +46,15 @@ def detection(section: Section) -> list[Block]:
         if not trimming or (compressor in lone and not trimming):
             continue
         strategies = list(dict.fromkeys(run.cell.group.strategy for run in trimming))
+        by_line: dict[tuple[int, str, str], list[Run]] = {}
+        for run in trimming:
+            group = run.cell.group
+            by_line.setdefault((group.byzantine, group.attack, group.strategy), []).append(run)
         charts, rows = [], []
         for setting in section.settings:
             series = []
             for index, strategy in enumerate(strategies):
-                own = [
-                    r
-                    for r in trimming
-                    if (r.cell.group.byzantine, r.cell.group.attack, r.cell.group.strategy) == (*setting, strategy)
-                ]
+                own = by_line.get((*setting, strategy))
                 if not own:
                     continue
                 pairs = [found(run) for run in own]
@@ -78,11 +78,14 @@ def norms(section: Section) -> list[Block]:
     """Return one block for each defence and compressor that trims: norms and threshold of its first seed, by round."""
     blocks = []
     for strategy in section.strategies:
-        for compressor in section.compressors:
+        for compressor in section.compressors_of(strategy):
             own = [run for run in section.of(strategy=strategy, compressor=compressor) if _trims(run) and _has_norms(run)]
+            by_setting: dict[Setting, list[Run]] = {}
+            for run in own:
+                by_setting.setdefault((run.cell.group.byzantine, run.cell.group.attack), []).append(run)
             charts, rows = [], []
             for setting in section.settings:
-                runs = [run for run in own if (run.cell.group.byzantine, run.cell.group.attack) == setting]
+                runs = by_setting.get(setting)
                 if not runs:
                     continue
                 title = section.name_of(setting)

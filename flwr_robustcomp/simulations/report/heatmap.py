@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flwr_robustcomp.simulations.report.section import Section
+from flwr_robustcomp.simulations.report.section import Section, Setting
 from flwr_robustcomp.simulations.report.tables import Table
 from flwr_robustcomp.simulations.report.verdicts import Defence, Verdicts
 
@@ -59,10 +59,9 @@ class HeatMap:
 
 def heat_map(section: Section, verdicts: Verdicts) -> HeatMap:
     """Return the heat map of a comparison."""
-    groups = []
+    groups, best = [], _best(section, verdicts)
     for compressor in section.compressors:
-        of = [name for name in section.strategies if any(d == Defence(compressor, name) for d, _ in verdicts.finals)]
-        rows = [(name, _row(section, verdicts, Defence(compressor, name))) for name in of]
+        rows = [(name, _row(section, verdicts, Defence(compressor, name), best)) for name in section.strategies_of(compressor)]
         groups.append((compressor, rows))
     columns = [section.name_of(setting) for setting in section.settings]
     body = [
@@ -76,7 +75,19 @@ def heat_map(section: Section, verdicts: Verdicts) -> HeatMap:
     return HeatMap(columns, groups, Table("heat-map", caption, ["defence", "compressor", *columns], body, labels=2))
 
 
-def _row(section: Section, verdicts: Verdicts, defence: Defence) -> list[Heat | None]:
+def _best(section: Section, verdicts: Verdicts) -> set[tuple[Defence, Setting]]:
+    """Return the best defence of each setting under each compressor, where there are several to choose from."""
+    found = set()
+    for setting in section.settings:
+        ranked: dict[str, list[Defence]] = {}
+        for defence, final in verdicts.ranked(setting):
+            if not final.diverged:
+                ranked.setdefault(defence.compressor, []).append(defence)
+        found |= {(of[0], setting) for of in ranked.values() if len(of) > 1}
+    return found
+
+
+def _row(section: Section, verdicts: Verdicts, defence: Defence, best: set[tuple[Defence, Setting]]) -> list[Heat | None]:
     row: list[Heat | None] = []
     for setting in section.settings:
         final = verdicts.finals.get((defence, setting))
@@ -85,7 +96,5 @@ def _row(section: Section, verdicts: Verdicts, defence: Defence) -> list[Heat | 
             continue
         goodness = verdicts.goodness(defence, setting)
         step = None if goodness is None else min(STEPS - 1, int(goodness * STEPS))
-        ranked = [d for d, estimate in verdicts.ranked(setting) if d.compressor == defence.compressor and not estimate.diverged]
-        best = len(ranked) > 1 and ranked[0] == defence
-        row.append(Heat(final.short, str(final), step, best, verdicts.beaten(defence, setting)))
+        row.append(Heat(final.short, str(final), step, (defence, setting) in best, verdicts.beaten(defence, setting)))
     return row

@@ -32,7 +32,7 @@ _MOST_NODES = 1_000_000
 """Of a recorded run: who lies is drawn anew from the seed, which takes memory for every node."""
 
 _MOST_RUNS = 100_000
-"""Of a recorded suite, whose lists multiply."""
+"""Of all recorded suites of a folder together, whose lists multiply."""
 
 _LARGEST, _SMALLEST = 1e100, 1e-100
 """What is larger has diverged, what is smaller is zero: products and quotients of the values between stay finite."""
@@ -145,12 +145,17 @@ def _suites(folder: Path, starts: Sequence[Mapping[str, Any]], skip: Callable[[S
             continue
         if "suite" in document:
             dumps.setdefault(path.stem, (path.name, document["suite"]))
-    found = {}
+    found, left = {}, _MOST_RUNS
     for name, (file, dump) in dumps.items():
         try:
             suite = Suite.model_validate(dump)
             if suite.size > _MOST_RUNS:
                 raise ConfigurationError(f"it has {suite.size:,} runs, more than the {_MOST_RUNS:,} that a report shows")
+            if suite.size > left:
+                raise ConfigurationError(
+                    f"it has {suite.size:,} runs, and those before it leave {left:,} of the {_MOST_RUNS:,} that a report shows"
+                )
+            left -= suite.size
             cells = suite.cells(recorded=True)
             _check_nodes(cells[0].scenario)
         except (ValidationError, ConfigurationError) as error:  # of another version: its runs are shown one by one, or counted

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import dataclass
+from functools import cached_property
 
 from flwr_robustcomp.simulations.report.estimate import Estimate
 from flwr_robustcomp.simulations.report.section import Section, Setting
@@ -59,8 +60,15 @@ class Verdicts:
 
     def clean(self, defence: Defence) -> Estimate | None:
         """Return a defence's own result without attack; None where it has none."""
-        own = [e for (d, (_, attack)), e in self.finals.items() if d == defence and attack == NO_ATTACK and e.values]
-        return own[0] if own else None
+        return self._clean.get(defence)
+
+    @cached_property
+    def _clean(self) -> dict[Defence, Estimate]:
+        found: dict[Defence, Estimate] = {}
+        for (defence, (_, attack)), final in self.finals.items():
+            if attack == NO_ATTACK and final.values:
+                found.setdefault(defence, final)
+        return found
 
     def withstands(self, defence: Defence, setting: Setting) -> bool | None:
         """Whether a defence ends within the margin of the reference; None where that run or the reference is missing."""
@@ -98,8 +106,15 @@ class Verdicts:
 
     def ranked(self, setting: Setting) -> list[tuple[Defence, Estimate]]:
         """Return the defences with a value in a setting, best first; diverged ones last."""
-        found = [(defence, final) for (defence, at), final in self.finals.items() if at == setting and final.values]
-        return sorted(found, key=lambda item: self._cost(item[1]))
+        return list(self._ranked.get(setting, ()))
+
+    @cached_property
+    def _ranked(self) -> dict[Setting, list[tuple[Defence, Estimate]]]:
+        found: dict[Setting, list[tuple[Defence, Estimate]]] = {}
+        for (defence, setting), final in self.finals.items():
+            if final.values:
+                found.setdefault(setting, []).append((defence, final))
+        return {setting: sorted(of, key=lambda item: self._cost(item[1])) for setting, of in found.items()}
 
     def goodness(self, defence: Defence, setting: Setting) -> float | None:
         """Return where a value lies between the worst (0) and the best (1) of all; errors by their logarithm."""
@@ -108,9 +123,13 @@ class Verdicts:
             return None
         if final.diverged:
             return 0.0
-        costs = [self._cost(other) for other in self.finals.values() if other.values and not other.diverged]
-        low, high = min(costs), max(costs)
+        low, high = self._range
         return 1.0 if high == low else (high - self._cost(final)) / (high - low)
+
+    @cached_property
+    def _range(self) -> tuple[float, float]:
+        costs = [self._cost(other) for other in self.finals.values() if other.values and not other.diverged]
+        return min(costs), max(costs)
 
     def _cost(self, final: Estimate) -> float:
         """Return a number that is smaller for better values."""

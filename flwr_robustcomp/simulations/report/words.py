@@ -152,7 +152,7 @@ def join(items: Iterable[str]) -> str:
 
 def _name(section: Section, defence: Defence) -> str:
     """Return a defence's name, with its compressor where it was run with several."""
-    own = {cell.group.compressor for cell in section.cells if cell.group.strategy == defence.strategy}
+    own = section.compressors_of(defence.strategy)
     return f"{defence.strategy} with {defence.compressor}" if len(own) > 1 else defence.strategy
 
 
