@@ -93,8 +93,8 @@ def misleading(norms: Matrix, seen: Shown) -> npt.NDArray[np.bool_] | None:
     Length that lies in coordinates that nobody looks at has no inner products: a filter cannot judge it. A vector is misleading
     where its squared length and the one that the sketch shows differ by more than a factor of 8 beyond what chance explains, 5
     standard errors of the estimate. The errors come from the coordinates that were looked at, so that energy in a few others
-    does not excuse itself. The factor leaves room for honest vectors of uneven arrays. What hides within it is three times as
-    long as it looks, at most.
+    does not excuse itself. The factor leaves room for honest vectors of uneven arrays. What hides within it is, chance apart,
+    less than three times as long as it looks.
     """
     squares = np.square(norms)
     there = squares > 0

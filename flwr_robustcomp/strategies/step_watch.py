@@ -24,7 +24,7 @@ class StepWatch:
     Notes
     -----
     An adaptive step that a huge reply froze is zero from then on, and a model that an attack threw is far away after one step.
-    Neither shows in the counts of kept and trimmed replies. The median of ten steps is not moved by one of them.
+    Neither shows in the counts of kept and trimmed replies. One step of ten moves their median little.
 
     Examples
     --------
