@@ -16,9 +16,9 @@ export RAY_USAGE_STATS_ENABLED := 0
 export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo suite report-picture test test-fast test-deployment lint types docs docs-serve check \
+.PHONY: help setup demo suite report-picture test test-fast test-deployment test-flower lint types docs docs-serve check \
   figures bench compressors robustness minibatch hostile fuzz fuzz-filters fuzz-replies \
-  threat-model clean
+  threat-model accuracy apps test-machines clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ test-fast: $(READY) ## Run the tests that start no other processes
 
 test-deployment: $(READY) ## Run a deployment on loopback: SuperLink, SuperNodes, some of them Byzantine (two to three minutes)
 	@$(BIN)/python -m pytest -m deployment
+
+test-flower: $(READY) ## Try another Flower, VERSION=1.38 or nightly (default: the oldest): fast tests and flwr run; TOUCHES=1 for CI's part
+	@$(BIN)/python -m benchmarks.flower_version $(VERSION) --out $(OUT)/flower $(if $(TOUCHES),--touches)
 
 lint: $(READY) ## Check style, format and the direction of imports
 	@$(BIN)/ruff check .
@@ -102,6 +105,15 @@ fuzz-filters: $(READY) ## Hold every chain of filters to what it promises, again
 
 fuzz-replies: $(READY) ## Send a million spoilt replies to every strategy
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.fuzz_replies
+
+accuracy: $(READY) ## Train with every compressor, on nodes alike and unlike, and under attack (an hour; resumes); writes docs/accuracy.md
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.accuracy
+
+apps: $(READY) ## Run the apps under examples/apps, plain and robust, on the Flower of .venv; writes docs/apps.md
+	@$(BIN)/python -m benchmarks.apps
+
+test-machines: $(READY) ## Run the numerical tests under other threads and vector widths
+	@$(BIN)/python -m benchmarks.machines
 
 threat-model: $(READY) ## Write the computed tables of docs/threat-model.md
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.threat_model

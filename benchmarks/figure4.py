@@ -41,6 +41,7 @@ def measure(quick: bool) -> Section:
             "rounds": rounds,
             "attack.name": "shifted-labels",
             "compressor.name": "l1-sign",
+            "compressor.plus_zero": True,
             "problem.name": "classification",
             "problem.data": "folder",
             "problem.data_dir": folder,

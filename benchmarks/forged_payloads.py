@@ -16,10 +16,13 @@ from flwr_robustcomp.compressors import (
     CrossPolytope,
     Drive,
     LowRank,
+    NonZeros,
     Payload,
     RotatedQuantizer,
+    TernGrad,
     TopK,
 )
+from flwr_robustcomp.compressors.buckets import in_bucket
 from flwr_robustcomp.compressors.rotation import largest_block, unrotate
 
 __all__ = ["Upward", "forge", "longest"]
@@ -87,7 +90,11 @@ def _inputs(compressor: Compressor, shape: tuple[int, ...]) -> list[Tensor]:
         case LowRank() if len(shape) == 1:
             return _inputs(compressor.vectors, shape)
         case QSGD():
-            return [_just_above(compressor.levels, d).reshape(shape)]
+            return [_in_one_bucket(_just_above(compressor.levels, in_bucket(d, compressor.bucket)), shape)]
+        case TernGrad():
+            return [_in_one_bucket(torch.ones(in_bucket(d, compressor.bucket), dtype=torch.float64), shape)]
+        case NonZeros():
+            return _inputs(compressor.values, shape)
         case CrossPolytope():
             return [torch.eye(1, d, dtype=torch.float64).reshape(shape)]
         case Drive(rotate=True):
@@ -97,6 +104,11 @@ def _inputs(compressor: Compressor, shape: tuple[int, ...]) -> list[Tensor]:
         case RotatedQuantizer():
             return [_rotated_back(compressor, y).reshape(shape) for y in _between_extremes(compressor.levels, d)]
     return [flat]
+
+
+def _in_one_bucket(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return x in the first bucket, with zeros in the others: no bucket gains more than the largest."""
+    return torch.cat([x, x.new_zeros(math.prod(shape) - x.numel())]).reshape(shape)
 
 
 def _just_above(levels: int, d: int) -> Tensor:

@@ -155,7 +155,7 @@ class Arena:
     def _length(self, reply: Message) -> float:
         """Return how long an honest reply's update is, as the server decodes it."""
         payloads = self.strategy.receiver.screen([reply]).accepted[0].payloads
-        return math.hypot(*(self._subject.compressor.for_round(1).norm(payload) for payload in payloads))
+        return math.hypot(*(self.strategy.receiver.expected.compressor.norm(payload) for payload in payloads))
 
     def _told(self, metrics: MetricRecord, told: MetricRecord) -> str | None:
         for record in (metrics, told):

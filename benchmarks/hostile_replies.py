@@ -191,13 +191,6 @@ HOSTILE: dict[str, tuple[Reason, Callable[[Message], Message]]] = {
     "negative zero scale": (Reason.WIRE, _scale(-0.0)),
     "a scale beyond float32": (Reason.WIRE, _scale(1e300)),
     "a scale between two float32": (Reason.WIRE, _scale(0.1)),
-    "NaN metric": (Reason.METRICS, _metrics(num_examples=3, loss=NAN)),
-    "infinite metric in a list": (Reason.METRICS, _metrics(num_examples=3, losses=[0.5, math.inf])),
-    "negative num-examples": (Reason.METRICS, _metrics(num_examples=-5)),
-    "zero num-examples": (Reason.METRICS, _metrics(num_examples=0)),
-    "huge num-examples": (Reason.METRICS, _metrics(num_examples=10**300)),
-    "more num-examples than a float counts": (Reason.METRICS, _metrics(num_examples=2**53 + 1)),
-    "num-examples too long to write": (Reason.METRICS, _metrics(num_examples=10**5000)),
     "thousands of metrics": (Reason.METRICS, _metrics(num_examples=3, **{f"m{i}": i for i in range(5000)})),
     "a list of a million": (Reason.SIZE, _metrics(num_examples=3, losses=[0.5] * 10**6)),
     "a list of a hundred thousand": (Reason.METRICS, _metrics(num_examples=3, losses=[0.5] * 10**5)),
@@ -206,8 +199,6 @@ HOSTILE: dict[str, tuple[Reason, Callable[[Message], Message]]] = {
     "a metric's name with escape codes": (Reason.METRICS, _metrics(**{"num-examples": 3, FORGED: 1})),
     "a metric under our own name": (Reason.METRICS, _metrics(**{"num-examples": 3, "robustcomp.kept": 0})),
     "a count under our own name": (Reason.METRICS, _metrics(**{"num-examples": 3, "robustcomp.told.loss": 9})),
-    "NaN num-examples": (Reason.METRICS, _metrics(num_examples=NAN)),
-    "list of num-examples": (Reason.METRICS, _metrics(num_examples=[3, 3])),
     "an error with escape codes": (Reason.ERROR_REPLY, _error(3, FORGED)),
     "an error whose reason is a number": (Reason.ERROR_REPLY, _error(3, 7)),
     "an error code of 5,000 digits": (Reason.ERROR_REPLY, _error(10**5000, None)),
@@ -233,12 +224,6 @@ HOSTILE: dict[str, tuple[Reason, Callable[[Message], Message]]] = {
     "a subnormal float64 scale": (Reason.WIRE, _scale(5e-324)),
     "minus infinity": (Reason.WIRE, _scale(-math.inf)),
     "a scale just beyond float32": (Reason.WIRE, _scale(3.5e38)),
-    "num-examples above 2**53": (Reason.METRICS, _metrics(num_examples=2**53 + 1)),
-    "infinite num-examples": (Reason.METRICS, _metrics(num_examples=math.inf)),
-    "a NaN among hundreds of metrics": (
-        Reason.METRICS,
-        _metrics(num_examples=3, **{f"m{i}": NAN if i == 250 else i for i in range(500)}),
-    ),
 }
 
 HARMLESS: dict[str, Callable[[Message], Message]] = {
@@ -258,6 +243,18 @@ HARMLESS: dict[str, Callable[[Message], Message]] = {
     "config records": _config(2, 1, b"x" * 1000),
     "no receiver": _metadata(dst_node_id=None),
     "the largest metrics": _metrics(num_examples=3, loss=1e308, f1=-1e308),
+    "NaN metric": _metrics(num_examples=3, loss=NAN),
+    "infinite metric in a list": _metrics(num_examples=3, losses=[0.5, math.inf]),
+    "negative num-examples": _metrics(num_examples=-5),
+    "zero num-examples": _metrics(num_examples=0),
+    "huge num-examples": _metrics(num_examples=10**300),
+    "more num-examples than a float counts": _metrics(num_examples=2**53 + 1),
+    "num-examples too long to write": _metrics(num_examples=10**5000),
+    "NaN num-examples": _metrics(num_examples=NAN),
+    "list of num-examples": _metrics(num_examples=[3, 3]),
+    "num-examples above 2**53": _metrics(num_examples=2**53 + 1),
+    "infinite num-examples": _metrics(num_examples=math.inf),
+    "a NaN among hundreds of metrics": _metrics(num_examples=3, **{f"m{i}": NAN if i == 250 else i for i in range(500)}),
 }
 """Unusual replies with an honest update: it counts, or the reply is rejected, but nothing else changes."""
 

@@ -8,7 +8,7 @@ Ramchandran, "Communication-Efficient and Byzantine-Robust Distributed Learning"
 from __future__ import annotations
 
 from flwr_robustcomp.checkpoints import Checkpointed
-from flwr_robustcomp.clients import CompressionMod, training_labels
+from flwr_robustcomp.clients import CompressionMod, old_client, training_labels
 from flwr_robustcomp.compressors import (
     QSGD,
     CrossPolytope,
@@ -16,6 +16,7 @@ from flwr_robustcomp.compressors import (
     Identity,
     L1Sign,
     LowRank,
+    NonZeros,
     RandomK,
     RotatedQuantizer,
     Sign,
@@ -28,7 +29,9 @@ from flwr_robustcomp.errors import ConfigurationError, QuorumError, WireError
 from flwr_robustcomp.settings import Settings, configured_mod
 from flwr_robustcomp.strategies import (
     Decompressed,
+    DecompressedFit,
     NormThreshold,
+    OldStrategy,
     Policy,
     RobustCompressed,
     RoundReport,
@@ -43,11 +46,14 @@ __all__ = [
     "ConfigurationError",
     "CrossPolytope",
     "Decompressed",
+    "DecompressedFit",
     "Drive",
     "Identity",
     "L1Sign",
     "LowRank",
+    "NonZeros",
     "NormThreshold",
+    "OldStrategy",
     "Policy",
     "QuorumError",
     "RandomK",
@@ -64,6 +70,7 @@ __all__ = [
     "WireError",
     "configured_mod",
     "from_arrays",
+    "old_client",
     "to_arrays",
     "training_labels",
 ]

@@ -1,39 +1,111 @@
 """Every touch of Flower's internals, in one place, so that a Flower that changes them breaks one file and one test.
 
-Used by our own grids only: under `flwr run` and in a deployment Flower does all of this itself.
+Most of it serves our own grids: under `flwr run` and in a deployment Flower does this itself. Where versions differ, the
+difference is found by looking for the name or the parameter, never by comparing version numbers. docs/how-to/flower-versions.md
+lists the versions.
 """
 
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.app.metadata import Metadata
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
+from flwr.common import (
+    Code,
+    EvaluateIns,
+    EvaluateRes,
+    FitIns,
+    FitRes,
+    Parameters,
+    Scalar,
+    ndarrays_to_parameters,
+    parameters_to_ndarrays,
+)
+from flwr.server.client_manager import ClientManager
+from flwr.server.client_proxy import ClientProxy
+from flwr.server.criterion import Criterion
+from flwr.server.strategy import Strategy as OldApiStrategy
+from flwr.serverapp.strategy import Result, Strategy
+
+from flwr_robustcomp.errors import ConfigurationError
 
 __all__ = [
     "LOG",
     "SERVER_NODE_ID",
+    "UNKNOWN_ERROR",
+    "ClientManager",
+    "ClientProxy",
+    "Code",
+    "Criterion",
+    "EvaluateIns",
+    "EvaluateRes",
+    "FitIns",
+    "FitRes",
     "Metadata",
+    "OldApiStrategy",
+    "Parameters",
     "Run",
+    "Scalar",
     "addressed",
     "assume_identity",
     "empty_run",
     "envelope",
+    "flower_version",
+    "ndarrays_to_parameters",
+    "parameters_to_ndarrays",
     "private_copy",
     "quick_reply",
     "server_context",
+    "start_options",
+    "wanted_ids",
+    "with_sender",
 ]
+
+
+def flower_version() -> str:
+    """Return the version of the Flower that is installed, a nightly build included."""
+    for name in ("flwr-nightly", "flwr"):
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return "unknown"
+
+
+try:
+    from flwr.supercore.run import Run
+except ImportError as error:
+    raise ImportError(f"flwr_robustcomp needs Flower 1.32 or newer, found {flower_version()}") from error
+
+try:
+    from flwr.supercore.task_identity import TaskIdentity
+except ImportError:
+
+    class TaskIdentity:  # type: ignore[no-redef]
+        """What stands in for Flower's class where Flower has none (before 1.38): there a message may be made by anybody.
+
+        The grid of such a Flower writes run and sender into a message when it is pushed. `with_sender` does that for our grids.
+        """
+
+        task_id: int | None = None
+        run_id: int = 0
+        node_id: int = 0
+
 
 LOG = logging.getLogger("flwr")
 """Flower's own log, so that our lines stand among its."""
 
 SERVER_NODE_ID = 1
 """The node id that Flower's SuperLink uses for itself."""
+
+UNKNOWN_ERROR = 0
+"""The code of an error reply that Flower has no name for."""
 
 
 def assume_identity(run_id: int, node_id: int = SERVER_NODE_ID) -> None:
@@ -43,14 +115,25 @@ def assume_identity(run_id: int, node_id: int = SERVER_NODE_ID) -> None:
     TaskIdentity.node_id = node_id
 
 
+def with_sender(message: Message) -> Message:
+    """Write this process's run and node into a message that names none, in place; return it.
+
+    From 1.38 on, Flower does so when the message is made. Before that, the grid did so when it was pushed.
+    """
+    metadata = message.metadata.__dict__
+    if not metadata["_run_id"] and not metadata["_src_node_id"]:
+        metadata.update(_run_id=TaskIdentity.run_id, _src_node_id=TaskIdentity.node_id)
+    return message
+
+
 def empty_run(run_id: int) -> Run:
     """Make the `Run` that a Grid carries."""
     return Run.create_empty(run_id)
 
 
 def envelope(message: Message, message_id: str) -> Metadata:
-    """Give a message the id that the SuperLink would have given it, in place; return its metadata."""
-    message.metadata.__dict__["_message_id"] = message_id
+    """Give a message the id and the sender that a pushed message has, in place; return its metadata."""
+    with_sender(message).metadata.__dict__["_message_id"] = message_id
     return message.metadata
 
 
@@ -82,6 +165,43 @@ def _private_record(record: Any) -> Any:
 def server_context(run_id: int, run_config: dict[str, str | int | float | bool]) -> Context:
     """Make the context that Flower hands to a ServerApp."""
     return Context(run_id=run_id, node_id=SERVER_NODE_ID, node_config={}, state=RecordDict(), run_config=run_config)
+
+
+# -- signatures that differ -----------------------------------------------------------------------------------------------
+
+
+def wanted_ids(reply_to_message_ids: Iterable[str] | None, message_ids: Iterable[str] | None) -> list[str] | None:
+    """Return the ids that `Grid.pull_messages` was asked for, under either name; None where it was asked for all replies.
+
+    Until 1.42 the parameter is ``message_ids``. In 1.43 it is ``reply_to_message_ids``, None asks for all replies, and the old
+    name is left as a keyword.
+
+    Raises
+    ------
+    TypeError
+        If both are given, as in Flower.
+    """
+    if reply_to_message_ids is not None and message_ids is not None:
+        raise TypeError("pull_messages takes reply_to_message_ids or message_ids, got both")
+    ids = message_ids if reply_to_message_ids is None else reply_to_message_ids
+    return None if ids is None else list(ids)
+
+
+def start_options(should_stop: Callable[[int, Result], bool] | None) -> dict[str, Any]:
+    """Return the options of `Strategy.start` that not every Flower has, to be passed on to it.
+
+    Raises
+    ------
+    ConfigurationError
+        If ``should_stop`` is given and this Flower has none (before 1.43).
+    """
+    if should_stop is None:
+        return {}
+    if "should_stop" not in inspect.signature(Strategy.start).parameters:
+        raise ConfigurationError(
+            f"should_stop must be None with Flower {flower_version()} (1.43 brings it), got {should_stop!r}"
+        )
+    return {"should_stop": should_stop}
 
 
 # -- replies in bulk ------------------------------------------------------------------------------------------------------

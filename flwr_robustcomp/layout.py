@@ -116,6 +116,11 @@ class Layout:
         """Dtype of the whole vector: the narrowest that holds every array's entries."""
         return functools.reduce(torch.promote_types, (slot.dtype for slot in self.compressed))
 
+    @functools.cached_property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the compressed arrays."""
+        return tuple(tuple(slot.shape) for slot in self.compressed)
+
     def spans(self, granularity: Granularity) -> tuple[Span, ...]:
         """Return the vectors that are compressed, in order; they tile [0, d)."""
         return self._whole if granularity == "model" else self._each

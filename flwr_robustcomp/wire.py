@@ -13,7 +13,7 @@ import ast
 import math
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from io import BytesIO
 from typing import Literal
@@ -79,6 +79,7 @@ def pack(payload: Payload, compressor: Compressor) -> Array:
 
 def packed_fields(payload: Payload, compressor: Compressor) -> tuple[str, tuple[int, ...], str, bytes]:
     """Return dtype, shape, stype and data of a payload's Array."""
+    compressor, payload = compressor.sent_as(payload)
     data = struct.pack(compressor.header, *payload.scalars) + payload.body
     return dtype_name(payload.dtype), payload.shape, stype_of(compressor), data
 
@@ -92,10 +93,8 @@ def read_packed(array: Array, compressor: Compressor, shape: tuple[int, ...], dt
         Foreign.
     compressor : Compressor
         The one that the server is configured with.
-    shape : tuple of int
-        The server's own shape.
-    dtype : torch.dtype
-        The server's own dtype.
+    shape, dtype : tuple of int, torch.dtype
+        The server's own.
 
     Returns
     -------
@@ -107,8 +106,11 @@ def read_packed(array: Array, compressor: Compressor, shape: tuple[int, ...], dt
     WireError
         In every other case; nothing larger than the announced length was allocated.
     """
+    if (plain := compressor.plain) is not None and array.stype == stype_of(plain):
+        return compressor.adopted(read_packed(array, plain, shape, dtype))
     if array.stype != stype_of(compressor):
-        raise WireError(f"stype must be {stype_of(compressor)!r}, got {array.stype[:64]!r}")
+        wanted = stype_of(compressor) if plain is None else stype_of(plain)  # the name that users know
+        raise WireError(f"stype must be {wanted!r}, got {array.stype[:64]!r}")
     if array.dtype != dtype_name(dtype):
         raise WireError(f"dtype must be {dtype_name(dtype)}, got {array.dtype[:32]!r}")
     if tuple(array.shape) != shape:
@@ -123,6 +125,8 @@ def read_packed(array: Array, compressor: Compressor, shape: tuple[int, ...], dt
     if struct.pack(compressor.header, *scalars) != array.data[:header_size]:
         raise WireError("the header is not canonical")  # for example a boolean that is neither 0 nor 1
     payload = Payload(shape, dtype, scalars, array.data[header_size:])
+    if compressor.sent_as(payload)[0] is not compressor:
+        raise WireError(f"this payload must be sent as {compressor.sent_as(payload)[0].codec!r}")
     compressor.check(payload)
     return payload
 
@@ -133,8 +137,8 @@ def is_packed(array: Array) -> bool:
     return array.stype.startswith("robustcomp/") and not dense_bfloat16
 
 
-def unpack_trusted(array: Array) -> tuple[Compressor, Payload]:
-    """Read a payload of this process's own making, the compressor included; for mods that rewrite a packed reply.
+def unpack_trusted(array: Array, shapes: Sequence[tuple[int, ...]] = ()) -> tuple[Compressor, Payload]:
+    """Read a payload of this process's own making, the compressor included; ``shapes`` are those of the arrays in it.
 
     Raises
     ------
@@ -147,11 +151,12 @@ def unpack_trusted(array: Array) -> tuple[Compressor, Payload]:
     known = [cls for name in names if (cls := COMPRESSORS.get(name) or loaded(Compressor, name)) is not None]  # type: ignore[type-abstract]
     if not known or len(known) != len(names) or parts[2] != str(known[0].version):
         raise WireError(f"not a packed array of this version: stype {array.stype[:64]!r}")
-    header_size = struct.calcsize(known[0].header)
+    header = known[0].header_of(known[1:])
+    header_size = struct.calcsize(header)
     if len(array.data) < header_size:
         raise WireError(f"data must be at least {header_size} bytes, got {len(array.data)}")
-    scalars = struct.unpack_from(known[0].header, array.data)
-    compressor = known[0].from_payload(scalars, array.data[header_size:], known[1:])
+    scalars = struct.unpack_from(header, array.data)
+    compressor = known[0].from_payload(scalars, array.data[header_size:], known[1:]).for_shapes(shapes)
     shape, dtype = tuple(array.shape), getattr(torch, array.dtype)
     return compressor, read_packed(array, compressor, shape, dtype)
 
@@ -257,10 +262,7 @@ def _npy_view(array: Array, shape: tuple[int, ...] | None) -> npt.NDArray[np.gen
 
 
 def to_arrays(tensors: Mapping[str, Tensor]) -> ArrayRecord:
-    """Write tensors (a ``state_dict``) as an ArrayRecord, bfloat16 included.
-
-    For models without bfloat16 the result reads like ``ArrayRecord(state_dict)``.
-    """
+    """Write tensors (a ``state_dict``) as an ArrayRecord; without bfloat16 it reads like ``ArrayRecord(state_dict)``."""
     record = ArrayRecord()
     for name, tensor in tensors.items():
         record[name] = to_array(tensor)
@@ -278,15 +280,10 @@ _last: tuple[tuple[bytes, ...], dict[str, Tensor]] = ((), {})
 def shared_tensors(record: ArrayRecord) -> dict[str, Tensor]:
     """Read the model that many nodes of one process received, once for all of them.
 
-    Returns
-    -------
-    dict of str to Tensor
-        Shared between callers: not to be written to.
-
     Notes
     -----
-    The key is the identity of the immutable ``data`` bytes, so a different model is never mistaken for the last one. One slot
-    is enough: the nodes of a process all work on the round's model.
+    The tensors are shared between callers, and not to be written to. The key is the identity of the immutable ``data`` bytes.
+    One slot is enough: all nodes of a process work on one model.
     """
     global _last  # noqa: PLW0603
     key = tuple(array.data for array in record.values())

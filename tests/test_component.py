@@ -32,7 +32,7 @@ def test_a_member_inside_a_member() -> None:
         ("qsg", "compressor.values must be one of .*, got 'qsg'"),
         (
             {"name": "qsgd", "level": 3},
-            "values.level is no parameter of 'qsgd', allowed: coding, contraction, levels",
+            "values.level is no parameter of 'qsgd', allowed: bucket, coding, contraction, levels",
         ),
         (3, "compressor.values must be a name, or a table with a name, got 3"),
         ({"levels": 3}, "compressor.values must be a name, or a table with a name"),
@@ -188,7 +188,7 @@ def test_a_filter_and_a_flower_strategy_of_ones_own() -> None:
         ({"compressor": ":"}, "must be importable .* got ':': Empty module name"),
         ({"compressor": "somebodys_parts:Negated"}, "compressor must name a subclass of Compressor, got"),
         ({"compressor": "somebodys_parts:Borrowed"}, "its class attribute name must be .*, got 'l1-sign'"),
-        ({"compressor": {"name": "somebodys_parts:Codec", "k": 1}}, "compressor.k is no parameter of .*, allowed: none"),
+        ({"compressor": {"name": "somebodys_parts:Codec", "k": 1}}, "compressor.k is no parameter of .*, allowed: plus_zero"),
         ({"attack": "somebodys_parts:Codec"}, "attack must name a subclass of UpdateAttack or LabelAttack or Collusion"),
         ({"attack": "somebodys_parts:Relabelled"}, "attack must be one on updates for the problem"),
         ({"strategy": "somebodys_parts:Codec"}, "strategy must name a subclass of FedAvg"),

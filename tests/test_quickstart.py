@@ -34,13 +34,13 @@ def test_ten_lines_make_it_robust() -> None:
 
 @pytest.mark.parametrize("folder", [PLAIN, ROBUST], ids=lambda folder: folder.name)
 def test_it_learns_in_this_process(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_in_process(folder, 4, num_server_rounds=6)
+    run_in_process(folder, 5, num_server_rounds=6)
     assert _accuracy(capsys.readouterr().out) > 0.8
 
 
 def test_the_robust_one_says_what_is_wrong_with_its_config() -> None:
     with pytest.raises(ValueError, match=r"robustcomp\.compressor must be one of .*, got 'l3-sign'"):
-        run_in_process(ROBUST, 4, **{"robustcomp.compressor": "l3-sign"})
+        run_in_process(ROBUST, 5, **{"robustcomp.compressor": "l3-sign"})
 
 
 @pytest.mark.processes
@@ -49,15 +49,17 @@ def test_it_runs_under_flwr_run(folder: Path, tmp_path: Path) -> None:
     with nothing_left_running(tmp_path):
         run = flwr_run(
             folder,
-            num_supernodes=4,
+            num_supernodes=5,
             home=tmp_path / "flwr",
-            run_config={"num-server-rounds": 3, "local-epochs": 20, "min-nodes": 4},
+            run_config={"num-server-rounds": 3, "local-epochs": 20, "min-nodes": 5},
             backend=Backend(init_num_cpus=2),
+            timeout=600.0,  # on a machine that does much else
         ).check()
     assert _accuracy(run.log) > 0.5
-    lines = re.findall(r"aggregate_train: kept 3, trimmed 1 .* rejected 0 replies; (\d+) bytes received", run.log)
-    # Four nodes, the scale and 19,210 bits each.
-    assert lines == ([] if folder == PLAIN else [str(4 * (8 + 2402))] * 3)
+    sizes = [int(size) for size in re.findall(r"aggregate_train: kept 5, .* rejected 0 replies; (\d+) bytes received", run.log)]
+    assert len(sizes) == (0 if folder == PLAIN else 3)
+    # Five nodes with 19,210 coordinates each: a bit for each, the scales of Drive, and which pixels are always dark.
+    assert all(5 * 19_210 // 16 < size < 5 * 19_210 * 4 / 28 for size in sizes)
 
 
 def _accuracy(text: str) -> float:

@@ -48,6 +48,7 @@ def test_the_same_in_code_trains() -> None:
         scope["strategy"].fraction_evaluate = 0.0
         result = scope["strategy"].start(grid, ArrayRecord(model.state_dict()), num_rounds=2)
     after = result.arrays.to_torch_state_dict()
-    assert torch.allclose(after["weight"], model.weight - 0.5, atol=1e-6)
+    moved = float((model.weight.detach() - after["weight"]).mean())
+    assert moved == pytest.approx(0.5, abs=0.2)  # one bit a coordinate of two equal steps of 0.25
     assert result.train_metrics_clientapp[2]["train-loss"] == pytest.approx(0.5)
-    assert len(scope["strategy"].reports[-1].kept) == 9  # ten of twenty nodes sampled, one trimmed
+    assert len(scope["strategy"].reports[-1].kept) >= 8  # of ten sampled: a fifth may be dropped

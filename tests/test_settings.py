@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from flwr.app import ArrayRecord, Context, RecordDict
-from flwr.serverapp.strategy import FedTrimmedAvg
+from flwr.app import ArrayRecord
+from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedProx, FedTrimmedAvg, FedYogi, QFedAvg
 
 from flwr_robustcomp import (
     ConfigurationError,
     Decompressed,
+    Drive,
     L1Sign,
     NormThreshold,
+    RobustCompressed,
     Settings,
     Sign,
     SignMajorityVote,
@@ -22,6 +24,7 @@ from flwr_robustcomp import (
 )
 from flwr_robustcomp.settings import STRATEGIES
 from flwr_robustcomp.simulations import InProcessGrid
+from flwr_robustcomp.strategies.flower_builtin import FLOWER_STRATEGIES, NEED_CLIENTS
 from flwr_robustcomp.wire import MODEL_ARRAY, stype_of
 from tests.apps import app, gaussian_model, node, replied, request
 from tests.optional import needs_byzfl
@@ -70,7 +73,8 @@ def test_algorithm_1_makes_clients_report_the_norm_that_the_server_sorts_by() ->
 def test_every_strategy_can_be_named_and_takes_the_apps_options(name: str) -> None:
     reports: list[Any] = []
     compressor = "sign" if name == "majority-vote" else "l1-sign"
-    settings = read(compressor=compressor, strategy__name=name, strategy__trim=0)  # a trim of zero fits every strategy
+    needed = {f"strategy__{NEED_CLIENTS[name]}": 0.5} if name in NEED_CLIENTS else {}
+    settings = read(compressor=compressor, strategy__name=name, strategy__trim=0, **needed)  # trim = 0 fits every strategy
     strategy = settings.make_strategy(fraction_evaluate=0.125, on_round=reports.append)
     inner = strategy.strategy if isinstance(strategy, Decompressed) else strategy
     assert inner.fraction_evaluate == 0.125
@@ -87,10 +91,52 @@ def test_flowers_own_strategies_take_their_own_parameters() -> None:
     assert isinstance(vote, SignMajorityVote) and vote.step_size == 0.5 and vote.receiver.compressor == Sign()
 
 
+OPTIMISERS: dict[str, tuple[type[FedAvg], dict[str, Any]]] = {
+    "fed-adagrad": (FedAdagrad, {"eta": 0.3, "tau": 0.01}),
+    "fed-adam": (FedAdam, {"eta": 0.3, "beta_1": 0.8, "beta_2": 0.9}),
+    "fed-avg-m": (FedAvgM, {"server_learning_rate": 0.5, "server_momentum": 0.9}),
+    "fed-prox": (FedProx, {"proximal_mu": 0.1}),
+    "fed-yogi": (FedYogi, {"eta": 0.3, "beta_1": 0.8}),
+    "q-fed-avg": (QFedAvg, {"client_learning_rate": 0.1, "q": 0.2, "train_loss_key": "loss"}),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_flowers_optimisers_are_known_by_name_and_train(name: str) -> None:
+    kind, params = OPTIMISERS[name]
+    settings = read(strategy__name=name, strategy__trim=None, **{f"strategy__{key}": value for key, value in params.items()})
+    strategy: Any = settings.make_strategy(fraction_evaluate=0.0)
+    assert type(strategy.strategy) is kind
+    assert {key: getattr(strategy, key) for key in params} == params
+    model = gaussian_model()
+    client = app(lambda w: {n: t - 0.25 for n, t in w.items()}, [configured_mod], metrics={"num-examples": 3, "loss": 1.0})
+    with InProcessGrid(client, 4, run_config={**GOOD, **_flat(name, params)}) as grid:
+        result = strategy.start(grid, ArrayRecord(model), num_rounds=2)
+    assert settings.error_feedback and len(strategy.reports[-1].kept) == 4
+    after = result.arrays.to_torch_state_dict()
+    assert all(bool((after[n] < t).all()) for n, t in model.items())
+
+
+def _flat(name: str, params: dict[str, Any]) -> dict[str, Any]:
+    return {"robustcomp.strategy.name": name, "robustcomp.strategy.trim": 0} | {
+        f"robustcomp.strategy.{key}": value for key, value in params.items()
+    }
+
+
+def test_every_strategy_of_flowers_that_averages_arrays_has_a_name() -> None:
+    from flwr.serverapp import strategy as flowers
+
+    kinds = {kind for kind in vars(flowers).values() if isinstance(kind, type) and issubclass(kind, FedAvg)}
+    assert kinds == {*FLOWER_STRATEGIES.values(), flowers.FedXgbBagging, flowers.FedXgbCyclic}
+    # as Flower writes their names, with a dash before each word
+    assert all(name.replace("-", "") == kind.__name__.lower() for name, kind in FLOWER_STRATEGIES.items())
+
+
 BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "no compressor": ({"compressor": None}, ["robustcomp.compressor", "required"]),
-    "no strategy": ({"strategy__name": None, "strategy__trim": None}, ["robustcomp.strategy", "required"]),
-    "no name": ({"strategy__name": None}, ["robustcomp.strategy.name", "required"]),
+    "no name, and a parameter of another strategy": (
+        {"strategy__name": None, "strategy__beta": 0.1},
+        ["robustcomp.strategy.beta", "'robust-compressed'", "trim"],
+    ),
     "unknown setting": ({"trimm": 1}, ["robustcomp.trimm", "robustcomp.strategy"]),
     "unknown compressor": ({"compressor": "l2-sign"}, ["robustcomp.compressor", "qsgd, random-k", "'l2-sign'"]),
     "unknown strategy": ({"strategy__name": "fedavg"}, ["robustcomp.strategy", "fed-avg", "'fedavg'"]),
@@ -98,6 +144,27 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "trim too large": ({"strategy__trim": 0.5}, ["robustcomp.strategy", "trim", "[0, 0.5)", "0.5"]),
     "trim of another type": ({"strategy__trim": "two"}, ["robustcomp.strategy.trim", "'two'"]),
     "trim where nothing is trimmed": ({"strategy__name": "krum"}, ["robustcomp.strategy.trim", "'krum'", "allowed"]),
+    "FedProx without mu": (
+        {"strategy__name": "fed-prox", "strategy__trim": 0},
+        ["robustcomp.strategy.proximal_mu", "'fed-prox'"],
+    ),
+    "q-FedAvg without a rate": ({"strategy__name": "q-fed-avg", "strategy__trim": 0}, ["client_learning_rate", "'q-fed-avg'"]),
+    "a negative mu": (
+        {"strategy__name": "fed-prox", "strategy__trim": 0, "strategy__proximal_mu": -1.0},
+        ["'fed-prox'", "proximal_mu", "at least 0", "-1"],
+    ),
+    "no learning rate": (
+        {"strategy__name": "fed-adam", "strategy__trim": 0, "strategy__eta": 0.0},
+        ["'fed-adam'", "eta", "above 0", "0.0"],
+    ),
+    "another one's parameter": (
+        {"strategy__name": "fed-adam", "strategy__trim": 0, "strategy__server_momentum": 0.5},
+        ["robustcomp.strategy.server_momentum", "'fed-adam'", "beta_1, beta_2, eta, eta_l, step_size, tau"],
+    ),
+    "trees": (
+        {"strategy__name": "fed-xgb-bagging", "strategy__trim": 0},
+        ["robustcomp.strategy", "'fed-xgb-bagging'", "trees"],
+    ),
     "an option of the app's": ({"strategy__fraction_train": 0.5}, ["robustcomp.strategy.fraction_train", "allowed"]),
     "a string for a boolean": ({"error-feedback": "yes"}, ["robustcomp.error_feedback", "boolean", "'yes'"]),
     "unknown granularity": ({"granularity": "layer"}, ["robustcomp.granularity", "'model' or 'array'", "'layer'"]),
@@ -117,10 +184,41 @@ def test_a_bad_table_is_one_line_that_names_the_key_and_what_is_allowed(case: st
     assert [word for word in words if word not in message] == [], message
 
 
-@pytest.mark.parametrize("config", [{}, {"robustcomp": 1}, {"robustcompressor": "sign"}])
-def test_a_table_that_is_missing_is_an_error_rather_than_a_default(config: dict[str, Any]) -> None:
-    with pytest.raises(ConfigurationError, match="robustcomp"):
-        Settings.from_run_config(config)
+def test_a_table_that_is_none_is_an_error() -> None:
+    with pytest.raises(ConfigurationError, match="robustcomp must be a table"):
+        Settings.from_run_config({"robustcomp": 1})
+
+
+@pytest.mark.parametrize("config", [{}, {"lr": 0.1}, {"robustcomp.compressor": "drive", "robustcomp.strategy.trim": 0.2}])
+def test_the_default_is_the_recipe(config: dict[str, Any]) -> None:
+    settings = Settings.from_run_config(config)
+    mod, strategy = settings.make_mod(), settings.make_strategy()
+    assert (mod.compressor, mod.error_feedback) == (Drive(), True)
+    assert isinstance(strategy, RobustCompressed)
+    assert [type(one).__name__ for one in strategy.filters] == ["NormClipping", "Spectral"]
+    assert (strategy.trim, strategy.length_screen) == (0.2, 5.0)
+
+
+def test_a_parameter_alone_changes_the_recipe() -> None:
+    strategy = read(strategy__name=None, strategy__trim=2).make_strategy()
+    assert isinstance(strategy, RobustCompressed)
+    assert (strategy.trim, strategy.length_screen, [one.trim for one in strategy.filters]) == (2, 5.0, [2, 2])
+
+
+@pytest.mark.parametrize(
+    ("compressor", "feedback"),
+    [
+        ({"name": "l1-sign"}, True),
+        ({"name": "top-k", "ratio": 0.1}, True),
+        ({"name": "qsgd"}, False),  # unbiased
+        ({"name": "qsgd", "contraction": True}, True),
+        ({"name": "drive", "unbiased_scale": True}, False),  # no contraction
+        ({"name": "sign"}, False),
+    ],
+)
+def test_error_feedback_is_on_for_contractions(compressor: dict[str, Any], feedback: bool) -> None:
+    settings = Settings(compressor=compressor, strategy={"name": "fed-avg"})  # type: ignore[arg-type]
+    assert settings.make_mod().error_feedback is feedback
 
 
 def test_the_mod_does_what_the_run_config_of_the_message_says() -> None:
@@ -135,8 +233,8 @@ def test_the_mod_does_what_the_run_config_of_the_message_says() -> None:
         assert [array.stype for array in replied(reply).values()] == [stype]
         assert MODEL_ARRAY in replied(reply)
         assert len(context.state) == 1  # the residual
-    with pytest.raises(ConfigurationError, match=r"robustcomp\.compressor"):
-        client(request(model), node())
+    (array,) = replied(client(request(model), node())).values()
+    assert array.stype == stype_of(Drive())  # the default, where there is no table
 
 
 def test_a_run_on_a_grid() -> None:
@@ -149,9 +247,3 @@ def test_a_run_on_a_grid() -> None:
     after = result.arrays.to_torch_state_dict()
     assert torch.allclose(after["weight"], model["weight"] - 0.5, atol=1e-6)
     assert len(strategy.reports[-1].kept) == 4
-
-
-def test_a_context_without_our_table_says_so() -> None:
-    context = Context(1, 7, {}, RecordDict(), {"lr": 0.1})
-    with pytest.raises(ConfigurationError, match=r"robustcomp\.compressor: field required"):
-        configured_mod(request(gaussian_model()), context, lambda m, c: m)

@@ -18,7 +18,7 @@ from flwr_robustcomp.checkpoints.resumption import Resumption, find_resumption
 from flwr_robustcomp.checkpoints.snapshot import CHECKPOINT_FILE, Snapshot, write_snapshot
 from flwr_robustcomp.checkpoints.strategy_state import name_of, state_of
 from flwr_robustcomp.errors import ConfigurationError, require
-from flwr_robustcomp.flower import LOG
+from flwr_robustcomp.flower import LOG, start_options
 from flwr_robustcomp.randomness import global_random_state
 
 __all__ = ["Checkpointed", "KeepsNodeStates"]
@@ -82,8 +82,12 @@ class Checkpointed(Strategy):
         train_config: ConfigRecord | None = None,
         evaluate_config: ConfigRecord | None = None,
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+        should_stop: Callable[[int, Result], bool] | None = None,
     ) -> Result:
         """Run as Flower's `start` does, from the checkpoint on if the folder holds one of this run.
+
+        ``should_stop`` is of Flower 1.43. It sees the round and the result of the whole run; the round in which it stops leaves
+        a checkpoint.
 
         Returns
         -------
@@ -95,8 +99,10 @@ class Checkpointed(Strategy):
         ------
         ConfigurationError
             If the folder holds a damaged checkpoint, or one of another run, strategy or model, or of more rounds; nothing is
-            changed then. If another run is at work there, or the folder can no longer be written.
+            changed then. If another run is at work there, or the folder can no longer be written. If ``should_stop`` is given
+            to a Flower that has none.
         """
+        more = start_options(None if should_stop is None else self._stops(grid, should_stop))
         with locked(self.path.parent):
             found = find_resumption(
                 self.path, run=self.run, strategy=self.strategy, initial=initial_arrays, num_rounds=num_rounds
@@ -110,7 +116,7 @@ class Checkpointed(Strategy):
                 self._go_on(found)
             left = num_rounds - self._done
             hook = self._hook(grid, num_rounds, evaluate_fn, evaluated=found is not None)
-            super().start(grid, self._result.arrays, left, timeout, train_config, evaluate_config, evaluate_fn=hook)
+            super().start(grid, self._result.arrays, left, timeout, train_config, evaluate_config, evaluate_fn=hook, **more)
         return self._result
 
     def note(self, value: Any) -> None:
@@ -204,6 +210,19 @@ class Checkpointed(Strategy):
             return metrics
 
         return end_round
+
+    def _stops(self, grid: Grid, should_stop: Callable[[int, Result], bool]) -> Callable[[int, Result], bool]:
+        """Return what Flower asks after a round; it keeps the round in which the run stops."""
+
+        def stop(counted: int, _: Result) -> bool:
+            server_round = self._done + counted
+            if not should_stop(server_round, self._result):
+                return False
+            if self._unsaved:
+                self._save(server_round, grid)
+            return True
+
+        return stop
 
     def _enter(self, server_round: int) -> None:
         """Enter what a round added."""

@@ -1,4 +1,4 @@
-"""What a strategy carries from round to round, as records: our strategies say it themselves, of Flower's we know it."""
+"""What a strategy carries from round to round, as records: ours report their state, Flower's attributes are listed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.strategies import Decompressed
 from flwr_robustcomp.strategies.account import LEDGER_RECORD
 from flwr_robustcomp.strategies.flower_builtin import STATEFUL, carried_by, check_carried
+from flwr_robustcomp.strategies.private import CLIP_RECORD, PRIVATE, SPENT_RECORD, private_state, restore_private
 
 __all__ = ["ChecksState", "Stateful", "check_state", "name_of", "restore_strategy", "state_of"]
 
-_ALWAYS = (LEDGER_RECORD, "robustcomp.step", "robustcomp.byzfl")
+_ALWAYS = (LEDGER_RECORD, "robustcomp.step", "robustcomp.byzfl", CLIP_RECORD, SPENT_RECORD)
 """Records that every checkpoint has of a strategy that carries them. Younger ones may be missing, and Flower's attributes are
 None until the first aggregation."""
 
@@ -45,7 +46,7 @@ class ChecksState(Protocol):
 def name_of(strategy: Strategy) -> str:
     """Return the types of a strategy and of the one inside it."""
     name = type(strategy).__name__
-    return f"{name}({name_of(strategy.strategy)})" if isinstance(strategy, Decompressed) else name
+    return f"{name}({name_of(strategy.strategy)})" if isinstance(strategy, (Decompressed, *PRIVATE)) else name
 
 
 def state_of(strategy: Strategy) -> RecordDict:
@@ -56,10 +57,12 @@ def state_of(strategy: Strategy) -> RecordDict:
     ConfigurationError
         If that is not known: the strategy has no `state` and descends from none of Flower's that are known.
     """
+    if isinstance(strategy, Decompressed):  # first: it has the methods of the strategy inside for its own
+        return RecordDict({**state_of(strategy.strategy), LEDGER_RECORD: strategy.account.state()})
     if isinstance(strategy, Stateful):
         return strategy.state()
-    if isinstance(strategy, Decompressed):
-        return RecordDict({**state_of(strategy.strategy), LEDGER_RECORD: strategy.account.state()})
+    if isinstance(strategy, PRIVATE):
+        return RecordDict({**state_of(strategy.strategy), **private_state(strategy)})
     return RecordDict({name: _record(value) for name in _carried(strategy) if (value := getattr(strategy, name)) is not None})
 
 
@@ -71,10 +74,10 @@ def check_state(strategy: Strategy, state: RecordDict, model: ArrayRecord) -> No
     ConfigurationError
         If no run of this model has that state. A strategy of your own may raise anything.
     """
-    if isinstance(strategy, ChecksState):
-        strategy.check_state(state, model)
-    elif isinstance(strategy, Decompressed):
+    if isinstance(strategy, (Decompressed, *PRIVATE)):
         check_state(strategy.strategy, state, model)
+    elif isinstance(strategy, ChecksState):
+        strategy.check_state(state, model)
     elif not isinstance(strategy, Stateful):
         for name in _carried(strategy):
             if (record := state.get(name)) is not None:
@@ -104,11 +107,14 @@ def restore_strategy(strategy: Strategy, state: RecordDict) -> None:
 
 
 def _restore(strategy: Strategy, state: RecordDict) -> None:
-    if isinstance(strategy, Stateful):
-        strategy.restore(state)
-    elif isinstance(strategy, Decompressed):
+    if isinstance(strategy, Decompressed):
         _restore(strategy.strategy, state)
         strategy.account.restore(state.get(LEDGER_RECORD))
+    elif isinstance(strategy, Stateful):
+        strategy.restore(state)
+    elif isinstance(strategy, PRIVATE):
+        _restore(strategy.strategy, state)
+        restore_private(strategy, state)
     else:
         carried = {name: _value(name, record) for name in _carried(strategy) if (record := state.get(name)) is not None}
         for name in _carried(strategy):

@@ -11,6 +11,7 @@ from flwr_robustcomp.clients.client_momentum import ClientMomentum
 from flwr_robustcomp.clients.compression_mod import CompressionMod
 from flwr_robustcomp.clients.gaussian_noise import GaussianNoise
 from flwr_robustcomp.clients.label_attack import FlippedLabels, LabelAttack, Poison, RandomLabels, ShiftedLabels
+from flwr_robustcomp.clients.old_api import old_client
 from flwr_robustcomp.clients.scaling import Scaling, SignFlip
 from flwr_robustcomp.clients.schedule import ALWAYS, Schedule
 from flwr_robustcomp.clients.training_data import poison_of, training_images, training_labels
@@ -36,6 +37,7 @@ __all__ = [
     "SignFlip",
     "UpdateAttack",
     "Zero",
+    "old_client",
     "poison_of",
     "training_images",
     "training_labels",

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.clients.node import is_training, only_arrays
+from flwr_robustcomp.clients.old_api import is_old, through_old_api
 from flwr_robustcomp.clients.update import Reply, check_reply, dense_update, with_update
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.flower import LOG
@@ -46,6 +47,8 @@ class ClientMomentum:
 
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         """Train, mix, remember, reply."""
+        if is_old(message):
+            return through_old_api(self, message, context, call_next)
         if not is_training(message):
             return call_next(message, context)
         _, received = only_arrays(message.content, "the server's message")

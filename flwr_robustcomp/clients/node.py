@@ -3,18 +3,71 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.spans import DELTA_METRIC
 
-__all__ = ["is_training", "only_arrays", "partition_of", "round_of", "seed_of", "tell_delta"]
+__all__ = ["array_records", "is_training", "model_keys", "only_arrays", "partition_of", "round_of", "seed_of", "tell_delta"]
+
+
+_MODEL = "arrays"
+"""The key under which Flower's strategies send the model."""
 
 
 def is_training(message: Message) -> bool:
     """Whether a message asks for training; mods that are registered for a whole app see evaluation pass by too."""
     return message.metadata.message_type.split(".")[0] == "train"
+
+
+def array_records(content: RecordDict) -> dict[str, ArrayRecord]:
+    """Return the ArrayRecords of a message by their keys."""
+    return {key: record for key, record in content.items() if isinstance(record, ArrayRecord)}
+
+
+def model_keys(received: Collection[str], replied: Collection[str], key: str | None) -> tuple[str, str]:
+    """Return the keys of the model in the server's message and in the reply.
+
+    Parameters
+    ----------
+    received, replied : collection of str
+        The keys of the ArrayRecords in the server's message, and in the reply.
+    key : str or None
+        The key that the user named.
+
+    Returns
+    -------
+    tuple of str
+        The named key, which both must have. Where none is named: the only ones, if there is one on each side; else the only key
+        that both have; else ``"arrays"``, if both have it, which is what Flower's strategies call the model.
+
+    Raises
+    ------
+    ConfigurationError
+        In every other case, with the keys of both.
+
+    Examples
+    --------
+    >>> model_keys(["arrays"], ["weights"], None)
+    ('arrays', 'weights')
+    >>> model_keys(["arrays"], ["arrays", "control"], None)
+    ('arrays', 'arrays')
+    """
+    common = set(received) & set(replied)
+    if key is not None and key in common:
+        return key, key
+    if key is None:
+        if len(received) == len(replied) == 1:
+            return next(iter(received)), next(iter(replied))
+        if len(common) == 1 or _MODEL in common:
+            one = _MODEL if _MODEL in common else min(common)
+            return one, one
+    keys = f"the ArrayRecords {sorted(received)} in the server's message and {sorted(replied)} in the reply"
+    if key is not None:
+        raise ConfigurationError(f"key must be of an ArrayRecord in both, got {key!r}, and {keys}")
+    raise ConfigurationError(f'the model must be named by CompressionMod(key="..."), got {keys}')
 
 
 def only_arrays(content: RecordDict, what: str) -> tuple[str, ArrayRecord]:

@@ -15,9 +15,10 @@ from torch import Tensor
 from flwr_robustcomp import wire
 from flwr_robustcomp.clients.attack import Attack, Kind
 from flwr_robustcomp.clients.node import only_arrays, partition_of, round_of, seed_of
+from flwr_robustcomp.clients.old_api import is_old, through_old_api
 from flwr_robustcomp.clients.update import Reply, check_reply, dense_update, packed_names, packed_update, with_update
 from flwr_robustcomp.compressors import vector_norm
-from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, shared_layout
+from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Layout, shared_layout
 from flwr_robustcomp.randomness import generator
 
 __all__ = ["UpdateAttack"]
@@ -58,6 +59,8 @@ class UpdateAttack(Attack, ABC):
 
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         """Let honest nodes pass; transform the update of Byzantine ones, packed or not."""
+        if is_old(message):
+            return through_old_api(self, message, context, call_next)
         if not self.lies_to(message, context):
             return call_next(message, context)
         _, received = only_arrays(message.content, "the server's message")
@@ -69,7 +72,7 @@ class UpdateAttack(Attack, ABC):
         model = wire.shared_tensors(received)
         layout = shared_layout(model, self.uncompressed)
         if packed := packed_names(arrays, layout):
-            x = self._repack(arrays, packed, rng)
+            x = self._repack(arrays, packed, layout, rng)
             if isinstance(norms := answer.content.get(wire.NORM_RECORD), ConfigRecord):
                 # A liar that wants to be believed reports the norm of what it pretends to have compressed.
                 for name in norms:
@@ -79,9 +82,9 @@ class UpdateAttack(Attack, ABC):
             answer.content[key] = with_update(layout, model, self.transform(x, rng), aside, self.reply)
         return answer
 
-    def _repack(self, arrays: ArrayRecord, names: Sequence[str], rng: np.random.Generator) -> Tensor:
+    def _repack(self, arrays: ArrayRecord, names: Sequence[str], layout: Layout, rng: np.random.Generator) -> Tensor:
         """Transform the named, packed Arrays in place; return the transformed vector before it was packed again."""
-        x, packed = packed_update(arrays, names)
+        x, packed = packed_update(arrays, names, layout)
         x = self.transform(x, rng)
         pieces = torch.split(x, [payload.size for _, payload in packed])
         for name, (compressor, payload), piece in zip(names, packed, pieces, strict=True):

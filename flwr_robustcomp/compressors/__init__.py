@@ -9,7 +9,9 @@ from flwr_robustcomp.compressors.base import Compressor
 from flwr_robustcomp.compressors.cross_polytope import CrossPolytope
 from flwr_robustcomp.compressors.drive import Drive
 from flwr_robustcomp.compressors.identity import Identity
+from flwr_robustcomp.compressors.keeping_zeros import keeping_zeros
 from flwr_robustcomp.compressors.low_rank import LowRank
+from flwr_robustcomp.compressors.non_zeros import NonZeros
 from flwr_robustcomp.compressors.norms import NORM_ORDERS, vector_norm
 from flwr_robustcomp.compressors.payload import DTYPES, Payload, dtype_name, working_dtype
 from flwr_robustcomp.compressors.qsgd import QSGD
@@ -32,6 +34,7 @@ __all__ = [
     "Identity",
     "L1Sign",
     "LowRank",
+    "NonZeros",
     "Payload",
     "RandomK",
     "RotatedQuantizer",
@@ -41,6 +44,7 @@ __all__ = [
     "TernGrad",
     "TopK",
     "dtype_name",
+    "keeping_zeros",
     "vector_norm",
     "working_dtype",
 ]
@@ -51,6 +55,7 @@ COMPRESSORS: dict[str, type[Compressor]] = {
     "identity": Identity,
     "l1-sign": L1Sign,
     "low-rank": LowRank,
+    "non-zeros": NonZeros,
     "qsgd": QSGD,
     "random-k": RandomK,
     "rotated-quantizer": RotatedQuantizer,

@@ -6,28 +6,27 @@ import math
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from flwr_robustcomp.compressors.form import Form, Scalars
 from flwr_robustcomp.compressors.norms import vector_norm
 from flwr_robustcomp.compressors.payload import DTYPES, Payload, working_dtype
 from flwr_robustcomp.compressors.products import dense_products
 from flwr_robustcomp.compressors.values import is_finite
-from flwr_robustcomp.errors import WireError, require
+from flwr_robustcomp.errors import require
 
 __all__ = ["Compressor", "Scalars"]
-
-Scalars = tuple[int | float, ...]
 
 _FLOATING = frozenset(DTYPES.values())
 _FLOATING_NAMES = f"one of {', '.join(DTYPES)}"
 
 
-class Compressor(ABC):
+class Compressor(Form, ABC):
     """A delta-approximate compressor Q with its packed form; immutable, and free of any state.
 
     A subclass is a frozen dataclass whose fields are its parameters. It says what its parameters guarantee (`delta`), how a
@@ -50,6 +49,8 @@ class Compressor(ABC):
     projects : bool
         Whether Q(x) is an orthogonal projection of x, up to the rounding of entries: <x, Q(x)> = ||Q(x)||^2. Then
         ||Q(x) - x||^2 = ||x||^2 - ||Q(x)||^2, and delta can be measured without unpacking anything.
+    keeps_zeros : bool
+        Whether Q(x) is zero wherever x is, for every x and every draw.
     flat : bool
         Whether all entries of Q(x) have one magnitude: then every choice of coordinates shows the same share of its length.
     wants_matrices : bool
@@ -64,18 +65,10 @@ class Compressor(ABC):
     embeds_norm: ClassVar[bool] = True
     randomized: ClassVar[bool] = False
     projects: ClassVar[bool] = False
+    keeps_zeros: ClassVar[bool] = False
     flat: ClassVar[bool] = False
     wants_matrices: ClassVar[bool] = False
     exact_size: bool = True
-
-    @property
-    def codec(self) -> str:
-        """The name on the wire: the compressor's own, then ``+`` and the name of what it is composed with, if anything."""
-        return self.name
-
-    def for_round(self, round_: int) -> Self:
-        """Return the compressor of one round; another only where client and server draw the same numbers anew each round."""
-        return self
 
     # -- mathematics ------------------------------------------------------------------------------------------------------
 
@@ -123,28 +116,6 @@ class Compressor(ABC):
         if scale == 0.0:
             return 1.0 if error == 0.0 else -math.inf
         return 1.0 - error / scale
-
-    @classmethod
-    def from_payload(cls, scalars: Scalars, body: bytes, inner: Sequence[type[Compressor]]) -> Self:
-        """Return the compressor that wrote a payload; the wire carries every parameter that decoding needs.
-
-        Parameters
-        ----------
-        scalars : tuple of int or float
-            The payload's.
-        body : bytes
-            The payload's; a composed compressor finds the header of the other there.
-        inner : sequence of type
-            The compressors named after the first ``+`` in `codec`.
-        """
-        if inner:
-            raise WireError(f"{cls.name!r} is not composed with anything")
-        return cls.from_scalars(scalars)
-
-    @classmethod
-    def from_scalars(cls, scalars: Scalars) -> Self:
-        """Return the compressor that wrote these scalars, for those that are not composed."""
-        return cls()
 
     # -- packing ----------------------------------------------------------------------------------------------------------
 
@@ -197,6 +168,10 @@ class Compressor(ABC):
     def body_size(self, d: int, dtype: torch.dtype) -> int:
         """Return the number of bytes of ``Payload.body``, known before anything is decoded; the largest where sizes vary."""
 
+    def largest_body_size(self, d: int, dtype: torch.dtype) -> int:
+        """Return the most bytes of ``Payload.body`` for d coordinates or fewer."""
+        return self.body_size(d, dtype)
+
     def body_size_of(self, shape: Sequence[int], dtype: torch.dtype) -> int:
         """Return `body_size` for arrays of a shape."""
         return self.body_size(math.prod(shape), dtype)
@@ -210,7 +185,7 @@ class Compressor(ABC):
         for shape in shapes:
             self.check_shape(shape)
 
-    def check_size(self, d: int) -> None:  # noqa: B027 (most compressors take any size)
+    def check_size(self, d: int) -> None:
         """Raise ValueError, naming the parameter, if vectors of d coordinates are too short for the parameters."""
 
     @abstractmethod

@@ -109,6 +109,9 @@ def accumulate_signs(out: npt.NDArray[np.floating], bitmaps: Sequence[bytes], we
     -----
     sum_i w_i s_i = 2 sum_i w_i b_i - sum_i w_i with bits b in {0, 1}: one matrix-vector product on bits, taken over blocks of
     columns so that the expanded bits never leave the cache. Memory beyond the bitmaps: a copy of 256 of them, and a block.
+
+    The product runs in BLAS, in the processor's order of additions: two machines agree to about m eps sum_i |w_i|, eps that of
+    ``out``, and not bit for bit. No decision follows from the sum.
     """
     for first in range(0, len(bitmaps), _ROWS):
         _add_signs(out, _rows(bitmaps[first : first + _ROWS]), weights[first : first + _ROWS])

@@ -53,6 +53,7 @@ class CrossPolytope(Compressor):
     contraction: bool = True
 
     name: ClassVar[str] = "cross-polytope"
+    keeps_zeros: ClassVar[bool] = True
     header: ClassVar[str] = "<Id"
     randomized: ClassVar[bool] = True
 

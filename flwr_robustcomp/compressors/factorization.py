@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["atomic_probabilities", "atomic_sample", "subspace_iteration", "truncated_svd"]
+__all__ = ["atomic_probabilities", "atomic_sample", "live_factors", "subspace_iteration", "truncated_svd"]
 
 
 def truncated_svd(x: Tensor, rank: int) -> tuple[Tensor, Tensor]:
@@ -18,6 +20,34 @@ def truncated_svd(x: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """
     u, s, vt = torch.linalg.svd(x, full_matrices=False)
     return u[:, :rank], vt[:rank].T * s[:rank]
+
+
+def live_factors(x: Tensor, rank: int, factor: Callable[[Tensor, int], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Factor the rows and columns of X that are not zero throughout; the others are zero in P Q^T, to the bit.
+
+    Where these are fewer than ``rank``, what is missing of P is any orthonormal completion, and of Q zero.
+
+    Parameters
+    ----------
+    x : Tensor, shape (n, c)
+        X.
+    rank : int
+        r, at most min(n, c).
+    factor : callable
+        One of the ways of this module: a matrix and a rank to P and Q.
+    """
+    rows, columns = (x != 0).any(dim=1), (x != 0).any(dim=0)
+    if not rows.any() or bool(rows.all() and columns.all()):
+        return factor(x, rank)
+    live = x[rows][:, columns]
+    smaller = min(rank, *live.shape)
+    left, right = factor(live, smaller)
+    p, q = x.new_zeros(x.shape[0], smaller), x.new_zeros(x.shape[1], rank)
+    p[rows] = left
+    q[columns, :smaller] = right
+    if smaller < rank:
+        p = torch.cat([p, torch.linalg.qr(p, mode="complete").Q[:, smaller:rank]], dim=1)
+    return p, q
 
 
 def atomic_sample(x: Tensor, rank: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

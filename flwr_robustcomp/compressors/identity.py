@@ -27,6 +27,7 @@ class Identity(Compressor):
     """
 
     name: ClassVar[str] = "identity"
+    keeps_zeros: ClassVar[bool] = True
     projects: ClassVar[bool] = True
 
     @property

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from flwr_robustcomp.compressors.base import Compressor, Scalars
-from flwr_robustcomp.compressors.factorization import atomic_sample, subspace_iteration, truncated_svd
+from flwr_robustcomp.compressors.factorization import atomic_sample, live_factors, subspace_iteration, truncated_svd
 from flwr_robustcomp.compressors.identity import Identity
 from flwr_robustcomp.compressors.nested import Unspoken, nest, nested_compressor, unnest
 from flwr_robustcomp.compressors.norms import in_units
@@ -56,6 +56,9 @@ class LowRank(Compressor):
       that Vogels et al. average between the two half-steps would let a Byzantine client in before any norm is looked at, so
       nothing is averaged but the products of accepted clients, and nothing is kept between rounds;
     - atomo: unbiased, omega = q/r - 1, delta = 2 - q/r where positive, in expectation (`atomic_sample`).
+
+    Rows and columns of zeros are left out before a matrix is factored, and stay zero to the bit. A zero among other entries of
+    its row and column gets a value, as every entry does.
 
     Wire: r, the method, the iterations and whether the array is a matrix; then P (n x r) and Q (c x r), row by row, in the
     model's dtype: (n + c) r entries. For other arrays the inner compressor's header, then its body; the codec is
@@ -197,14 +200,16 @@ class LowRank(Compressor):
         x = array.reshape(_sides(array.shape)).to(working_dtype(array.dtype))
         peak = float(x.abs().max()) or 1.0
         x = x / peak  # so that no square overflows or vanishes
-        if self.method == "svd":
-            p, q = truncated_svd(x, self.rank)
-        elif self.method == "atomo":
-            p, q = atomic_sample(x, self.rank, cast(np.random.Generator, rng))
-        else:
-            p, q = subspace_iteration(x, self.rank, self.iterations, cast(np.random.Generator, rng))
+        p, q = live_factors(x, self.rank, lambda live, rank: self._factored(live, rank, rng))
         largest = torch.finfo(array.dtype).max
         return header, values_to_bytes(torch.cat([p, (q * peak).clamp(-largest, largest)]).to(array.dtype).reshape(-1))
+
+    def _factored(self, x: Tensor, rank: int, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
+        if self.method == "svd":
+            return truncated_svd(x, rank)
+        if self.method == "atomo":
+            return atomic_sample(x, rank, cast(np.random.Generator, rng))
+        return subspace_iteration(x, rank, self.iterations, cast(np.random.Generator, rng))
 
     def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
         return self._encode_array(flat, rng)

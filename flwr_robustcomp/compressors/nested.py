@@ -14,7 +14,7 @@ from flwr_robustcomp.compressors.base import Compressor, Scalars
 from flwr_robustcomp.compressors.payload import Payload
 from flwr_robustcomp.errors import WireError
 
-__all__ = ["Unspoken", "nest", "nested_compressor", "unnest"]
+__all__ = ["Unspoken", "check_length", "nest", "nested_compressor", "no_scalars", "unnest"]
 
 
 def nest(payload: Payload, compressor: Compressor) -> bytes:
@@ -42,15 +42,29 @@ def unnest(body: bytes, compressor: Compressor, shape: tuple[int, ...], dtype: t
     return Payload(shape, dtype, scalars, body[size:])
 
 
+def no_scalars(compressor: Compressor) -> Scalars:
+    """Return the scalars of a header of zero bytes, for a payload in which the compressor had nothing to do."""
+    return struct.unpack_from(compressor.header, bytes(struct.calcsize(compressor.header)))
+
+
+def check_length(compressor: Compressor, payload: Payload) -> None:
+    """Raise `WireError` unless the body has a length that the compressor writes for so many entries."""
+    largest = compressor.body_size(payload.size, payload.dtype)
+    if len(payload.body) > largest or (compressor.exact_size and len(payload.body) < largest):
+        wanted = f"{largest}" if compressor.exact_size else f"at most {largest}"
+        raise WireError(f"the values of {payload.size} entries must take {wanted} bytes, got {len(payload.body)}")
+
+
 _AT_MOST = {True: "", False: " at most"}
 
 
 def nested_compressor(body: bytes, inner: Sequence[type[Compressor]]) -> Compressor:
     """Return the compressor that wrote a nested payload, for readers that are not configured with one."""
-    size = struct.calcsize(inner[0].header)
+    header = inner[0].header_of(inner[1:])
+    size = struct.calcsize(header)
     if len(body) < size:
         raise WireError(f"the nested header must have {size} bytes, got {len(body)}")
-    return inner[0].from_payload(struct.unpack_from(inner[0].header, body), body[size:], inner[1:])
+    return inner[0].from_payload(struct.unpack_from(header, body), body[size:], inner[1:])
 
 
 class Unspoken(Compressor):
@@ -60,11 +74,17 @@ class Unspoken(Compressor):
 
     def __init__(self, inner: Sequence[type[Compressor]]) -> None:
         self._codec = "+".join(one.name for one in inner)
+        self._header = inner[0].header_of(inner[1:])
 
     @property
     def codec(self) -> str:
         """The codec of the compressor that stood here."""
         return self._codec
+
+    @property
+    def header(self) -> str:  # type: ignore[override]
+        """That of the compressor that stood here."""
+        return self._header
 
     def delta(self, d: int) -> None:
         """Return None: nothing is known."""

@@ -52,6 +52,7 @@ class RandomK(Compressor):
     name: ClassVar[str] = "random-k"
     header: ClassVar[str] = "<I?Q"
     randomized: ClassVar[bool] = True
+    keeps_zeros: ClassVar[bool] = True
 
     @property
     def projects(self) -> bool:  # type: ignore[override]

@@ -16,7 +16,7 @@ from torch import Tensor
 from flwr_robustcomp.compressors.base import Compressor, Scalars
 from flwr_robustcomp.compressors.payload import Payload
 from flwr_robustcomp.compressors.products import dense_products
-from flwr_robustcomp.compressors.rotation import block_sizes, rotate, unrotate
+from flwr_robustcomp.compressors.rotation import block_sizes, largest_block, rotate, unrotate
 from flwr_robustcomp.compressors.values import as_numpy
 from flwr_robustcomp.errors import WireError, require
 
@@ -71,6 +71,12 @@ class Rotated(Compressor):
     def pointwise(self) -> bool:
         """False: `delta` holds in expectation over the rotation."""
         return False
+
+    def largest_body_size(self, d: int, dtype: torch.dtype) -> int:
+        """Return the most bytes for d coordinates or fewer; fewer can make more blocks, as 3 = 2 + 1 against 4."""
+        # The most blocks below d have the numbers that end in ones: a bit of d is cleared, and all lower ones are set.
+        ends = (((d >> i) << i) - 1 for i in range(1, largest_block(d).bit_length() + 1))
+        return max(self.body_size(n, dtype) for n in (d, *ends) if n > 0)
 
     def inner_products(
         self, payloads: Sequence[Payload], chosen: npt.NDArray[np.intp] | None = None

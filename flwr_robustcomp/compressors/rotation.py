@@ -54,13 +54,23 @@ def hadamard(rows: Floats) -> Floats:
     is the Kronecker product of H_(B/b) and H_b, and H x is H_(B/b) X H_b with x read as a matrix X of B/b rows. Two products
     with small dense matrices do 2 sqrt(B) multiplications a coordinate against the butterfly's log2(B) additions, and are
     several times as fast all the same: the butterfly passes log2(B) times over memory, the products run in BLAS.
+
+    *The same on every processor?* BLAS adds in the order of the processor, so that the last bits of H x differ between kernels:
+    by at most about 2 sqrt(B) u ||x|| with u = 2^-24 or 2^-53, in practice by a few u. An order of our own means the butterfly,
+    which was tried and is several times slower. Two things make the difference harmless. All that is added up was multiplied
+    by powers of two alone, and a root of two comes last: where the entries of x are whole multiples of one number, of few
+    bits, every order gives the same sum. The golden bytes are such, and hold for every kernel. And no decision rests on it:
+    norms and inner products come from what was sent, and a server rotates only the sum of what it has accepted.
     """
     n, size = rows.shape
-    low = 1 << (size.bit_length() - 1) // 2
+    bits = size.bit_length() - 1
+    low = 1 << bits // 2
     high = size // low
     # The norm is divided out first: no intermediate sum is then larger than ||x||.
-    right = rows.reshape(n * high, low) @ _sylvester(low, 1.0 / math.sqrt(size), rows.dtype)  # (n * high, low)
+    right = np.matmul(rows.reshape(n * high, low), _sylvester(low, 1.0 / high, rows.dtype))  # (n * high, low)
     both: Floats = np.matmul(_sylvester(high, 1.0, rows.dtype), right.reshape(n, high, low))
+    if bits % 2:
+        both *= rows.dtype.type(math.sqrt(2.0))
     return both.reshape(n, size)
 
 

@@ -10,14 +10,16 @@ __all__ = ["coin_flips", "round_at_random"]
 _STEPS = 1 << 16
 
 
-def coin_flips(values: npt.NDArray[np.floating], one: float, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+def coin_flips(
+    values: npt.NDArray[np.floating], one: float | npt.NDArray[np.floating], rng: np.random.Generator
+) -> npt.NDArray[np.bool_]:
     """Draw one bit with each of the chances values / one.
 
     Parameters
     ----------
     values : numpy.ndarray, shape (d,), float32 or float64
         In [0, one]; overwritten.
-    one : float
+    one : float or numpy.ndarray, shape (d,) or ()
         Positive; 2**16 / one must be finite in the values' dtype.
     rng : numpy.random.Generator
         Draws 16 bits for each, and a double for each of the few that those bits leave undecided.
@@ -32,7 +34,7 @@ def coin_flips(values: npt.NDArray[np.floating], one: float, rng: np.random.Gene
     16 random bits u stand for a uniform number in [u, u + 1) / 2^16. They decide unless the chance lies in the same one of the
     2^16 steps; then the place within the step is drawn too. Half as many random bits as a float32 needs make it the faster.
     """
-    values *= values.dtype.type(_STEPS / one)
+    values *= np.asarray(_STEPS / one, values.dtype)
     step = np.minimum(values, values.dtype.type(_STEPS - 1)).astype(np.uint16)
     drawn = rng.integers(0, _STEPS, values.size, dtype=np.uint16)
     bits: npt.NDArray[np.bool_] = drawn < step

@@ -31,7 +31,7 @@ __all__ = ["L1Sign", "Sign"]
 
 
 def _pack(flat: Tensor) -> bytes:
-    # sign(0) = +1: a third symbol would cost log2(3) bits, and neither delta below depends on the choice.
+    # sign(0) = +1: a third symbol would cost log2(3) bits for each entry, zero or not. `NonZeros` pays for zeros alone.
     return pack_bits(as_numpy(flat) >= 0)
 
 
@@ -79,6 +79,12 @@ def _sign_rows(payloads: Sequence[Payload]) -> Tensor:
 class Sign(Compressor):
     """Q(x) = sign(x), with sign(0) = +1.
 
+    Parameters
+    ----------
+    plus_zero : bool
+        Send zeros as +1, as the paper's one-bit form does. By default mods and strategies see to it that zeros stay zero
+        (`NonZeros`); the payload is the same.
+
     Notes
     -----
     C_normless: the magnitude of x is lost, ||Q(x)||_2 = sqrt(d) for every x, so Algorithm 2 cannot use it. No delta holds for
@@ -86,9 +92,16 @@ class Sign(Compressor):
     length and zero padding; every bitmap is in the image.
     """
 
+    plus_zero: bool = False
+
     name: ClassVar[str] = "sign"
     embeds_norm: ClassVar[bool] = False
     flat: ClassVar[bool] = True
+
+    @property
+    def wants_non_zeros(self) -> bool:
+        """Whether zeros are to stay zero."""
+        return not self.plus_zero
 
     def delta(self, d: int) -> None:
         """Return None: ||sign(x) - x|| is bounded by no multiple of ||x||."""
@@ -138,7 +151,13 @@ class Sign(Compressor):
 
 @dataclass(frozen=True)
 class L1Sign(Compressor):
-    """Q(x) = (||x||_1 / d) sign(x): the paper's own choice, its l1-QSGD (sections 3 and 7).
+    """Q(x) = (||x||_1 / d) sign(x), sign(0) = +1: the paper's own choice, its l1-QSGD (sections 3 and 7).
+
+    Parameters
+    ----------
+    plus_zero : bool
+        Send zeros as +1, as the paper's one-bit form does. By default mods and strategies see to it that zeros stay zero
+        (`NonZeros`); the payload is the same.
 
     Notes
     -----
@@ -150,10 +169,17 @@ class L1Sign(Compressor):
     non-negative and exact in the dtype, and all bits set when the scale is zero. Any such payload is Q of itself.
     """
 
+    plus_zero: bool = False
+
     name: ClassVar[str] = "l1-sign"
     flat: ClassVar[bool] = True
     header: ClassVar[str] = "<d"
     projects: ClassVar[bool] = True
+
+    @property
+    def wants_non_zeros(self) -> bool:
+        """Whether zeros are to stay zero."""
+        return not self.plus_zero
 
     def delta(self, d: int) -> float:
         """Return 1/d, attained by a vector with a single non-zero entry."""

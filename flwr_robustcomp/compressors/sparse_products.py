@@ -157,5 +157,5 @@ def _products(a: _Group, b: _Group, d: int, dense: float) -> npt.NDArray[np.floa
             out.addmm_(block, right)
         right.numpy()[place] = 0.0
     found: npt.NDArray[np.float64] = out.numpy()
-    # Sums of the same products in another order differ in the last place.
+    # Sums of the same products in another order differ in the last place; a + b = b + a makes the matrix symmetric.
     return (found + found.T) / 2 if a is b else found

@@ -77,6 +77,10 @@ class SparseTernary(Compressor):
         """Whether bodies have one size: in the fixed form."""
         return self.coding == "fixed"
 
+    def for_part(self, count: int, d: int) -> SparseTernary:
+        """Keep as many of the part as of the whole, or all of it."""
+        return SparseTernary(k=min(self.kept(d), count), coding=self.coding)
+
     def delta(self, d: int) -> float:
         """Return min(k/d, 1/k), for every x."""
         k = self.kept(d)

@@ -7,7 +7,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from flwr_robustcomp.compressors.bits import accumulate_signs, pack_bits, packed_size, padding_is_zero, unpack_bits
+from flwr_robustcomp.compressors.bits import (
+    accumulate_block_signs,
+    accumulate_signs,
+    pack_bits,
+    packed_size,
+    padding_is_zero,
+    unpack_bits,
+)
+from flwr_robustcomp.compressors.buckets import bucket_sizes, count_non_zeros, spread
 from flwr_robustcomp.compressors.entropy import decode_chunks, encode_symbols, histogram
 from flwr_robustcomp.compressors.positions import Coding
 from flwr_robustcomp.errors import WireError
@@ -16,7 +24,7 @@ __all__ = [
     "accumulate_ternary",
     "check_ternary",
     "largest_ternary",
-    "nonzero_of",
+    "non_zeros_of",
     "planes_of",
     "read_ternary",
     "write_ternary",
@@ -52,13 +60,19 @@ def read_ternary(body: bytes, d: int, coding: Coding) -> Iterator[tuple[int, Sig
     yield 0, plus - minus
 
 
-def nonzero_of(body: bytes, d: int, coding: Coding) -> int:
-    """Return how many entries are not zero, from the counts or the bits alone."""
+def non_zeros_of(body: bytes, d: int, coding: Coding, bucket: int | None = None) -> npt.NDArray[np.int64]:
+    """Return how many entries of each bucket are not zero, shape (n,); of one bucket from the counts or the bits alone."""
     planes = _planes(body, d, coding)
+    if bucket is None or d <= bucket:
+        if planes is None:
+            low, counts, _ = histogram(body[1:], d, 3)
+            return np.array([d - int(counts[1 - low]) if low <= 1 < low + counts.size else d])
+        return np.array([sum(int(np.bitwise_count(np.frombuffer(plane, np.uint8)).sum()) for plane in planes)])
     if planes is None:
-        low, counts, _ = histogram(body[1:], d, 3)
-        return d - int(counts[1 - low]) if low <= 1 < low + counts.size else d
-    return sum(int(np.bitwise_count(np.frombuffer(plane, np.uint8)).sum()) for plane in planes)
+        return count_non_zeros(read_ternary(body, d, coding), d, bucket)
+    plus, minus = (np.frombuffer(plane, np.uint8) for plane in planes)
+    counts = np.bitwise_count(plus | minus).astype(np.int64)  # no bit is set in both
+    return np.asarray(np.add.reduceat(counts, np.arange(0, len(planes[0]), bucket // 8)), np.int64)
 
 
 def check_ternary(body: bytes, d: int, coding: Coding) -> None:
@@ -81,25 +95,46 @@ def check_ternary(body: bytes, d: int, coding: Coding) -> None:
 
 
 def accumulate_ternary(
-    out: npt.NDArray[np.floating], bodies: Sequence[bytes], weights: npt.NDArray[np.float64], coding: Coding
+    out: npt.NDArray[np.floating],
+    bodies: Sequence[bytes],
+    weights: npt.NDArray[np.float64],
+    coding: Coding,
+    bucket: int | None = None,
 ) -> None:
-    """Add the weighted sum of ternary vectors, shape (d,), to ``out`` in place.
+    """Add the weighted sum of m ternary vectors, shape (d,), to ``out`` in place, with a weight for each vector and bucket.
 
     Bitmaps are added as signs are, with w b_plus - w b_minus = (w/2) (2 b_plus - 1) - (w/2) (2 b_minus - 1); what is
     entropy-coded is added as it is decoded, a part at a time. No vector becomes dense.
+
+    Parameters
+    ----------
+    out : numpy.ndarray, shape (d,), float32 or float64
+        The accumulator.
+    bodies : sequence of bytes, m of them
+        As `write_ternary` makes them.
+    weights : numpy.ndarray, shape (m, n)
+        Of n buckets.
+    coding : {"entropy", "fixed"}
+        Of the bodies.
+    bucket : int, optional
+        Size of a bucket; by default there is one.
     """
     bitmaps: list[bytes] = []
-    halves: list[float] = []
-    for body, weight in zip(bodies, weights, strict=True):
+    halves: list[npt.NDArray[np.float64]] = []
+    for body, row in zip(bodies, weights, strict=True):
         planes = _planes(body, out.size, coding)
         if planes is not None:
             bitmaps += planes
-            halves += [weight / 2, -weight / 2]
+            halves += [row / 2, -row / 2]
             continue
+        narrow = row.astype(out.dtype)
         for start, signs in read_ternary(body, out.size, coding):
-            out[start : start + signs.size] += signs * out.dtype.type(weight)
-    if bitmaps:
-        accumulate_signs(out, bitmaps, np.array(halves))
+            stop = start + signs.size
+            out[start:stop] += signs * spread(narrow, bucket, start, stop)
+    if bitmaps and weights.shape[1] == 1:
+        accumulate_signs(out, bitmaps, np.array(halves)[:, 0])
+    elif bitmaps:
+        accumulate_block_signs(out, bitmaps, np.array(halves), bucket_sizes(out.size, bucket).tolist())
 
 
 def planes_of(body: bytes, d: int, coding: Coding) -> tuple[bytes, bytes]:

@@ -101,6 +101,11 @@ class TopK(Compressor):
         """Whether bodies have one size: in the fixed form, if those of ``values`` have."""
         return self.coding == "fixed" and self.values.exact_size
 
+    @property
+    def keeps_zeros(self) -> bool:  # type: ignore[override]
+        """Whether ``values`` does: with fewer than k entries that are not zero, some that are zero are kept."""
+        return self.values.keeps_zeros
+
     @classmethod
     def from_payload(cls, scalars: Scalars, body: bytes, inner: Sequence[type[Compressor]]) -> TopK:
         """Read k and the coding, and the parameters of ``values`` behind the positions."""
@@ -120,6 +125,10 @@ class TopK(Compressor):
         """Return this compressor with the ``values`` of a round."""
         values = self.values.for_round(round_)
         return self if values is self.values else TopK(self.k, self.ratio, values, self.coding)
+
+    def for_part(self, count: int, d: int) -> TopK:
+        """Keep as many of the part as of the whole, or all of it."""
+        return TopK(k=min(self.kept(d), count), values=self.values, coding=self.coding)
 
     def delta(self, d: int) -> float | None:
         """Return k/d times the delta of ``values`` on k entries."""
@@ -141,6 +150,11 @@ class TopK(Compressor):
         k = self.kept(d)
         length = _LENGTH.size if self._composed else 0
         return length + largest_size(k, d, self.coding) + self.values.encoded_size(k, dtype)
+
+    def largest_body_size(self, d: int, dtype: torch.dtype) -> int:
+        """Return the most bytes for d coordinates or fewer."""
+        k = self.kept(d)
+        return self.body_size(d, dtype) - self.values.body_size(k, dtype) + self.values.largest_body_size(k, dtype)
 
     def check(self, payload: Payload) -> None:
         """Ask for the configured k and coding, canonical positions and admissible values."""

@@ -61,7 +61,9 @@ class Vectors:
 
     def combined(self, coefficients: Matrix) -> Vectors:
         """Return k linear combinations of the vectors, coefficients of shape (k, m): their Gram matrix is C G C^T."""
-        return Vectors.of_gram(coefficients @ self.gram @ coefficients.T)
+        gram = coefficients @ self.gram @ coefficients.T
+        # Two products round differently; the mean with the transpose is symmetric, as promised.
+        return Vectors.of_gram((gram + gram.T) / 2)
 
 
 @dataclass(frozen=True)

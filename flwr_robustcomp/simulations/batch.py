@@ -25,7 +25,7 @@ from flwr_robustcomp.clients import ClientMomentum, CompressionMod, LabelAttack,
 from flwr_robustcomp.clients.client_momentum import MOMENTUM_RECORD, load_momentum, momentum_record, momentum_step
 from flwr_robustcomp.clients.error_feedback import RESIDUAL_RECORD, load_residual, residual_record
 from flwr_robustcomp.clients.node import is_training, round_of
-from flwr_robustcomp.compressors import vector_norm, working_dtype
+from flwr_robustcomp.compressors import keeping_zeros, vector_norm, working_dtype
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.flower import quick_reply
 from flwr_robustcomp.layout import Layout, shared_layout
@@ -139,7 +139,7 @@ def _answer(
             residual = load_residual(context.state, layout.dim, row.dtype)
             if residual is not None:
                 row.add_(residual)
-    compressor = compression.compressor.for_round(server_round)
+    compressor = keeping_zeros(compression.compressor, layout.shapes).for_round(server_round)
     rngs: list[np.random.Generator | None] = [None] * len(partitions)
     if compressor.randomized:
         rngs = [generator(seed, "compress", round_=server_round, partition=partition) for partition in partitions]

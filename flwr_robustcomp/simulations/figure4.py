@@ -181,7 +181,7 @@ def _scenario(curve: NetworkCurve, problem: dict[str, Any], nodes: int, rounds: 
             "nodes": nodes,
             "byzantine": curve.byzantine,
             "attack": curve.attack,
-            "compressor": "l1-sign",
+            "compressor": {"name": "l1-sign", "plus_zero": True},  # the paper's own bit; MNIST has pixels that are always dark
             "error_feedback": curve.error_feedback,
             "strategy": {"name": "norm-threshold", "trim": curve.trim, "step_size": step_size},
             "rounds": rounds,

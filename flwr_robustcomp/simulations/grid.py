@@ -12,7 +12,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from flwr_robustcomp.errors import require
-from flwr_robustcomp.flower import Run, assume_identity, empty_run, server_context
+from flwr_robustcomp.flower import Run, assume_identity, empty_run, server_context, wanted_ids, with_sender
 from flwr_robustcomp.simulations.scenario import RunConfig
 from flwr_robustcomp.simulations.shard import node_id_of
 
@@ -59,11 +59,34 @@ class LocalGrid(Grid):
         self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
     ) -> Message:
         """Make an instruction message."""
-        return Message(content, dst_node_id, message_type, group_id=group_id, ttl=ttl)
+        return with_sender(Message(content, dst_node_id, message_type, group_id=group_id, ttl=ttl))
 
     def get_node_ids(self) -> Iterable[int]:
         """Return all node ids; every node is there from the start."""
         return list(self.partition_of)
+
+    def pull_messages(  # type: ignore[override]  # the form of Flower 1.43; calls in the older form fit it too
+        self, reply_to_message_ids: Iterable[str] | None = None, *, message_ids: Iterable[str] | None = None
+    ) -> Iterable[Message]:
+        """Return those replies that have come, each once.
+
+        Parameters
+        ----------
+        reply_to_message_ids : iterable of str, optional
+            Of the messages whose replies are wanted; by default of all messages. Not every Flower knows the default.
+        message_ids : iterable of str, optional
+            The same, under the name that it has until Flower 1.42.
+
+        Raises
+        ------
+        TypeError
+            If both are given.
+        """
+        return self._pull(wanted_ids(reply_to_message_ids, message_ids))
+
+    @abstractmethod
+    def _pull(self, wanted: list[str] | None) -> list[Message]:
+        """Return those replies to these messages, or to all, that have come, each once."""
 
     @abstractmethod
     def close(self) -> None:

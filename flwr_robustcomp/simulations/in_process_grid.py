@@ -47,9 +47,9 @@ class InProcessGrid(LocalGrid):
             self._replies.update({r.metadata.reply_to_message_id: r for r in self._shard.handle_all(delivered)})
         return [message.metadata.message_id for message in delivered]
 
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Return the replies to these messages, each once."""
-        return [self._replies.pop(message_id) for message_id in message_ids if message_id in self._replies]
+    def _pull(self, wanted: list[str] | None) -> list[Message]:
+        ids = list(self._replies) if wanted is None else wanted
+        return [self._replies.pop(message_id) for message_id in ids if message_id in self._replies]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Push, then pull."""

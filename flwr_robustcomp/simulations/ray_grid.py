@@ -11,11 +11,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flwr.app import Error, Message, RecordDict
-from flwr.app.metadata import Metadata
 from flwr.clientapp import ClientApp
 
 from flwr_robustcomp.errors import ConfigurationError, require
-from flwr_robustcomp.flower import addressed, envelope
+from flwr_robustcomp.flower import UNKNOWN_ERROR, Metadata, addressed, envelope
 from flwr_robustcomp.simulations.grid import LocalGrid
 from flwr_robustcomp.simulations.parcel import Parcel, seal, unseal
 from flwr_robustcomp.simulations.ray_session import gpu_share, ray_session
@@ -23,8 +22,6 @@ from flwr_robustcomp.simulations.scenario import RunConfig
 from flwr_robustcomp.simulations.shard import NodeShard
 
 __all__ = ["RayGrid"]
-
-_WORKER_LOST = 0  # Flower's ErrorCode.UNKNOWN
 
 
 class _ShardActor:
@@ -132,11 +129,11 @@ class RayGrid(LocalGrid):
                 self._pending[self._actors[worker].handle.remote(content, packed)] = batch
         return ids
 
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Return those replies to these messages that have come, each once."""
-        wanted = list(message_ids)
-        self._collect(wanted, timeout=0)
-        return [self._replies.pop(message_id) for message_id in wanted if message_id in self._replies]
+    def _pull(self, wanted: list[str] | None) -> list[Message]:
+        pushed = (metadata.message_id for batch in self._pending.values() for metadata in batch)
+        ids = [*self._replies, *pushed] if wanted is None else wanted
+        self._collect(ids, timeout=0)
+        return [self._replies.pop(message_id) for message_id in ids if message_id in self._replies]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Push, wait until all replies or the timeout have come, pull."""
@@ -191,5 +188,5 @@ def _lost(metadata: Metadata, error: Exception) -> Message:
     cause = getattr(error, "cause", None)  # what the worker raised, where it lives on
     reason = f"{type(cause).__name__}: {cause}" if cause is not None else str(error) or type(error).__name__
     return Message(
-        Error(code=_WORKER_LOST, reason=f"the node's Ray worker failed: {reason.strip().splitlines()[0]}"), reply_to=request
+        Error(code=UNKNOWN_ERROR, reason=f"the node's Ray worker failed: {reason.strip().splitlines()[0]}"), reply_to=request
     )

@@ -25,6 +25,7 @@ from flwr_robustcomp.simulations.attacks.accomplice import Accomplice
 from flwr_robustcomp.simulations.problems import PROBLEMS, Problem, StampedProblem
 from flwr_robustcomp.simulations.scenario import RunConfig, Scenario
 from flwr_robustcomp.strategies import ByzFL, CompressedStrategy, Decompressed, RobustCompressed
+from flwr_robustcomp.strategies.flower_builtin import NEED_CLIENTS
 from flwr_robustcomp.strategies.norm_filter import trim_count
 
 __all__ = [
@@ -41,8 +42,9 @@ __all__ = [
 ]
 
 
-SCENARIO_STRATEGIES = STRATEGIES
-"""Every strategy by the name that scenarios use."""
+SCENARIO_STRATEGIES = tuple(name for name in STRATEGIES if name not in NEED_CLIENTS)
+"""Every strategy by the name that scenarios use. FedProx and q-FedAvg need a part in training that scenarios do not have."""
+
 _SCHEDULE = ("start", "stop", "fraction")
 
 
@@ -68,6 +70,9 @@ def _problem(problem: str, nodes: int, seed: int) -> Problem:
 
 def make_strategy(scenario: Scenario) -> CompressedStrategy | Decompressed:
     """Build the scenario's strategy for its nodes."""
+    if scenario.strategy.name in NEED_CLIENTS:
+        allowed = f"one of {', '.join(SCENARIO_STRATEGIES)}: the clients of a scenario have no part of it"
+        raise ConfigurationError(f"strategy must be {allowed}, got {scenario.strategy.name!r}")
     strategy = build_strategy(
         "strategy",
         _with_trim(scenario),
@@ -169,7 +174,7 @@ def check_components(scenario: Scenario) -> None:
     except ConfigurationError as error:
         raise ConfigurationError(f"compressor {compressor.name!r}: {error}") from error
     strategy = make_strategy(scenario)
-    if isinstance(strategy, RobustCompressed | ByzFL):
+    if isinstance(strategy, CompressedStrategy):
         strategy.check_nodes(scenario.nodes)
     client_mods(scenario)
     make_collusion(scenario)

@@ -9,14 +9,13 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from flwr_robustcomp.errors import ConfigurationError
-from flwr_robustcomp.flower import addressed, assume_identity, private_copy
+from flwr_robustcomp.flower import UNKNOWN_ERROR, addressed, assume_identity, private_copy
 from flwr_robustcomp.simulations.batch import Batch, BatchClientApp
 from flwr_robustcomp.simulations.scenario import RunConfig
 
 __all__ = ["NodeShard", "load_client_app", "node_id_of"]
 
 _FIRST_NODE_ID = 1000
-_APP_RAISED = 0  # Flower's ErrorCode.UNKNOWN
 
 
 def node_id_of(partition: int) -> int:
@@ -106,4 +105,4 @@ class NodeShard:
             return self._app(own, self._contexts[message.metadata.dst_node_id])
         except (Exception, SystemExit) as error:  # noqa: BLE001 (a client's fault must not end the run, whatever it is)
             reason = " ".join(f"the ClientApp raised {type(error).__name__}: {error}".split())
-            return Message(Error(code=_APP_RAISED, reason=reason), reply_to=message)
+            return Message(Error(code=UNKNOWN_ERROR, reason=reason), reply_to=message)

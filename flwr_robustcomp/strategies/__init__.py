@@ -5,9 +5,12 @@ from __future__ import annotations
 from flwr_robustcomp.strategies.byzfl import ByzFL
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
 from flwr_robustcomp.strategies.decompressed import Decompressed
+from flwr_robustcomp.strategies.decompressed_fit import DecompressedFit
+from flwr_robustcomp.strategies.further_records import further_arrays
 from flwr_robustcomp.strategies.ledger import Ledger
 from flwr_robustcomp.strategies.majority_vote import SignMajorityVote
 from flwr_robustcomp.strategies.norm_threshold import NormThreshold
+from flwr_robustcomp.strategies.old_strategy import OldStrategy
 from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.report import Reason, Rejection, RoundReport
 from flwr_robustcomp.strategies.robust_compressed import RobustCompressed
@@ -18,9 +21,11 @@ __all__ = [
     "ByzFL",
     "CompressedStrategy",
     "Decompressed",
+    "DecompressedFit",
     "Ledger",
     "Momentum",
     "NormThreshold",
+    "OldStrategy",
     "Plain",
     "Policy",
     "Reason",
@@ -29,4 +34,5 @@ __all__ = [
     "RoundReport",
     "ServerStep",
     "SignMajorityVote",
+    "further_arrays",
 ]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from flwr.app import ConfigRecord, MetricRecord
+from flwr.app import ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
 from flwr_robustcomp.errors import ConfigurationError, QuorumError, require
 from flwr_robustcomp.flower import LOG
+from flwr_robustcomp.strategies.enough_nodes import Need, ask_enough
+from flwr_robustcomp.strategies.failing_alike import common_fault
 from flwr_robustcomp.strategies.ledger import Ledger
 from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.report import RoundReport
@@ -50,6 +52,49 @@ class Account:
         self.reports: list[RoundReport] = []
         self._without_quorum = 0
         self._watch = StepWatch()
+        self._proven = False  # whether a reply was ever accepted: the configuration then works for somebody
+        self._connected = 0
+        self._fault: str | None = None
+
+    def ask(
+        self,
+        server_round: int,
+        grid: Grid,
+        sampling: FedAvg,
+        sample: Callable[[Grid], Iterable[Message]],
+        need: Need,
+    ) -> list[Message]:
+        """Return a round's messages; refuse in the first round what no later round can mend.
+
+        Parameters
+        ----------
+        server_round : int
+            t.
+        grid : Grid
+            The round's.
+        sampling : FedAvg
+            Who has the options of sampling.
+        sample : callable
+            Samples from the Grid that it is given, and returns a message for each node.
+        need : Need
+            What the strategy needs. The policy's quorum is checked beside.
+
+        Raises
+        ------
+        ConfigurationError
+            In the first round if the nodes that are sampled can never be enough.
+        QuorumError
+            As `open` does.
+        """
+        view = self.open(server_round, grid, sampling)
+        if self._proven or self.reports or server_round != 1:
+            return list(sample(view))
+        quorum = Need(f"policy.quorum = {self.policy.quorum}", self._check_quorum)
+        return ask_enough(lambda: sample(view), (need, quorum), view, sampling)
+
+    def _check_quorum(self, nodes: int) -> None:
+        quorum = self.policy.quorum
+        require(self.policy.needed(nodes) <= nodes, "policy.quorum", quorum, f"at most the {nodes} nodes of a round")
 
     def open(self, server_round: int, grid: Grid, strategy: FedAvg) -> Grid:
         """Return the Grid to sample a round's nodes from.
@@ -59,7 +104,12 @@ class Account:
         QuorumError
             If the policy's patience is at its end. Here, and not in `aggregate_train`: the last round's evaluation, record and
             checkpoint have been made.
+        ConfigurationError
+            As `check` does.
         """
+        self.check()
+        if not self._proven:
+            self._connected = len(list(grid.get_node_ids()))
         if self.policy.patience is not None and self._without_quorum >= self.policy.patience:
             last = self.reports[-1]
             raise QuorumError(
@@ -69,16 +119,30 @@ class Account:
         needed = max(strategy.min_available_nodes, strategy.min_train_nodes)
         return SamplingView(grid, lambda nodes: self.ledger.available(server_round, nodes, needed))
 
+    def check(self) -> None:
+        """Raise `ConfigurationError` if all nodes of a round failed alike before any reply was ever accepted.
+
+        It is called in `configure_evaluate`, which Flower calls in every round, the only one included. `aggregate_train` raises
+        nothing, whatever the replies are.
+        """
+        if self._fault is not None:
+            raise ConfigurationError(self._fault)
+
     def publish(self, report: RoundReport, screened: Screened) -> MetricRecord:
         """Complete a report with what screening found; log it, keep it, hand it on, return it as metrics."""
         alarm = None if report.step is None else self._watch.judge(report.step)
         report = replace(report, rejected=tuple(screened.rejected), bytes_received=screened.bytes_received, alarm=alarm)
+        report = replace(report, dropped_metrics=screened.dropped_metrics)
         report.log()
         accepted = [update.node_id for update in screened.accepted]
         self.ledger.enter(report.round_, screened.asked, accepted, screened.rejected)
         if report.rejected:
             LOG.warning("\t> rejected so far: %s", self.ledger.total())
         self._without_quorum = 0 if report.quorum else self._without_quorum + 1
+        self._proven = self._proven or bool(accepted)
+        if not self._proven and (fault := common_fault(report.rejected, screened.asked, self._connected)) is not None:
+            LOG.error("\t> round %d: %s", report.round_, fault)
+            self._fault = None if self.policy.patience is None else fault  # without patience's end a run goes on for ever
         self.reports.append(report)
         if self.on_round is not None:
             self.on_round(report)
@@ -101,3 +165,4 @@ class Account:
             raise ConfigurationError(f"{LEDGER_RECORD}.steps must be a list of floats, got {type(steps).__name__}")
         self.ledger.restore(state)
         self._watch = StepWatch(float(str(norm)) for norm in steps)
+        self._proven = True  # the run has had rounds: its configuration was judged in its first one

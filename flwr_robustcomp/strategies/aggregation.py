@@ -78,5 +78,5 @@ def project(w: Tensor, radius: float | None) -> Tensor:
     """Return the point of the l2 ball of this radius about the origin that is nearest to w, shape (d,)."""
     if radius is None:
         return w
-    norm = float(torch.linalg.vector_norm(w, dtype=torch.float64))
+    norm = vector_norm(w, 2)
     return w if norm <= radius else w * (radius / norm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
 import importlib.util
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -162,10 +163,15 @@ class ByzFL(CompressedStrategy):
 
     def check_nodes(self, nodes: int) -> None:
         """Raise `ConfigurationError` if the rules cannot work on the replies of so many nodes."""
+        super().check_nodes(nodes)
         try:
             self._apply(torch.eye(nodes), trim_count(self.trim, nodes), 0, None)
         except Exception as error:
             raise ConfigurationError(f"{self._names()} of {nodes} nodes with trim {self.trim}: {error}") from error
+
+    def _trimming(self, trim: int) -> Self:
+        (other := copy.copy(self)).trim = trim
+        return other
 
     def state(self) -> RecordDict:
         """Return also the centre of CenteredClipping, and the seed of the rules."""

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg
+from flwr.serverapp.strategy import FedAvg, Result
 from torch import Tensor
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import Compressor
+from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
 from flwr_robustcomp.strategies.account import LEDGER_RECORD, Account
 from flwr_robustcomp.strategies.aggregation import is_finite_model, median_delta, step_length
+from flwr_robustcomp.strategies.enough_nodes import Need
 from flwr_robustcomp.strategies.evaluation import EvaluationReceiver
+from flwr_robustcomp.strategies.final_model import with_final_model
 from flwr_robustcomp.strategies.metrics import median_metrics, summed_up
 from flwr_robustcomp.strategies.policy import Policy
+from flwr_robustcomp.strategies.private import check_wrapped
 from flwr_robustcomp.strategies.receiver import UpdateReceiver
 from flwr_robustcomp.strategies.report import RoundReport
 from flwr_robustcomp.strategies.screening import Screened, Update
@@ -78,8 +83,10 @@ class CompressedStrategy(FedAvg):
             norm_order=norm_order,
             weight_key=self.weighted_by_key,
             weight_required=weight_required,
+            arrays_key=self.arrayrecord_key,
         )
-        self._evaluation = EvaluationReceiver(self.weighted_by_key)
+        own_sum = self.evaluate_metrics_aggr_fn is not median_metrics  # a function of the user's own is given the weights
+        self._evaluation = EvaluationReceiver(self.weighted_by_key, weight_required=own_sum)
         self.account = Account(on_round, policy)
         self.policy = self.account.policy
         self.ledger = self.account.ledger
@@ -93,13 +100,79 @@ class CompressedStrategy(FedAvg):
         """Go on from what `state` returned; `ConfigurationError` where it holds no ledger."""
         self.account.restore(state.get(LEDGER_RECORD))
 
+    def check_nodes(self, nodes: int) -> None:
+        """Raise `ConfigurationError` if a round of so many nodes cannot move the model, even if every one of them replies.
+
+        It is asked before the first round. A strategy that needs more than one reply overrides it.
+        """
+        require(nodes >= 1, "nodes", nodes, "at least 1")
+
+    def start(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        num_rounds: int = 3,
+        timeout: float = 3600,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+        **later_options: Any,
+    ) -> Result:
+        """Run as Flower's `start` does; a run of which no round moved the model returns the initial one.
+
+        ``later_options`` are those that later versions of Flower have.
+        """
+        result = super().start(
+            grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn, **later_options
+        )
+        return with_final_model(result, initial_arrays)
+
     def configure_train(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
-        """Sample as `FedAvg` does, from the nodes that are not left out; remember w_t and who was asked."""
-        grid = self.account.open(server_round, grid, self)
-        return self.receiver.ask(server_round, arrays, super().configure_train(server_round, arrays, config, grid))
+        """Sample as `FedAvg` does, from the nodes that are not left out; remember w_t and who was asked.
+
+        Raises
+        ------
+        ConfigurationError
+            In the first round, if the nodes that are sampled are too few for any round to succeed.
+        QuorumError
+            If the policy's patience is at its end.
+        """
+        check_wrapped(self)
+        configure = super().configure_train
+
+        def sample(view: Grid) -> Iterable[Message]:
+            return configure(server_round, arrays, config, view)
+
+        need = Need(self._subject(), self.check_nodes, self._largest_trim)
+        return self.receiver.ask(server_round, arrays, self.account.ask(server_round, grid, self, sample, need))
+
+    def _subject(self) -> str:
+        """Return what needs a number of nodes."""
+        trim = getattr(self, "trim", 0)
+        return f"trim = {trim}" if trim else type(self).__name__
+
+    def _trimming(self, trim: int) -> Self | None:
+        """Return this strategy with another trim; None where it trims nobody, or by a rule that is not ours."""
+        return None
+
+    def _largest_trim(self, nodes: int) -> int | None:
+        for trim in range((nodes - 1) // 2, -1, -1):
+            if (other := self._trimming(trim)) is None:
+                return None
+            with contextlib.suppress(ConfigurationError):
+                other.check_nodes(nodes)
+                return trim
+        return None
 
     def configure_evaluate(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
-        """Sample as `FedAvg` does; remember who was asked."""
+        """Sample as `FedAvg` does; remember who was asked.
+
+        Raises
+        ------
+        ConfigurationError
+            If all nodes that were to train failed for one and the same reason, and no reply was ever accepted.
+        """
+        self.account.check()
         return self._evaluation.ask(super().configure_evaluate(server_round, arrays, config, grid))
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
@@ -108,7 +181,8 @@ class CompressedStrategy(FedAvg):
         if not told and not self._evaluation.rejected:
             return None
         metrics, key = [one.metrics for one in told], self.weighted_by_key
-        result = summed_up(self.evaluate_metrics_aggr_fn, metrics, [float(str(one[key])) for one in metrics], key)
+        weights = [float(str(one.get(key, 0))) for one in metrics]  # a median uses none
+        result = summed_up(self.evaluate_metrics_aggr_fn, metrics, weights, key)
         result.update(self._evaluation.counts(len(told)))
         return result
 

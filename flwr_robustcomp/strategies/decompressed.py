@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-import copy
+import functools
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
-import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg, Strategy
-from torch import Tensor
+from flwr.serverapp.strategy import Result, Strategy
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import Compressor
-from flwr_robustcomp.errors import require
-from flwr_robustcomp.flower import LOG
+from flwr_robustcomp.flower import LOG, private_copy
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
-from flwr_robustcomp.spans import decompress_spans
 from flwr_robustcomp.strategies.account import Account
 from flwr_robustcomp.strategies.aggregation import is_finite_model, median_delta, step_length
+from flwr_robustcomp.strategies.compressed import CompressedStrategy
+from flwr_robustcomp.strategies.dense_replies import dense_replies, in_model_dtypes, with_content
+from flwr_robustcomp.strategies.enough_nodes import Need
 from flwr_robustcomp.strategies.evaluation import EvaluationReceiver
-from flwr_robustcomp.strategies.flower_builtin import carried_by, check_parameters, is_finite_state
-from flwr_robustcomp.strategies.metrics import filled_contents, medians
+from flwr_robustcomp.strategies.final_model import with_final_model
+from flwr_robustcomp.strategies.flower_builtin import carried_by, check_nodes, is_finite_state
+from flwr_robustcomp.strategies.handing_over import in_words, lenient, odd_ones, sums_up_itself, where, without_odd_ones
+from flwr_robustcomp.strategies.inner import attributes, check_inner, core_of, layers_of, starts_itself
+from flwr_robustcomp.strategies.metrics import medians
 from flwr_robustcomp.strategies.policy import Policy
+from flwr_robustcomp.strategies.private import PRIVATE, check_model, check_wrapped, is_clipped, leave_out
 from flwr_robustcomp.strategies.receiver import UpdateReceiver
 from flwr_robustcomp.strategies.report import RoundReport
-from flwr_robustcomp.strategies.screening import Update
+from flwr_robustcomp.strategies.screening import Screened
 from flwr_robustcomp.strategies.server_step import check_step_size
 
 __all__ = ["Decompressed"]
+
+_OF_A_ROUND = ("configure_train", "aggregate_train", "configure_evaluate", "aggregate_evaluate", "summary")
 
 
 class Decompressed(Strategy):
@@ -39,8 +45,9 @@ class Decompressed(Strategy):
 
     Parameters
     ----------
-    strategy : FedAvg
-        FedAvg or one of its descendants (FedMedian, FedTrimmedAvg, Krum, MultiKrum, Bulyan, FedAdam, ...).
+    strategy : Strategy
+        FedAvg or one of its descendants (FedMedian, FedTrimmedAvg, Krum, MultiKrum, Bulyan, FedAdam, one of your own), or a
+        wrapper of one that keeps it as ``strategy``, such as Flower's for differential privacy.
     compressor : Compressor
         Equal to the clients'.
     step_size : float
@@ -51,7 +58,6 @@ class Decompressed(Strategy):
         Equal to the clients'.
     on_round : callable, optional
         Called with the `RoundReport` of every round as it ends. ``kept`` are the replies handed to the inner strategy.
-
     policy : Policy, optional
         What follows from rejected replies.
 
@@ -62,16 +68,45 @@ class Decompressed(Strategy):
     ledger : Ledger
         The rejections so far, by node and reason.
 
+    Raises
+    ------
+    ConfigurationError
+        At construction for a strategy that cannot work on dense replies, or a parameter out of range. In the first round for
+        a model that Flower's clipping cannot read, and where a wrapper for differential privacy stands outside.
+
     Notes
     -----
     Memory is the inner strategy's: the dense replies of all clients at once. The inner strategy weights clients as it
     always does, by the number of examples that they claim. Metrics are summed up by `medians`, unless the inner strategy
     has a function of its own for them, or its own ``aggregate_evaluate``.
+
+    *A reply's records* reach the inner strategy as the training function sent them, further MetricRecords and ConfigRecords
+    included; nothing is filled in. Flower's means take them although they differ. Where a strategy of your own raises, the
+    replies whose records differ from the majority's are rejected, and it is called once more without them, but not inside a
+    wrapper for differential privacy, whose noise is drawn once. If it raises on replies that are all alike, that is its own
+    fault: the exception leaves `aggregate_train`, until a round has succeeded. After that the round is skipped, which the
+    policy counts as a round without quorum.
+
+    *Attributes and methods* that this class does not have are those of the inner strategy, to read and to set. If the inner
+    strategy has a `start` of its own, that one runs, with the rounds of this class inside.
+
+    Examples
+    --------
+    >>> from flwr.serverapp.strategy import FedAvg
+    >>> from flwr_robustcomp import Decompressed, L1Sign
+    >>> class Mine(FedAvg):
+    ...     folder = None
+    ...     def save_to(self, folder):
+    ...         self.folder = folder
+    >>> strategy = Decompressed(Mine(fraction_evaluate=0.5), compressor=L1Sign())
+    >>> strategy.save_to("models")
+    >>> strategy.strategy.folder, strategy.fraction_evaluate
+    ('models', 0.5)
     """
 
     def __init__(
         self,
-        strategy: FedAvg,
+        strategy: Strategy,
         *,
         compressor: Compressor,
         step_size: float = 1.0,
@@ -80,116 +115,186 @@ class Decompressed(Strategy):
         on_round: Callable[[RoundReport], None] | None = None,
         policy: Policy | None = None,
     ) -> None:
-        require(isinstance(strategy, FedAvg), "strategy", strategy, "a FedAvg or a descendant of it")
-        check_parameters(strategy)
+        check_inner(strategy, packed=(CompressedStrategy, Decompressed))
         check_step_size(step_size)
         self.strategy = strategy
+        self._core = core = core_of(strategy)
         self.step_size = step_size
         self.receiver = UpdateReceiver(
-            compressor, granularity, uncompressed, weight_key=strategy.weighted_by_key, weight_required=True
+            compressor,
+            granularity,
+            uncompressed,
+            weight_key=core.weighted_by_key,
+            weight_required=True,
+            arrays_key=core.arrayrecord_key,
         )
-        self._evaluation = EvaluationReceiver(strategy.weighted_by_key)
+        self._evaluation = EvaluationReceiver(core.weighted_by_key, weight_required=sums_up_itself(strategy))
+        self._evaluated = False
         self.account = Account(on_round, policy)
         self.ledger = self.account.ledger
         self.reports = self.account.reports
+        self._theirs: dict[str, Callable[..., Any]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the inner strategy has under a name that this class does not have."""
+        if name.startswith("__") or "strategy" not in vars(self):  # copying and unpickling ask an object that has nothing yet
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.strategy, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute of the inner strategy, unless it is one of this class."""
+        ours = "_theirs" not in vars(self) or name in vars(self) or hasattr(type(self), name)
+        if ours:
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self.strategy, name, value)
+
+    def start(self, grid: Grid, initial_arrays: ArrayRecord, *args: Any, **kwargs: Any) -> Result:
+        """Run the rounds by the inner strategy's own ``start`` if it has one, else as Flower's strategies do.
+
+        Parameters
+        ----------
+        grid : Grid
+            Passed on.
+        initial_arrays : ArrayRecord
+            The model to begin with.
+        *args, **kwargs
+            Those of the ``start`` that runs: Flower's are ``num_rounds``, ``timeout``, ``train_config``, ``evaluate_config``
+            and ``evaluate_fn``.
+
+        Returns
+        -------
+        Result
+            What it returns; with the initial model where no round gave one.
+        """
+        if not starts_itself(self.strategy):
+            return with_final_model(super().start(grid, initial_arrays, *args, **kwargs), initial_arrays)
+        # Its `self.configure_train` must be ours, and a `super()` in it must find its own class: so ours are set on the object.
+        self._theirs = {name: getattr(self.strategy, name) for name in _OF_A_ROUND}
+        try:
+            with attributes(self.strategy, {name: getattr(self, name) for name in _OF_A_ROUND}):
+                result = self.strategy.start(grid, initial_arrays, *args, **kwargs)
+        finally:
+            self._theirs = {}
+        return with_final_model(result, initial_arrays) if isinstance(result, Result) else result
 
     def summary(self) -> None:
         """Log the configuration, the inner strategy's included."""
         LOG.info("\t├──> Decompressed %s:", type(self.strategy).__name__)
         LOG.info("\t│\t├── Compressor: %s (per %s)", self.receiver.compressor, self.receiver.granularity)
         LOG.info("\t│\t└── Step size: %g", self.step_size)
-        self.strategy.summary()
+        self._inner("summary")()
 
     def configure_train(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
         """Ask as the inner strategy does, of the nodes that are not left out; remember w_t and who was asked."""
-        grid = self.account.open(server_round, grid, self.strategy)
-        return self.receiver.ask(server_round, arrays, self.strategy.configure_train(server_round, arrays, config, grid))
+        check_wrapped(self)
+        check_model(self.strategy, wire.shared_tensors(arrays))
+        configure = self._inner("configure_train")
+        sample = functools.partial(configure, server_round, arrays, config)
+        need = Need(type(self._core).__name__, lambda nodes: check_nodes(self._core, nodes))
+        return self.receiver.ask(server_round, arrays, self.account.ask(server_round, grid, self._core, sample, need))
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Screen, decompress, and let the inner strategy aggregate."""
         screened = self.receiver.screen(replies)
-        updates = screened.accepted
-        skipped = self.account.policy.shortfall(len(updates), len(screened.asked))
-        if skipped is not None:
-            return None, self.account.publish(RoundReport(server_round, skipped=skipped, quorum=False), screened)
-        dense = self._dense(updates)
-        before = {name: getattr(self.strategy, name) for name in carried_by(self.strategy) or ()}
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found below
-            arrays, metrics = self.strategy.aggregate_train(server_round, dense)
-        model = None if arrays is None else self._in_model_dtypes(arrays)
-        if model is None:
-            skipped = "the inner strategy gave no result"
-        elif not is_finite_model(model):
-            skipped = "the inner strategy's result is not finite"
-        elif not is_finite_state(self.strategy):
-            skipped = "what the inner strategy carries to the next round is not finite"
+        leave_out(screened, self.strategy, self._core)
+        before = {name: getattr(self._core, name) for name in carried_by(self._core) or ()}
+        arrays, metrics, skipped = self._aggregated(server_round, screened, before)
+        updates, called = screened.accepted, skipped is None
+        model = None if arrays is None else in_model_dtypes(arrays, self.receiver.model)
+        if called:
+            if model is None:
+                skipped = "the inner strategy gave no result"
+            elif not is_finite_model(model):
+                skipped = "the inner strategy's result is not finite"
+            elif not is_finite_state(self._core):
+                skipped = "what the inner strategy carries to the next round is not finite"
         if skipped is not None:  # a step that was not made leaves nothing behind
-            for name, value in before.items():
-                setattr(self.strategy, name, value)
+            self._take_back(before)
         report = RoundReport(
             server_round,
-            kept=tuple(u.node_id for u in updates),
+            kept=tuple(u.node_id for u in updates) if called else (),
             skipped=skipped,
             quorum=model is not None,
             delta=median_delta(updates),
             step=step_length(self.receiver.model, model, self.receiver.layout) if model and not skipped else None,
         )
         merged = MetricRecord(dict(metrics or {}))
-        if metrics and self.strategy.train_metrics_aggr_fn is FedAvg().train_metrics_aggr_fn:
-            merged = medians([u.metrics for u in updates], self.strategy.weighted_by_key)
         merged.update(self.account.publish(report, screened))
         return (wire.to_arrays(model) if model and not skipped else None), merged
 
     def configure_evaluate(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
         """Ask as the inner strategy does; remember who was asked."""
-        return self._evaluation.ask(self.strategy.configure_evaluate(server_round, arrays, config, grid))
+        self.account.check()
+        return self._evaluation.ask(self._inner("configure_evaluate")(server_round, arrays, config, grid))
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """Sum up the replies that pass screening, and count both; the inner strategy does it where it has its own way."""
+        """Let the inner strategy sum up the replies that pass screening, and count both; its default are the medians."""
         accepted = self._evaluation.screen(replies)
         if not accepted and not self._evaluation.rejected:
             return None
-        metrics, key = [one.metrics for one in accepted], self.strategy.weighted_by_key
-        result = medians(metrics, key)
-        if result and not self._evaluates_as_fed_avg():
-            contents = filled_contents(metrics, [float(str(one[key])) for one in metrics], key)
-            told = [_with_content(one.message, content) for one, content in zip(accepted, contents, strict=True)]
-            result = MetricRecord(dict(self.strategy.aggregate_evaluate(server_round, told) or {}))
+        result = MetricRecord()
+        if accepted:
+            told = [with_content(one.message, private_copy(one.message.content)) for one in accepted]
+            result = self._evaluated_by_inner(server_round, told, lambda: self._medians([one.metrics for one in accepted]))
         result.update(self._evaluation.counts(len(accepted)))
         return result
 
-    def _evaluates_as_fed_avg(self) -> bool:
-        """Whether the inner strategy's evaluation is Flower's default, a mean weighted by claimed examples."""
-        default = type(self.strategy).aggregate_evaluate is FedAvg.aggregate_evaluate
-        return default and self.strategy.evaluate_metrics_aggr_fn is FedAvg().evaluate_metrics_aggr_fn
+    def _inner(self, name: str) -> Callable[..., Any]:
+        """Return a method of the inner strategy, its own also while ours stands in its place."""
+        found: Callable[..., Any] = self._theirs.get(name) or getattr(self.strategy, name)
+        return found
 
-    def _dense(self, updates: Sequence[Update]) -> list[Message]:
-        """Return ordinary replies of w_t - gamma Q(x), with the metrics that most clients share."""
-        layout, key = self.receiver.layout, self.strategy.weighted_by_key
-        w = layout.flatten(self.receiver.model)
-        weights = [float(str(update.metrics[key])) for update in updates]
-        alike = filled_contents([u.metrics for u in updates], weights, key)
-        dense = []
-        for update, content in zip(updates, alike, strict=True):
-            step = decompress_spans(update.payloads, self.receiver.expected.compressor, w.dtype).mul_(self.step_size)
-            content[self.strategy.arrayrecord_key] = wire.to_arrays(_for_numpy(layout.join(w - step, update.aside)))
-            dense.append(_with_content(update.message, content))
-        return dense
+    def _medians(self, metrics: Sequence[Any]) -> MetricRecord:
+        return medians(metrics, self._core.weighted_by_key)
 
-    def _in_model_dtypes(self, arrays: ArrayRecord) -> dict[str, Tensor]:
-        """Return the aggregate in the model's dtypes: Flower's means of float16 and of integers come back wider."""
-        model = self.receiver.model
-        tensors = wire.from_arrays(arrays)
-        return {name: tensors[name].to(model[name].dtype) for name in model}
+    def _aggregated(
+        self, server_round: int, screened: Screened, before: dict[str, Any]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None, str | None]:
+        """Return what the inner strategy makes of the accepted replies, and why the round is skipped where it is."""
+        repeatable = not any(isinstance(layer, PRIVATE) for layer in layers_of(self.strategy))
+        while True:
+            updates = screened.accepted
+            skipped = self.account.policy.shortfall(len(updates), len(screened.asked))
+            if skipped is not None:
+                return None, None, skipped
+            dense = dense_replies(
+                updates, self.receiver, self.step_size, self._core.arrayrecord_key, clipped=is_clipped(self.strategy)
+            )
+            contents = [message.content for message in dense]
+            metrics = [update.metrics for update in updates]
+            try:
+                with (
+                    lenient(self._core, lambda metrics=metrics: self._medians(metrics), training=True),  # type: ignore[misc]
+                    np.errstate(over="ignore", invalid="ignore"),  # what overflows is found afterwards
+                ):
+                    arrays, told = self._inner("aggregate_train")(server_round, dense)
+                return arrays, told, None
+            except Exception as error:
+                self._take_back(before)
+                if repeatable and without_odd_ones(screened, contents, error):
+                    repeatable = False  # once
+                    continue
+                if all(report.skipped is not None for report in self.reports):
+                    raise  # no round has succeeded: nothing says that it is a client's fault
+                LOG.warning("Where the inner strategy raised:\n%s", where(error))
+                return None, None, f"the inner strategy raised {in_words(error)}"
 
+    def _evaluated_by_inner(
+        self, server_round: int, replies: list[Message], summed_up: Callable[[], MetricRecord]
+    ) -> MetricRecord:
+        odd = odd_ones([reply.content for reply in replies])
+        try:
+            with lenient(self._core, summed_up, training=False):
+                told = self._inner("aggregate_evaluate")(server_round, replies)
+        except Exception as error:
+            if not odd and not self._evaluated:
+                raise  # as in training
+            LOG.warning("aggregate_evaluate raised %s: the medians stand in for it in this round", in_words(error))
+            return summed_up()
+        self._evaluated = True
+        return MetricRecord(dict(told or {}))
 
-def _with_content(message: Message, content: RecordDict) -> Message:
-    """Return a reply of the same node with other content; the reply itself stays as it came."""
-    other = copy.copy(message)
-    other.content = content
-    return other
-
-
-def _for_numpy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors that Flower's strategies, which compute in numpy, can read: bfloat16 becomes float32."""
-    return {name: t.float() if t.dtype == torch.bfloat16 else t for name, t in tensors.items()}
+    def _take_back(self, before: dict[str, Any]) -> None:
+        for name, value in before.items():
+            setattr(self._core, name, value)

@@ -8,9 +8,18 @@ from dataclasses import dataclass
 from flwr.app import Message, MetricRecord
 
 from flwr_robustcomp.flower import LOG, Metadata
-from flwr_robustcomp.strategies.replies import Metrics, Rejected, by_node, check_asked, only, read_metrics, rejections
+from flwr_robustcomp.strategies.replies import (
+    Metrics,
+    Rejected,
+    by_node,
+    check_asked,
+    counted_drops,
+    only,
+    read_metrics,
+    rejections,
+)
 from flwr_robustcomp.strategies.reply_size import EVALUATION, check_size, size_of
-from flwr_robustcomp.strategies.report import Reason, Rejection
+from flwr_robustcomp.strategies.report import Reason, Rejection, drops_in_words
 
 __all__ = ["Evaluation", "EvaluationReceiver"]
 
@@ -26,12 +35,15 @@ class Evaluation:
     message : Message
         The reply itself.
     metrics : dict
-        All finite; the weight is among them.
+        All finite; the weight is among them where it is required.
+    dropped : tuple of str
+        Metrics that are not finite.
     """
 
     node_id: int
     message: Message
     metrics: Metrics
+    dropped: tuple[str, ...] = ()
 
 
 class EvaluationReceiver:
@@ -40,16 +52,22 @@ class EvaluationReceiver:
     Parameters
     ----------
     weight_key : str
-        The metric that counts examples; every reply must have it.
+        The metric that counts examples.
+    weight_required : bool
+        Whether every reply must have it. A median does not need it; a function that weights by it does.
 
     Attributes
     ----------
     rejected : list of Rejection
         Of the last round: never more than its replies.
+    dropped : dict of str to int
+        Of the last round: metrics that are not finite, with the number of the accepted replies that lost them.
     """
 
-    def __init__(self, weight_key: str) -> None:
+    def __init__(self, weight_key: str, *, weight_required: bool = True) -> None:
         self.weight_key = weight_key
+        self.weight_required = weight_required
+        self.dropped: dict[str, int] = {}
         self.rejected: list[Rejection] = []
         self._requests: Mapping[int, Metadata] | None = None
 
@@ -73,11 +91,17 @@ class EvaluationReceiver:
                 self.rejected += rejections(node_id, messages, error)
         for one in self.rejected:
             LOG.warning("aggregate_evaluate: rejected node %d (%s): %s", one.node_id, one.reason, one.detail)
+        self.dropped = counted_drops(name for one in accepted for name in one.dropped)
+        if self.dropped:
+            LOG.warning("aggregate_evaluate: %s", drops_in_words(self.dropped))
         return accepted
 
     def counts(self, accepted: int) -> MetricRecord:
-        """Return how many replies were accepted and rejected, as metrics of the round."""
-        return MetricRecord({"robustcomp.evaluated": accepted, "robustcomp.evaluations-rejected": len(self.rejected)})
+        """Return how many replies were accepted and rejected, and how many metrics were dropped, as metrics of the round."""
+        record = MetricRecord({"robustcomp.evaluated": accepted, "robustcomp.evaluations-rejected": len(self.rejected)})
+        if self.dropped:
+            record["robustcomp.evaluation-metrics-dropped"] = sum(self.dropped.values())
+        return record
 
     def _read(self, node_id: int, message: Message) -> Evaluation:
         if self._requests is not None:
@@ -86,4 +110,5 @@ class EvaluationReceiver:
         records = [record for record in message.content.values() if isinstance(record, MetricRecord)]
         if len(records) != 1:
             raise Rejected(Reason.RECORDS, f"an evaluation reply holds one MetricRecord, got {len(records)}")
-        return Evaluation(node_id, message, read_metrics(records[0], self.weight_key, weight_required=True))
+        metrics, dropped = read_metrics(records[0], self.weight_key, self.weight_required)
+        return Evaluation(node_id, message, metrics, tuple(dropped))

@@ -1,6 +1,10 @@
-"""Flower's own strategies by name, for comparisons; each runs behind `Decompressed`."""
+"""Flower's own strategies by name; each runs behind `Decompressed`."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,29 +16,55 @@ from flwr.serverapp.strategy import (
     FedAvg,
     FedAvgM,
     FedMedian,
+    FedProx,
     FedTrimmedAvg,
     FedXgbBagging,
     FedXgbCyclic,
     FedYogi,
     Krum,
     MultiKrum,
+    QFedAvg,
     Strategy,
 )
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.errors import ConfigurationError, WireError, require
 
-__all__ = ["FLOWER_STRATEGIES", "STATEFUL", "carried_by", "check_carried", "check_parameters", "is_finite_state"]
+__all__ = [
+    "FLOWER_STRATEGIES",
+    "NEED_CLIENTS",
+    "STATEFUL",
+    "TREES_REFUSED",
+    "carried_by",
+    "check_carried",
+    "check_named",
+    "check_nodes",
+    "check_parameters",
+    "is_finite_state",
+]
 
 FLOWER_STRATEGIES: dict[str, type[FedAvg]] = {
     "bulyan": Bulyan,
+    "fed-adagrad": FedAdagrad,
+    "fed-adam": FedAdam,
     "fed-avg": FedAvg,
+    "fed-avg-m": FedAvgM,
     "fed-median": FedMedian,
+    "fed-prox": FedProx,
     "fed-trimmed-avg": FedTrimmedAvg,
+    "fed-yogi": FedYogi,
     "krum": Krum,
     "multi-krum": MultiKrum,
+    "q-fed-avg": QFedAvg,
 }
-"""Flower's strategies that scenarios can name."""
+"""Flower's strategies that run configs can name. All that average, weight clients by the examples that they claim, as they do
+without compression; Krum, MultiKrum's choice, the median and the trimmed mean do not weight."""
+
+NEED_CLIENTS: dict[str, str] = {"fed-prox": "proximal_mu", "q-fed-avg": "client_learning_rate"}
+"""Those that do nothing, or cannot work, without a part in the training function, and the parameter that must be given."""
+
+_TREE_NAMES = ("fed-xgb-bagging", "fed-xgb-cyclic")
+TREES_REFUSED = "it passes on trees as bytes, which have no update that could be compressed"
 
 _CARRIED: dict[type[Strategy], tuple[str, ...]] = {
     FedAdagrad: ("m_t", "v_t"),
@@ -50,6 +80,19 @@ STATEFUL = tuple(base.__name__ for base in _CARRIED)
 
 _TREES = (FedXgbBagging, FedXgbCyclic)
 """These keep a model of their own beside the one that `start` holds."""
+
+
+_RANGES: tuple[tuple[type[FedAvg], str, float, float, bool], ...] = (
+    (FedProx, "proximal_mu", 0, math.inf, False),
+    (QFedAvg, "client_learning_rate", 0, math.inf, True),
+    (QFedAvg, "q", 0, math.inf, False),
+    (FedAvgM, "server_learning_rate", 0, math.inf, True),
+    (FedAvgM, "server_momentum", 0, 1, False),
+    (FedTrimmedAvg, "beta", 0, 0.5, False),  # which Flower checks itself from 1.37 on
+    *((kind, name, 0, math.inf, True) for kind in (FedAdagrad, FedAdam, FedYogi) for name in ("eta", "tau")),
+    *((kind, name, 0, 1, False) for kind in (FedAdam, FedYogi) for name in ("beta_1", "beta_2")),
+)
+"""Of a strategy's parameter: the smallest value, what it stays below, and whether the smallest is itself left out."""
 
 
 def carried_by(strategy: Strategy) -> tuple[str, ...] | None:
@@ -117,14 +160,42 @@ def _readable(array: Array) -> bool:
     return True
 
 
+def check_named(field: str, name: str, params: Mapping[str, Any]) -> None:
+    """Refuse what a configuration names and cannot have, or names without what makes it that.
+
+    Raises
+    ------
+    ConfigurationError
+        For strategies over trees, and for FedProx and q-FedAvg without their own parameter.
+    """
+    if name in _TREE_NAMES:
+        raise ConfigurationError(f"{field} must average arrays, got {name!r}: {TREES_REFUSED}")
+    needed = NEED_CLIENTS.get(name)
+    if needed is not None and needed not in params:
+        raise ConfigurationError(f"{field}.{needed} must be given for {name!r}, got none")
+
+
+def check_nodes(strategy: FedAvg, nodes: int) -> None:
+    """Raise `ConfigurationError` if a round of so many nodes cannot move the model."""
+    least = 4 * strategy.num_malicious_nodes + 3 if isinstance(strategy, Bulyan) else 1
+    require(nodes >= least, "nodes", nodes, f"at least {least}")
+
+
 def check_parameters(strategy: FedAvg) -> None:
     """Refuse what Flower's constructors accept and its rounds cannot use, or use to do something else.
 
     Raises
     ------
     ConfigurationError
-        For a negative number of malicious nodes of Krum, MultiKrum or Bulyan, or a MultiKrum that selects none.
+        For a negative number of malicious nodes of Krum, MultiKrum or Bulyan, a MultiKrum that selects none, and for learning
+        rates, momenta and other numbers of the optimisers that are not in their range.
     """
+    for kind, name, low, high, open_low in _RANGES:
+        if isinstance(strategy, kind):
+            value = getattr(strategy, name)
+            inside = isinstance(value, int | float) and (low < value if open_low else low <= value) and value < high
+            allowed = f"{'above' if open_low else 'at least'} {low:g} and {'finite' if high == math.inf else f'below {high:g}'}"
+            require(inside, name, value, allowed)
     if isinstance(strategy, Krum | MultiKrum | Bulyan):
         require(strategy.num_malicious_nodes >= 0, "num_malicious_nodes", strategy.num_malicious_nodes, "at least 0")
     if isinstance(strategy, MultiKrum):

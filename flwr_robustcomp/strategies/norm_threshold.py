@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
@@ -124,6 +125,15 @@ class NormThreshold(CompressedStrategy):
         self.weighting = weighting
         self._said = False
 
+    def check_nodes(self, nodes: int) -> None:
+        """Raise `ConfigurationError` unless so many replies outnumber twice the trim."""
+        super().check_nodes(nodes)
+        require(2 * trim_count(self.trim, nodes) < nodes, "trim", self.trim, f"less than half of {nodes} replies")
+
+    def _trimming(self, trim: int) -> Self:
+        (other := copy.copy(self)).trim = trim
+        return other
+
     @property
     def theorem(self) -> Theorem:
         """The theorem of the algorithm that this is: 1 for reported norms, 2 for compressed ones."""
@@ -142,7 +152,7 @@ class NormThreshold(CompressedStrategy):
         messages = list(super().configure_train(server_round, arrays, config, grid))
         if messages and not self._said:
             self._said = True
-            spans, compressor = self.receiver.spans, self.receiver.expected.compressor
+            spans, compressor = self.receiver.spans, self.receiver.compressor
             log_guarantee(compressor, spans, len(messages), self.trim, theorem=self.theorem, norm_order=self.norm_order)
         return messages
 

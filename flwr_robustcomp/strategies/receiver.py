@@ -8,9 +8,10 @@ from flwr.app import ArrayRecord, Message
 from torch import Tensor
 
 from flwr_robustcomp import wire
-from flwr_robustcomp.compressors import Compressor
+from flwr_robustcomp.compressors import Compressor, keeping_zeros
 from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.layout import Granularity, Layout, Span, check_granularity
+from flwr_robustcomp.strategies.reply_size import MODELS
 from flwr_robustcomp.strategies.screening import Expected, Screened, screen
 
 __all__ = ["UpdateReceiver"]
@@ -33,6 +34,13 @@ class UpdateReceiver:
         The metric that counts examples.
     weight_required : bool
         Whether a reply without that metric is rejected.
+    arrays_key : str
+        The key of the model's ArrayRecord, where a reply has several.
+
+    Attributes
+    ----------
+    models_per_reply : float
+        How many times as large as the dense model a reply may be, its further records included; to be set before a run.
     """
 
     def __init__(
@@ -44,6 +52,7 @@ class UpdateReceiver:
         norm_order: float | None = None,
         weight_key: str = "num-examples",
         weight_required: bool = False,
+        arrays_key: str = "arrays",
     ) -> None:
         require(isinstance(compressor, Compressor), "compressor", compressor, "a Compressor instance")
         check_granularity(granularity, compressor)
@@ -53,6 +62,8 @@ class UpdateReceiver:
         self.norm_order = norm_order
         self.weight_key = weight_key
         self.weight_required = weight_required
+        self.arrays_key = arrays_key
+        self.models_per_reply = MODELS
         self.model: dict[str, Tensor] = {}
         self._expected: Expected | None = None
 
@@ -66,12 +77,14 @@ class UpdateReceiver:
         self._expected = Expected(
             layout,
             spans,
-            self.compressor.for_round(server_round),
+            keeping_zeros(self.compressor, layout.shapes, reading=True).for_round(server_round),
             frozenset(message.metadata.dst_node_id for message in sent),
             self.norm_order,
             self.weight_key,
             self.weight_required,
             {message.metadata.dst_node_id: message.metadata for message in sent},
+            self.arrays_key,
+            self.models_per_reply,
         )
         return sent
 

@@ -1,10 +1,11 @@
-"""What is asked of every reply, be it to training or to evaluation: one, of a node that was asked, with plausible metrics."""
+"""What is asked of every reply, be it to training or to evaluation: one, of a node that was asked, with metrics to read."""
 
 from __future__ import annotations
 
 import math
 import operator
 import traceback
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -21,6 +22,7 @@ __all__ = [
     "Rejected",
     "by_node",
     "check_asked",
+    "counted_drops",
     "is_finite",
     "only",
     "read_metrics",
@@ -40,6 +42,7 @@ _MAX_WEIGHT = 2**53
 _MAX_METRICS = 1024
 _MAX_METRIC_NAME = 256  # characters
 _MAX_METRIC_NUMBERS = 65536  # in all lists together
+_MAX_DROPPED_NAMES = 64  # that a report keeps
 
 
 class Rejected(Exception):
@@ -116,7 +119,7 @@ def rejections(node_id: int, messages: Sequence[Message], error: Exception) -> l
     can quote the reply.
     """
     if isinstance(error, Rejected) and error.reason is Reason.ERROR_REPLY:
-        return [Rejection(node_id, error.reason, _error_of(message)) for message in messages]
+        return [Rejection(node_id, error.reason, _error_of(message), _code_of(message)) for message in messages]
     if isinstance(error, Rejected):
         return [Rejection(node_id, error.reason, str(error))]
     rejection = Rejection(node_id, Reason.UNREADABLE, f"{type(error).__name__}: {_words_of(error)}")
@@ -162,8 +165,20 @@ def _error_of(message: Message) -> str:
         return "an error that cannot be read"
 
 
-def read_metrics(record: Mapping[str, Any], weight_key: str, weight_required: bool, *, ours: Collection[str] = ()) -> Metrics:
-    """Return a client's metrics if they are few, finite and, where it is there or required, weighted by a plausible count.
+def _code_of(message: Message) -> int | None:
+    try:
+        code = operator.index(message.error.code)
+    except Exception:  # noqa: BLE001 - as above
+        return None
+    return code if abs(code) < 2**31 else None
+
+
+def read_metrics(
+    record: Mapping[str, Any], weight_key: str, weight_required: bool, *, ours: Collection[str] = ()
+) -> tuple[Metrics, list[str]]:
+    """Return a client's metrics that are finite, and the names of the others; a reply is not worth less for a NaN.
+
+    A metric can be undefined on honest data: the area under a curve, say, where a client has examples of one class only.
 
     Parameters
     ----------
@@ -172,14 +187,21 @@ def read_metrics(record: Mapping[str, Any], weight_key: str, weight_required: bo
     weight_key : str
         The metric that counts examples.
     weight_required : bool
-        Whether it must be there.
+        Whether it must be there, as one number in (0, 2^53]. Elsewhere a count that is not plausible is dropped too.
     ours : collection of str
         Reserved names that a mod of ours may have used.
+
+    Returns
+    -------
+    metrics : dict
+        Finite numbers, or lists of them; the weight among them if it is plausible.
+    dropped : list of str
+        Metrics that hold NaN, infinity or a number beyond floats; their names are printable.
 
     Raises
     ------
     Rejected
-        In every other case.
+        For metrics that are too many, badly named, or no numbers, and for a required weight that is missing or not plausible.
     """
     numbers_in_lists = sum(len(value) for value in record.values() if isinstance(value, list))
     if len(record) > _MAX_METRICS or numbers_in_lists > _MAX_METRIC_NUMBERS:
@@ -192,17 +214,36 @@ def read_metrics(record: Mapping[str, Any], weight_key: str, weight_required: bo
             raise Rejected(Reason.METRICS, f"the name of a metric must be printable, got {name!r}")
         if name.startswith(RESERVED) and name not in ours:
             raise Rejected(Reason.METRICS, f"the names of metrics under {RESERVED!r} are the server's own, got {name[:64]!r}")
-    metrics: Metrics = dict(record)
-    for key, value in metrics.items():
+    metrics: Metrics = {}
+    dropped: list[str] = []
+    for key, value in record.items():
         numbers = value if isinstance(value, list) else [value]
-        if any(isinstance(number, bool) for number in numbers) or not all(map(is_finite, numbers)):
-            raise Rejected(Reason.METRICS, f"metric {key[:64]!r} must be finite numbers")
-    weight = metrics.get(weight_key)
-    if weight is None and not weight_required:
-        return metrics
-    if isinstance(weight, list) or weight is None or not 0 < weight <= _MAX_WEIGHT:
-        raise Rejected(Reason.METRICS, f"metric {weight_key!r} must be one number in (0, 2**53], got {shown(weight)}")
-    return metrics
+        if not all(map(_is_number, numbers)):
+            raise Rejected(Reason.METRICS, f"metric {key[:64]!r} must be numbers")
+        if all(map(is_finite, numbers)) and (key != weight_key or _is_weight(value)):
+            metrics[key] = value
+        else:
+            dropped.append(key)
+    if weight_required and weight_key not in metrics:
+        got = shown(record.get(weight_key))
+        raise Rejected(Reason.METRICS, f"metric {weight_key!r} must be one number in (0, 2**53], got {got}")
+    return metrics, dropped
+
+
+def counted_drops(dropped: Iterable[str]) -> dict[str, int]:
+    """Return how many replies lost each metric; beyond 64 names, which liars can choose, the others are counted together."""
+    counts = Counter(dropped)
+    named = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_MAX_DROPPED_NAMES])
+    rest = counts.total() - sum(named.values())
+    return {**named, "(others)": rest} if rest else named
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_weight(value: object) -> bool:
+    return isinstance(value, int | float) and 0 < value <= _MAX_WEIGHT
 
 
 def shown(value: object) -> str:

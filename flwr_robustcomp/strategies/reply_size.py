@@ -11,7 +11,10 @@ from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.strategies.replies import Rejected
 from flwr_robustcomp.strategies.report import Reason
 
-__all__ = ["EVALUATION", "Limits", "Size", "check_size", "size_of", "training_limits"]
+__all__ = ["EVALUATION", "MODELS", "Limits", "Size", "check_size", "size_of", "training_limits"]
+
+MODELS = 2.0
+"""How many times as large as the dense model a reply may be: no compressor's payload is twice as long as the model."""
 
 _MAX_RECORDS = 16
 """A reply of ours has three: arrays, metrics, norms. The others are for mods of the user's own."""
@@ -66,11 +69,11 @@ EVALUATION = Limits(_BESIDES, _BESIDES)
 """Of an evaluation reply, which carries no arrays of ours."""
 
 
-def training_limits(layout: Layout) -> Limits:
-    """Return the limits of a reply to a model: no compressor's payload is twice as long as the dense model."""
+def training_limits(layout: Layout, models: float = MODELS) -> Limits:
+    """Return the limits of a reply to a model: so many dense models, whichever ArrayRecords their bytes are in."""
     slots = (*layout.compressed, *layout.uncompressed)
     besides = _BESIDES + sum(_ENTRY + len(slot.name) for slot in slots)
-    return Limits(2 * sum(slot.shape.numel() * slot.dtype.itemsize for slot in slots) + besides, besides)
+    return Limits(int(models * sum(slot.shape.numel() * slot.dtype.itemsize for slot in slots)) + besides, besides)
 
 
 def size_of(message: Message, limits: Limits) -> Size:

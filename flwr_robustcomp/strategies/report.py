@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -11,11 +12,17 @@ from flwr_robustcomp.errors import printable
 from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.spans import DELTA_METRIC
 
-__all__ = ["Reason", "Rejection", "RoundReport"]
+__all__ = ["Reason", "Rejection", "RoundReport", "drops_in_words"]
 
 
 _MOST_DETAIL = 500
 """Characters of a rejection's detail: it can quote a reply, and a log line has no room for more."""
+
+_HEAD, _TAIL = 160, 280
+"""Characters that are kept of a longer text, from its beginning and from its end."""
+
+_MOST_NAMES = 8
+"""Names of metrics in a log line: clients choose them, and their number."""
 
 
 class Reason(StrEnum):
@@ -45,14 +52,22 @@ class Rejection:
         The test that it failed.
     detail : str
         More in words. It can quote the reply, so it is made `printable` and short here, for the log and whoever reads a report.
+    code : int or None
+        Flower's code of an error reply; None for other reasons.
     """
 
     node_id: int
     reason: Reason
     detail: str
+    code: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "detail", printable(self.detail, _MOST_DETAIL)[:_MOST_DETAIL])
+        object.__setattr__(self, "detail", printable(_shortened(self.detail), _MOST_DETAIL)[:_MOST_DETAIL])
+
+
+def _shortened(text: str) -> str:
+    """Leave out the middle of a long text: a traceback says at its end what happened."""
+    return text if len(text) <= _MOST_DETAIL else f"{text[:_HEAD]} ... {text[-_TAIL:]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +100,8 @@ class RoundReport:
         ||w_t - w_{t+1}|| over the arrays that are compressed; None where the model was left as it is.
     alarm : str or None
         What is wrong with the step: it is zero, or a thousand times as long as the last ones (`StepWatch`).
+    dropped_metrics : dict of str to int
+        Metrics that accepted replies lost because they were not finite, with the number of these replies.
     """
 
     round_: int
@@ -99,6 +116,7 @@ class RoundReport:
     norms: dict[int, float] = field(default_factory=dict)
     step: float | None = None
     alarm: str | None = None
+    dropped_metrics: dict[str, int] = field(default_factory=dict)
 
     def metrics(self) -> MetricRecord:
         """Return the report as metrics of the round, under names that start with ``robustcomp.``."""
@@ -114,6 +132,8 @@ class RoundReport:
         if self.step is not None:
             record["robustcomp.step-norm"] = self.step
             record["robustcomp.alarm"] = int(self.alarm is not None)
+        if self.dropped_metrics:
+            record["robustcomp.metrics-dropped"] = sum(self.dropped_metrics.values())
         if self.trimmed:
             record["robustcomp.trimmed-nodes"] = list(self.trimmed)
         if self.rejected:
@@ -137,7 +157,17 @@ class RoundReport:
             LOG.info("\t> trimmed, with their norms: %s", ", ".join(f"{n} ({x:.4g})" for n, x in self.trimmed.items()))
         for rejection in self.rejected:
             LOG.warning("\t> rejected node %d (%s): %s", rejection.node_id, rejection.reason, rejection.detail)
+        if self.dropped_metrics:
+            LOG.warning("\t> %s", drops_in_words(self.dropped_metrics))
         if self.alarm is not None:
             LOG.warning("\t> ALARM in round %d: %s", self.round_, self.alarm)
         if self.skipped is not None:
             LOG.warning("\t> round %d leaves the model as it is: %s", self.round_, self.skipped)
+
+
+def drops_in_words(dropped: Mapping[str, int]) -> str:
+    """Return one line on the metrics that were dropped, those of the most replies first."""
+    ranked = sorted(dropped.items(), key=lambda item: (-item[1], item[0]))
+    named = ", ".join(f"{name[:64]} (of {count} replies)" for name, count in ranked[:_MOST_NAMES])
+    rest = f", and {len(ranked) - _MOST_NAMES} more" if len(ranked) > _MOST_NAMES else ""
+    return f"metrics dropped, not finite: {named}{rest}"

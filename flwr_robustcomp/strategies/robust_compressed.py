@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -141,7 +142,13 @@ class RobustCompressed(CompressedStrategy):
 
     def check_nodes(self, nodes: int) -> None:
         """Raise `ConfigurationError` if the filters cannot work on the replies of so many nodes."""
+        super().check_nodes(nodes)
         chain(self.filters, Vectors.of_gram(np.eye(nodes)))
+
+    def _trimming(self, trim: int) -> Self:
+        other = copy.copy(self)
+        other.trim, other.filters = trim, tuple(replace(one, trim=trim) for one in self.filters)
+        return other
 
     def reach(self, nodes: int) -> float:
         """Return how many times as long as the longest honest update the aggregate of so many replies can be, at most.

@@ -53,9 +53,9 @@ class SamplingView(Grid):
         """Send messages; return their ids."""
         return self._grid.push_messages(messages)
 
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Return the replies that have come."""
-        return self._grid.pull_messages(message_ids)
+    def pull_messages(self, *args: Any, **options: Any) -> Iterable[Message]:
+        """Return the replies that have come; the parameters are those of the Grid, which differ among Flower's versions."""
+        return self._grid.pull_messages(*args, **options)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Send messages; return the replies."""

@@ -25,13 +25,14 @@ from flwr_robustcomp.strategies.replies import (
     Rejected,
     by_node,
     check_asked,
+    counted_drops,
     is_finite,
     only,
     read_metrics,
     rejections,
     shown,
 )
-from flwr_robustcomp.strategies.reply_size import Limits, Size, check_size, size_of, training_limits
+from flwr_robustcomp.strategies.reply_size import MODELS, Limits, Size, check_size, size_of, training_limits
 from flwr_robustcomp.strategies.report import Reason, Rejection
 
 __all__ = ["Expected", "Metrics", "Screened", "Update", "screen"]
@@ -59,6 +60,10 @@ class Expected:
         Whether that metric must be there.
     requests : mapping of int to Metadata
         What each node was asked with, as far as it is known: a reply must be to that very message.
+    arrays_key : str
+        The key of the model's ArrayRecord, where a reply has several.
+    models : float
+        How many times as large as the dense model a reply may be, its further records included.
     """
 
     layout: Layout
@@ -69,11 +74,13 @@ class Expected:
     weight_key: str = "num-examples"
     weight_required: bool = False
     requests: Mapping[int, Metadata] = field(default_factory=dict)
+    arrays_key: str = "arrays"
+    models: float = MODELS
 
     @functools.cached_property
     def limits(self) -> Limits:
         """How large a reply may be."""
-        return training_limits(self.layout)
+        return training_limits(self.layout, self.models)
 
     @functools.cached_property
     def names(self) -> frozenset[str]:
@@ -89,7 +96,7 @@ class Update:
     Attributes
     ----------
     message : Message
-        The reply itself.
+        The reply itself, with whatever records it holds beside the model: foreign, and not looked at (`further_arrays`).
     node_id : int
         Its sender.
     payloads : tuple of Payload
@@ -102,6 +109,8 @@ class Update:
         The client's own metrics, all finite.
     delta : float or None
         What the client says its compression achieved; for the report alone.
+    dropped : tuple of str
+        The client's metrics that are not finite.
     """
 
     message: Message
@@ -111,6 +120,7 @@ class Update:
     reported_norm: float | None
     metrics: Metrics
     delta: float | None = None
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -121,6 +131,11 @@ class Screened:
     rejected: list[Rejection] = field(default_factory=list)
     bytes_received: int = 0
     asked: AbstractSet[int] = frozenset()
+
+    @property
+    def dropped_metrics(self) -> dict[str, int]:
+        """Metrics that are not finite, with the number of the accepted replies that lost them."""
+        return counted_drops(name for update in self.accepted for name in update.dropped)
 
 
 def screen(replies: Iterable[Message], expected: Expected) -> Screened:
@@ -154,7 +169,7 @@ def screen(replies: Iterable[Message], expected: Expected) -> Screened:
 def _read(node_id: int, message: Message, size: Size, expected: Expected) -> Update:
     check_asked(message, node_id, expected.nodes, expected.requests)
     check_size(size, expected.limits)  # before anything walks the content
-    arrays, metrics, norms = _records(message.content)
+    arrays, metrics, norms = _records(message.content, expected.arrays_key)
     if arrays.keys() != expected.names:
         found = heapq.nsmallest(8, (name[:64] for name in arrays))
         raise Rejected(Reason.ARRAYS, f"arrays must be {sorted(expected.names)[:8]}, got {found} ({len(arrays)})")
@@ -164,27 +179,33 @@ def _read(node_id: int, message: Message, size: Size, expected: Expected) -> Upd
     except WireError as error:
         raise Rejected(Reason.WIRE, str(error)) from error
     norm = None if expected.norm_order is None else _reported_norm(norms, payloads, expected.compressor, expected.norm_order)
-    told = read_metrics(metrics, expected.weight_key, expected.weight_required, ours=(DELTA_METRIC,))
+    told, dropped = read_metrics(metrics, expected.weight_key, expected.weight_required, ours=(DELTA_METRIC,))
     delta = told.pop(DELTA_METRIC, None)  # not for the strategies' metric aggregation, which takes means
-    return Update(message, node_id, payloads, aside, norm, told, None if isinstance(delta, list | None) else float(delta))
+    delta = None if isinstance(delta, list | None) else float(delta)
+    return Update(message, node_id, payloads, aside, norm, told, delta, tuple(dropped))
 
 
-def _records(content: RecordDict) -> tuple[ArrayRecord, Mapping[str, Any], Mapping[str, Any]]:
-    """Return the one ArrayRecord, the metrics, if any, and the reported norms, if any."""
-    arrays: list[ArrayRecord] = []
+def _records(content: RecordDict, key: str) -> tuple[ArrayRecord, Mapping[str, Any], Mapping[str, Any]]:
+    """Return the model's ArrayRecord, the metrics, if any, and the reported norms, if any.
+
+    A single ArrayRecord is the model's under any key; of several it is the one under ``key``. The others stay in the message.
+    """
+    arrays: dict[str, ArrayRecord] = {}
     metrics: list[MetricRecord] = []
-    for record in content.values():
+    for name, record in content.items():
         if isinstance(record, ArrayRecord):
-            arrays.append(record)
+            arrays[name] = record
         elif isinstance(record, MetricRecord):
             metrics.append(record)
-    if len(arrays) != 1 or len(metrics) > 1:
+    if len(metrics) > 1 or not arrays or (len(arrays) > 1 and key not in arrays):
         raise Rejected(
             Reason.RECORDS,
-            f"a reply holds one ArrayRecord and at most one MetricRecord, got {len(arrays)} and {len(metrics)}",
+            f"a reply holds one ArrayRecord, or the model under {key!r} and further ones, and at most one MetricRecord, "
+            f"got {len(arrays)} ArrayRecords and {len(metrics)} MetricRecords",
         )
     norms = content.get(wire.NORM_RECORD)
-    return arrays[0], metrics[0] if metrics else {}, norms if isinstance(norms, ConfigRecord) else {}
+    model = arrays[key] if len(arrays) > 1 else next(iter(arrays.values()))
+    return model, metrics[0] if metrics else {}, norms if isinstance(norms, ConfigRecord) else {}
 
 
 def _payload(arrays: Mapping[str, Array], span: Span, compressor: Compressor) -> Payload:

@@ -17,6 +17,7 @@ from flwr_robustcomp.compressors import (
     Identity,
     L1Sign,
     LowRank,
+    NonZeros,
     Payload,
     RandomK,
     RotatedQuantizer,
@@ -30,6 +31,7 @@ from flwr_robustcomp.compressors import (
 __all__ = [
     "CATALOGUE",
     "Entry",
+    "entropy_in_buckets",
     "entropy_of_entries",
     "entropy_of_values",
     "label",
@@ -86,6 +88,25 @@ def entropy_of_entries(compressor: Compressor, payload: Payload) -> float:
     return float(-payload.size * np.sum(shares * np.log2(shares)))
 
 
+def entropy_in_buckets(compressor: Compressor, payload: Payload) -> float:
+    """Return d times the empirical entropy of the symbols of a quantiser, and a scale for each of its buckets.
+
+    A symbol is an entry in units of the smallest one of its bucket that is not zero.
+    """
+    bucket = getattr(compressor, "bucket", None)
+    if bucket is None:
+        return entropy_of_entries(compressor, payload)
+    entries = compressor.decompress(payload).double().numpy()
+    symbols = np.zeros(payload.size)
+    for start in range(0, payload.size, bucket):
+        own = entries[start : start + bucket]
+        if (there := np.abs(own[own != 0])).size:
+            symbols[start : start + bucket] = np.rint(own / there.min())
+    shares = np.unique(symbols, return_counts=True)[1] / payload.size
+    scales = 8.0 * payload.dtype.itemsize * math.ceil(payload.size / bucket)
+    return float(scales - payload.size * np.sum(shares * np.log2(shares)))
+
+
 def entropy_of_values(compressor: Compressor, payload: Payload) -> float:
     """Return d times the size of an entry: floating entries, as they are, count as incompressible."""
     return 8.0 * payload.size * payload.dtype.itemsize
@@ -110,13 +131,14 @@ CATALOGUE: dict[str, Entry] = {
     "low-rank": Entry(
         (LowRank(rank=2), LowRank(rank=2, method="power"), LowRank(rank=2, method="atomo")), whole_body, matrix=True
     ),
-    "qsgd": Entry((QSGD(levels=1), QSGD(levels=16), QSGD(levels=16, coding="fixed"), QSGD(levels=300)), entropy_of_entries),
+    "non-zeros": Entry((NonZeros(),), entropy_of_entries),
+    "qsgd": Entry((QSGD(levels=1), QSGD(levels=16), QSGD(), QSGD(coding="fixed"), QSGD(levels=300)), entropy_in_buckets),
     "random-k": Entry((RandomK(ratio=0.01), RandomK(ratio=0.1), RandomK(ratio=0.5)), whole_body),
     "rotated-quantizer": Entry((RotatedQuantizer(levels=2), RotatedQuantizer(levels=16)), whole_body),
     "sign": Entry((Sign(),), entropy_of_entries),
     "sparse-ternary": Entry((SparseTernary(ratio=0.01), SparseTernary(ratio=0.1)), entropy_of_entries),
     "spherical-net": Entry((SphericalNet(), SphericalNet(block=64, bits=8)), whole_body),
-    "tern-grad": Entry((TernGrad(), TernGrad(coding="fixed"), TernGrad(clip=2.5)), entropy_of_entries),
+    "tern-grad": Entry((TernGrad(), TernGrad(coding="fixed"), TernGrad(clip=2.5)), entropy_in_buckets),
     "top-k": Entry((TopK(ratio=0.01), TopK(ratio=0.1), TopK(ratio=0.5), TopK(ratio=0.01, coding="fixed")), subset_and_values),
 }
 """By the name in `COMPRESSORS`; a test asks for every name."""

@@ -138,7 +138,7 @@ def test_a_delta_travels_alone_where_there_are_no_metrics_and_not_at_all_where_i
     mod = CompressionMod(Identity(), report_delta=True)
     answer = mod(request(MODEL), node(), bare)
     assert [dict(r) for r in answer.content.values() if isinstance(r, MetricRecord)] == [{DELTA_METRIC: 1.0}]  # x = 0 = Q(0)
-    answer = CompressionMod(Sign(), report_delta=True)(request(MODEL), node(), bare)  # x = 0, Q(0) = 1
+    answer = CompressionMod(Sign(plus_zero=True), report_delta=True)(request(MODEL), node(), bare)  # x = 0, Q(0) = 1
     assert not [r for r in answer.content.values() if isinstance(r, MetricRecord)]
 
 

@@ -16,6 +16,8 @@ from tests.apps import Model, app, flat, minus, node, replied, request
 from tests.compressors.samples import DTYPE_LIST
 
 NAMES = {"model": [wire.MODEL_ARRAY], "array": ["weight", "bias"]}
+SHAPES: dict[str, list[tuple[int, ...]]] = {"model": [(3, 4), (5,)], "array": []}
+"""Of the arrays in one packed vector."""
 
 
 def _model(dtype: torch.dtype) -> Model:
@@ -25,7 +27,7 @@ def _model(dtype: torch.dtype) -> Model:
 
 
 def _sent(reply: Message, granularity: str) -> torch.Tensor:
-    packed = [wire.unpack_trusted(replied(reply)[name]) for name in NAMES[granularity]]
+    packed = [wire.unpack_trusted(replied(reply)[name], SHAPES[granularity]) for name in NAMES[granularity]]
     return torch.cat([compressor.decompress(payload).flatten().double() for compressor, payload in packed])
 
 

@@ -67,8 +67,8 @@ class _Books:
         reply = call_next(message, context)
         record = reply.content["arrays"]
         assert isinstance(record, ArrayRecord)
-        _, payload = wire.unpack_trusted(record[wire.MODEL_ARRAY])
-        self.sent[partition, round_] = decompress_spans([payload], self.compressor, torch.float64)
+        compressor, payload = wire.unpack_trusted(record[wire.MODEL_ARRAY])
+        self.sent[partition, round_] = decompress_spans([payload], compressor, torch.float64)
         match self.fate(partition, round_):
             case "spoiled":
                 array = record[wire.MODEL_ARRAY]

@@ -18,6 +18,7 @@ from flwr_robustcomp.compressors import (
     Identity,
     L1Sign,
     LowRank,
+    NonZeros,
     RandomK,
     RotatedQuantizer,
     Sign,
@@ -37,12 +38,28 @@ SAMPLES: dict[str, list[Compressor]] = {
         LowRank(rank=1, method="power", iterations=2, vectors=Drive()),
         LowRank(rank=1, method="atomo", vectors=QSGD(levels=4)),
     ],
+    "non-zeros": [
+        NonZeros(),
+        NonZeros(Sign()),
+        NonZeros(Drive()),
+        NonZeros(RotatedQuantizer(levels=4)),
+        NonZeros(SphericalNet(block=5, bits=4, seed=9)),
+        NonZeros(TopK(ratio=0.3, values=L1Sign())),
+        NonZeros(SparseTernary(ratio=0.3)),
+    ],
     "qsgd": [
-        QSGD(levels=1),
-        QSGD(levels=4, coding="fixed"),
+        QSGD(),
+        QSGD(levels=1, contraction=True),
+        QSGD(levels=4, contraction=True, coding="fixed"),
         QSGD(levels=300),
         QSGD(levels=7, contraction=False),
         QSGD(levels=300, coding="fixed"),
+        QSGD(levels=4, contraction=True, bucket=8),
+        QSGD(levels=3, bucket=64, contraction=False),
+        QSGD(levels=5, bucket=16, coding="fixed"),
+        QSGD(levels=4, contraction=True, bucket=None),
+        QSGD(levels=7, contraction=False, bucket=None),
+        QSGD(levels=300, coding="fixed", bucket=None),
     ],
     "random-k": [RandomK(k=1), RandomK(ratio=0.3), RandomK(ratio=0.8, unbiased=True)],
     "rotated-quantizer": [
@@ -55,9 +72,16 @@ SAMPLES: dict[str, list[Compressor]] = {
     "spherical-net": [SphericalNet(), SphericalNet(block=1, bits=1), SphericalNet(block=5, bits=4, seed=9)],
     "tern-grad": [
         TernGrad(),
-        TernGrad(contraction=False, coding="fixed"),
-        TernGrad(clip=2.5),
+        TernGrad(contraction=True, coding="fixed"),
+        TernGrad(contraction=True, clip=2.5),
         TernGrad(clip=0.1, coding="fixed"),
+        TernGrad(contraction=True, bucket=8),
+        TernGrad(bucket=64),
+        TernGrad(coding="fixed", bucket=16),
+        TernGrad(contraction=True, clip=2.5, coding="fixed", bucket=128),
+        TernGrad(contraction=True, bucket=None),
+        TernGrad(coding="fixed", bucket=None),
+        TernGrad(contraction=True, clip=2.5, bucket=None),
     ],
     "top-k": [
         TopK(k=1),
@@ -75,7 +99,7 @@ DTYPE_LIST = list(DTYPES.values())
 
 assert SAMPLES.keys() == COMPRESSORS.keys(), "a registered compressor has no sample configuration"
 
-SUMMED_UNROUNDED = ("drive", "low-rank", "rotated-quantizer", "spherical-net")
+SUMMED_UNROUNDED = ("drive", "low-rank", "non-zeros", "rotated-quantizer", "spherical-net")
 """Compressors whose payloads are added before each is rounded to the model's dtype."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 
 import numpy as np
 import pytest
@@ -39,6 +40,12 @@ def _squares(compressor: Compressor, x: Tensor, draws: int) -> tuple[float, floa
     return float(np.mean(errors)), 3 * float(np.std(errors)) / math.sqrt(draws)
 
 
+@every
+@given(x=vectors())
+def test_a_compressor_that_says_so_keeps_zeros(compressor: Compressor, x: Tensor) -> None:
+    assert not compressor.keeps_zeros or not bool(compressor.decompress(compressor.compress(x, rng()))[x == 0].any())
+
+
 def test_the_registry_knows_each_compressor_by_its_name() -> None:
     assert {name: cls.name for name, cls in COMPRESSORS.items()} == {name: name for name in COMPRESSORS}
 
@@ -53,8 +60,11 @@ def test_shape_dtype_and_length(compressor: Compressor, x: Tensor) -> None:
     assert bool(torch.isfinite(q).all())
     size, packed = compressor.body_size(x.numel(), x.dtype), len(wire.pack(payload, compressor).data)
     assert len(payload.body) == size if compressor.exact_size else len(payload.body) <= size
-    assert packed - len(payload.body) + size == compressor.encoded_size(x.numel(), x.dtype)
-    assert packed - len(payload.body) < 32
+    form, sent = compressor.sent_as(payload)
+    header = struct.calcsize(form.header)
+    assert packed == header + len(sent.body)
+    assert header <= struct.calcsize(compressor.header) == compressor.encoded_size(x.numel(), x.dtype) - size
+    assert header < 32
 
 
 @every
@@ -64,7 +74,7 @@ def test_the_wire_is_bit_exact(compressor: Compressor, x: Tensor) -> None:
     array = wire.pack(payload, compressor)
     assert wire.read_packed(array, compressor, tuple(x.shape), x.dtype) == payload
     read_by_itself, same = wire.unpack_trusted(array)
-    assert same == payload
+    assert same == compressor.sent_as(payload)[1]
     assert torch.equal(read_by_itself.decompress(same), compressor.decompress(payload))
 
 
@@ -161,7 +171,7 @@ def test_norms(compressor: Compressor, x: Tensor, order: float) -> None:
 @every
 def test_a_zero_vector_becomes_zero(compressor: Compressor) -> None:
     q = compressor.decompress(compressor.compress(torch.zeros(11), rng()))
-    if compressor.embeds_norm:
+    if compressor.embeds_norm or compressor.keeps_zeros:
         assert torch.equal(q, torch.zeros(11))
     else:
         assert torch.equal(q, torch.ones(11))  # sign(0) = +1 at a norm that is not sent

@@ -15,6 +15,7 @@ from flwr_robustcomp.compressors import (
     Identity,
     L1Sign,
     LowRank,
+    NonZeros,
     RandomK,
     RotatedQuantizer,
     Sign,
@@ -52,6 +53,21 @@ GOLDEN: dict[str, tuple[Compressor, torch.dtype, str]] = {
     "l1-sign-f32": (L1Sign(), torch.float32, "000000801cc700406d01"),
     "l1-sign-f64": (L1Sign(), torch.float64, "721cc7711cc700406d01"),
     "l1-sign-f16": (L1Sign(), torch.float16, "0000000000c800406d01"),
+    "non-zeros": (
+        NonZeros(),  # one array with one exception, at 3: 8 entries of mean magnitude 2.359375, signs + - + - + + - +
+        torch.float32,
+        "07000000" + "0000000000e00240" + "02" + "01000000" + "0003" + "b5",
+    ),
+    "non-zeros-of-two-arrays": (
+        NonZeros(L1Sign(), ((2, 4), (1,))),  # "some", "all"; rows 1 1 and columns 1 1 1 1, and the same exception
+        torch.float32,
+        "08000000" + "0000000000e00240" + "02" + "3f" + "01000000" + "0003" + "b5",
+    ),
+    "non-zeros-drive": (
+        NonZeros(Drive(seed=7)).for_round(2),
+        torch.float32,
+        "07000000" + "0700000000000000" + "02000000" + "01" + "02" + "01000000" + "0003" + "f3043540" + "c3",
+    ),
     "sparse-ternary-3": (
         SparseTernary(k=3),
         torch.float32,
@@ -62,9 +78,13 @@ GOLDEN: dict[str, tuple[Compressor, torch.dtype, str]] = {
         torch.float32,
         "03000000" + "00" + "0000000000001440" + "03" + "c400",
     ),
-    "tern-grad": (TernGrad(), torch.float32, "03" + "0000000000000000" + "0000000000001040" + "00" + "0000" + "8000"),
+    "tern-grad": (
+        TernGrad(contraction=True, bucket=None),
+        torch.float32,
+        "03" + "0000000000000000" + "0000000000001040" + "00" + "0000" + "8000",
+    ),
     "tern-grad-fixed": (
-        TernGrad(contraction=False, coding="fixed"),
+        TernGrad(contraction=False, coding="fixed", bucket=None),
         torch.float32,
         "00" + "0000000000000000" + "0000000000002040" + "0000" + "8000",
     ),
@@ -92,10 +112,18 @@ GOLDEN: dict[str, tuple[Compressor, torch.dtype, str]] = {
         torch.float32,
         "0100" + "01" + "01" + "00" + "0000000000000000" + "00000000" + "01" + "4cbf41400000003e" + "6b00",
     ),
-    "qsgd-4": (QSGD(levels=4), torch.float32, "13000000" + "9d6d7f39ae6c2340" + "00" + "4445440504"),
-    "qsgd-4-fixed": (QSGD(levels=4, coding="fixed"), torch.float32, "11000000" + "9d6d7f39ae6c2340" + "4445440504"),
+    "qsgd-4": (
+        QSGD(levels=4, contraction=True, bucket=None),
+        torch.float32,
+        "13000000" + "9d6d7f39ae6c2340" + "00" + "4445440504",
+    ),
+    "qsgd-4-fixed": (
+        QSGD(levels=4, contraction=True, coding="fixed", bucket=None),
+        torch.float32,
+        "11000000" + "9d6d7f39ae6c2340" + "4445440504",
+    ),
     "qsgd-4-unbiased": (
-        QSGD(levels=4, contraction=False, coding="fixed"),
+        QSGD(levels=4, contraction=False, coding="fixed", bucket=None),
         torch.float32,
         "10000000" + "9d6d7f39ae6c2340" + "4445440504",
     ),
@@ -118,9 +146,12 @@ GOLDEN: dict[str, tuple[Compressor, torch.dtype, str]] = {
 
 
 CODED: dict[str, tuple[Compressor, str]] = {
-    "qsgd-4": (QSGD(levels=4), "13000000" + "baf6f5aa6e782b40" + "01" + "01000500" + "8180600c" + "de5959bedab39db3"),
+    "qsgd-4": (
+        QSGD(levels=4, contraction=True, bucket=None),
+        "13000000" + "baf6f5aa6e782b40" + "01" + "01000500" + "8180600c" + "de5959bedab39db3",
+    ),
     "tern-grad-clipped": (
-        TernGrad(clip=2.5),
+        TernGrad(contraction=True, clip=2.5, bucket=None),
         "03" + "0000000000000440" + "000000e0a411e33f" + "01" + "00000200" + "0431" + "4c54821b39428591",
     ),
     "sparse-ternary-18": (

@@ -115,7 +115,7 @@ def test_qsgd_is_unbiased_and_within_its_variance(levels: int) -> None:
 def test_qsgd_levels_cost_ceil_log2_bits() -> None:
     for levels, bits in ((1, 2), (2, 3), (3, 3), (4, 4), (16, 6), (127, 8), (128, 9)):
         assert bits == math.ceil(math.log2(2 * levels + 1))
-        assert QSGD(levels=levels, coding="fixed").body_size(8000, torch.float32) == 1000 * bits
+        assert QSGD(levels=levels, coding="fixed", bucket=None).body_size(8000, torch.float32) == 1000 * bits
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_qsgd_levels_cost_ceil_log2_bits() -> None:
     ids=["too long", "too short", "beyond s"],
 )
 def test_qsgd_refuses_levels_that_no_vector_of_that_norm_has(levels: list[int], named: str) -> None:
-    q = QSGD(levels=4, coding="fixed")
+    q = QSGD(levels=4, coding="fixed", contraction=True)
     payload = q.compress(gaussian(10), rng())
     packed = pack_uints(np.array(levels, np.int32).astype(np.int64).__add__(4).astype(np.uint32), 4)
     with pytest.raises(WireError, match=named):
@@ -134,7 +134,9 @@ def test_qsgd_refuses_levels_that_no_vector_of_that_norm_has(levels: list[int], 
 def test_a_payload_of_other_parameters_is_refused() -> None:
     for theirs, ours in (
         (QSGD(4), QSGD(5)),
-        (QSGD(4), QSGD(4, contraction=False)),
+        (QSGD(4), QSGD(4, contraction=True)),
+        (QSGD(4), QSGD(4, bucket=256)),
+        (QSGD(4), QSGD(4, bucket=None)),
         (TopK(k=3), TopK(k=4)),
         (RandomK(k=3), RandomK(k=3, unbiased=True)),
     ):

@@ -45,7 +45,7 @@ def test_the_bound_for_any_rotation_is_attained() -> None:
 
 def test_omega_no_longer_grows_where_qsgd_does() -> None:
     assert RotatedQuantizer(levels=16).omega(10**7) == RotatedQuantizer(levels=16).omega(4096)
-    assert RotatedQuantizer(levels=16).omega(10**7) < 0.1 < QSGD(levels=16).omega(10**7)
+    assert RotatedQuantizer(levels=16).omega(10**7) < 0.1 < QSGD(levels=16, bucket=None).omega(10**7)
     assert RotatedQuantizer(levels=3).omega(1) == 0 and RotatedQuantizer(levels=3).omega(2) == 0.25
     assert RotatedQuantizer(levels=3).omega(4096) == pytest.approx(2 * (math.log(4096) + 1) / 4)
 

@@ -55,7 +55,7 @@ def test_a_constant_vector_is_not_clipped_away() -> None:
 
 
 def test_the_delta_with_clipping_holds_where_it_is_hardest() -> None:
-    q = TernGrad(clip=0.5)
+    q = TernGrad(contraction=True, clip=0.5)
     x = torch.zeros(64, dtype=torch.float64)
     x[0] = 3.0
     errors = [float((q.decompress(q.compress(x, rng(s))) - x).square().sum()) for s in range(200)]

@@ -45,7 +45,8 @@ def check(words: list[str]) -> None:
         _parse(arguments)
     elif program == "make":
         targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
-        assert targets.issuperset(arguments), f"no target in {arguments}"
+        named = {word for word in arguments if not re.fullmatch(r"[A-Z_]+=.*", word)}
+        assert targets.issuperset(named), f"no target in {arguments}"
     elif program == "pip":
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
         named = re.findall(r"\[([^\]]*)\]", " ".join(arguments))

@@ -16,8 +16,8 @@ from flwr.clientapp import ClientApp
 from flwr_robustcomp import Settings
 from flwr_robustcomp.component import flattened
 from flwr_robustcomp.filters import FILTERS
-from flwr_robustcomp.settings import STRATEGIES
 from flwr_robustcomp.simulations.scenario import Scenario
+from flwr_robustcomp.simulations.setup import SCENARIO_STRATEGIES as STRATEGIES
 from flwr_robustcomp.simulations.suite import Suite
 from tests.docs.blocks import PAGES, ROOT, Block, blocks_of
 from tests.docs.commands import agrees, check, lines, run

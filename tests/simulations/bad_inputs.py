@@ -62,7 +62,7 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
         COMMON + 'strategy = { name = "norm-threshold", norm = "reported", norm_order = 3.0 }',
         ("norm_order", "1, 2, inf", "3.0"),
     ),
-    "vote-without-sign": (COMMON + 'strategy = "majority-vote"', ("majority-vote", "compressor", "Sign()", "L1Sign()")),
+    "vote-without-sign": (COMMON + 'strategy = "majority-vote"', ("majority-vote", "compressor", "Sign()", "L1Sign(")),
     "samples": (COMMON.replace("samples = 80", "samples = 81"), ("problem.samples", "multiple of nodes (10)", "81")),
     "k-above-d": (COMMON + 'compressor = { name = "top-k", k = 13 }', ("top-k", "k", "[1, 12]", "13")),
     "no-k": (COMMON + 'compressor = "random-k"', ("random-k", "k, ratio", "None")),

@@ -36,6 +36,7 @@ COMPRESSORS_SMALL: dict[str, dict[str, Any]] = {
     "identity": {"name": "identity"},
     "l1-sign": {"name": "l1-sign"},
     "low-rank": {"name": "low-rank", "rank": 2, "method": "power"},
+    "non-zeros": {"name": "non-zeros"},
     "qsgd": {"name": "qsgd"},
     "random-k": {"name": "random-k", "k": 2},
     "rotated-quantizer": {"name": "rotated-quantizer", "levels": 4},

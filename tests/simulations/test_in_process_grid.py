@@ -26,7 +26,8 @@ def test_it_is_a_flower_grid() -> None:
     with InProcessGrid(user_app.client_app, 3) as grid:
         assert isinstance(grid, Grid)
         nodes = list(grid.get_node_ids())
-        assert [node.node_id for node in grid.get_nodes()] == nodes
+        if hasattr(Grid, "get_nodes"):  # from Flower 1.38 on
+            assert [node.node_id for node in grid.get_nodes()] == nodes
         assert [grid.partition_of[node] for node in nodes] == [0, 1, 2]
         assert len(set(nodes)) == 3
         run = grid.run
@@ -65,6 +66,18 @@ def test_push_then_pull_each_reply_once() -> None:
         assert not set(more) & set(ids)
         grid.close()
         assert list(grid.pull_messages(more)) == []
+
+
+def test_ids_may_be_given_as_every_flower_gives_them() -> None:
+    with InProcessGrid(FROM_MODULE, 3) as grid:
+        ids = list(grid.push_messages(_query(grid, "partition")))
+        assert [reply.metadata.reply_to_message_id for reply in grid.pull_messages(message_ids=ids[2:])] == ids[2:]
+        assert [reply.metadata.reply_to_message_id for reply in grid.pull_messages(reply_to_message_ids=ids[:1])] == ids[:1]
+        assert list(grid.pull_messages([])) == []
+        with pytest.raises(TypeError, match="got both"):
+            grid.pull_messages(ids, message_ids=ids)
+        assert [reply.metadata.reply_to_message_id for reply in grid.pull_messages()] == ids[1:2]  # of all messages
+        assert list(grid.pull_messages()) == []
 
 
 def test_replies_name_their_sender_and_the_server() -> None:

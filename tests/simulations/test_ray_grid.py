@@ -80,6 +80,14 @@ def test_push_then_pull_each_reply_once(own: RayGrid) -> None:
     assert list(own.send_and_receive([])) == []
 
 
+def test_without_ids_all_replies_are_pulled(own: RayGrid) -> None:
+    ids = list(own.push_messages(_query(own, "partition")))
+    replies: list[Message] = []
+    assert until(lambda: replies.extend(own.pull_messages()) or len(replies) >= 5)
+    assert sorted(str(reply.metadata.reply_to_message_id) for reply in replies) == sorted(ids)
+    assert list(own.pull_messages()) == []
+
+
 @pytest.mark.parametrize("order", ["raise", "exit", "partition"])
 def test_errors_are_those_of_the_in_process_grid(own: RayGrid, order: str) -> None:
     with InProcessGrid(OWN, 5) as here:

@@ -13,7 +13,7 @@ from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
 from flwr_robustcomp import from_arrays, to_arrays, wire
-from flwr_robustcomp.compressors import Compressor
+from flwr_robustcomp.compressors import Compressor, keeping_zeros
 from flwr_robustcomp.flower import addressed, envelope
 from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.simulations import InProcessGrid
@@ -52,8 +52,8 @@ def answer(
     model: Model = MODEL,
 ) -> Message:
     """Return an honest reply with the update x."""
-    compressor = compressor.for_round(1)
     layout = Layout.of(model)
+    compressor = keeping_zeros(compressor, layout.shapes).for_round(1)
     spans = layout.spans(granularity)
     arrays = ArrayRecord()
     rng = np.random.default_rng(message.metadata.dst_node_id)

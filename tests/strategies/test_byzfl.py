@@ -121,8 +121,8 @@ def test_draws_follow_from_seed_and_round() -> None:
 )
 def test_whatever_it_does_the_run_goes_on(broken: Any, call: Any, why: str) -> None:
     ours = strategy(trim=1)
-    broken(call)
     replies = answers(ours, XS, L1Sign())
+    broken(call)
     arrays, metrics = ours.aggregate_train(1, replies)
     assert arrays is None and metrics is not None
     assert ours.reports[-1].skipped == f"ByzFL's TrMean: {why}" and not ours.reports[-1].quorum

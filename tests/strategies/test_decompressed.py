@@ -100,7 +100,7 @@ def test_a_result_that_is_not_finite_is_not_taken() -> None:
 
 def test_an_inner_strategy_without_a_result_leaves_the_model_as_it_is() -> None:
     wrapped = Decompressed(Bulyan(num_malicious_nodes=1, **SAMPLING), compressor=L1Sign())  # type: ignore[arg-type]
-    assert wrapped.aggregate_train(1, answers(wrapped, XS[:5], L1Sign()))[0] is None  # it needs 4f + 3
+    assert wrapped.aggregate_train(1, answers(wrapped, XS, L1Sign())[:5])[0] is None  # it needs 4f + 3
     assert wrapped.reports[-1].skipped == "the inner strategy gave no result"
 
 

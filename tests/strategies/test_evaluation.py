@@ -62,8 +62,35 @@ def test_nodes_that_were_not_asked_are_not_heard(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["norm-threshold", "decompressed"])
 def test_a_round_in_which_all_are_rejected_says_so(kind: str) -> None:
     strategy = _strategy(kind)
-    metrics = strategy.aggregate_evaluate(1, [_reply(request, loss=math.nan) for request in _requests(strategy)])
+    metrics = strategy.aggregate_evaluate(1, [_reply(request, **{"\n": 1.0}) for request in _requests(strategy)])
     assert dict(metrics) == {"robustcomp.evaluated": 0, "robustcomp.evaluations-rejected": 5}
+
+
+@pytest.mark.parametrize("kind", ["norm-threshold", "decompressed"])
+def test_a_metric_that_is_not_finite_costs_that_metric(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    strategy = _strategy(kind)
+    aucs = (math.nan, math.inf, 0.5, 0.75, 1.0)
+    replies = [_reply(request, loss=1.0, auc=auc) for request, auc in zip(_requests(strategy), aucs, strict=True)]
+    with caplog.at_level("WARNING", logger="flwr"):
+        metrics = strategy.aggregate_evaluate(1, replies)
+    assert metrics["robustcomp.evaluated"] == 5 and metrics["robustcomp.evaluation-metrics-dropped"] == 2
+    assert (metrics["loss"], metrics["robustcomp.told.loss"]) == (1.0, 5)
+    assert (metrics["auc"], metrics["robustcomp.told.auc"]) == (0.75, 3)
+    assert caplog.text.count("metrics dropped") == 1 and "auc (of 2 replies)" in caplog.text
+
+
+def test_a_function_of_the_users_own_gets_no_reply_without_a_weight() -> None:
+    seen: list[int] = []
+
+    def own(contents: list[RecordDict], key: str) -> MetricRecord:
+        seen.extend(int(float(str(content["metrics"][key]))) for content in contents)  # type: ignore[index]
+        return MetricRecord()
+
+    strategy = _strategy("norm-threshold", evaluate_metrics_aggr_fn=own)
+    counts = (1, 2, 3, math.nan, -1)
+    told = [_reply(r, loss=1.0, **{"num-examples": n}) for r, n in zip(_requests(strategy), counts, strict=True)]
+    metrics = strategy.aggregate_evaluate(1, told)
+    assert seen == [1, 2, 3] and metrics["robustcomp.evaluations-rejected"] == 2
 
 
 @pytest.mark.parametrize("kind", ["norm-threshold", "decompressed"])

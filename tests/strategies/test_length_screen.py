@@ -86,10 +86,12 @@ def test_a_screened_update_counts_for_the_quorum_as_any_trimmed_one() -> None:
 
 
 def test_a_round_that_filters_cannot_use_says_whom_the_screen_dropped() -> None:
-    strategy = RobustCompressed(compressor=Identity(), trim=6, filters="multi-krum", **SAMPLING)
-    round_of(strategy, Identity(), 1.0, [1e30], 0)  # 9 are left, and 6 - 1 to trim need 13
+    strategy = RobustCompressed(compressor=Identity(), trim=3, filters="multi-krum", **SAMPLING)
+    unit = torch.ones(D, dtype=torch.float64)
+    replies = answers(strategy, [*[unit] * 9, 1e30 * unit], Identity(), model=MODEL)
+    strategy.aggregate_train(1, replies[4:])  # of 6 that reply, 5 are left, and 3 - 1 to trim need 7
     report = strategy.reports[-1]
-    assert report.skipped is not None and set(report.trimmed) == {1009} and len(report.norms) == 10
+    assert report.skipped is not None and set(report.trimmed) == {1009} and len(report.norms) == 6
 
 
 @pytest.mark.parametrize("filters", [[NearestNeighborMixing(4)], [Bucketing(4)]], ids=repr)

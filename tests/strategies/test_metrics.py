@@ -18,6 +18,8 @@ from flwr_robustcomp.compressors import L1Sign, Sign, vector_norm
 from flwr_robustcomp.spans import DELTA_METRIC
 from flwr_robustcomp.strategies import Decompressed, NormThreshold, Reason, SignMajorityVote
 from flwr_robustcomp.strategies.metrics import filled_contents, medians
+from flwr_robustcomp.strategies.replies import Rejected, counted_drops, read_metrics
+from flwr_robustcomp.strategies.report import drops_in_words
 from tests.strategies.rounds import SAMPLING, answer, ask, updates
 
 HUGE = 10**400
@@ -57,6 +59,7 @@ ODD: dict[str, Callable[[Message, Message], list[Message]]] = {
         _told(mine, {"num-examples": math.nan, "loss": 9.0}),
     ],
 }
+UNWEIGHTED = {"no examples", "examples beyond floats", "negative examples"}
 HARMLESS: dict[str, Callable[[Message], Message]] = {
     "one more metric": lambda mine: _told(mine, {"num-examples": 4, "loss": LOSS, "more": 5.0}),
     "another name of the record": lambda mine: _told(mine, {"num-examples": 4, "loss": LOSS}, "renamed"),
@@ -74,9 +77,8 @@ def test_an_odd_evaluation_reply_does_not_count(name: str, odd: str) -> None:
     honest = [_told(request, told) for request, told in zip(requests, HONEST, strict=False)]
     replies = ODD[odd](requests[3], requests[0])
     metrics = strategy.aggregate_evaluate(1, [*honest, *replies])
-    assert metrics["loss"] == LOSS and metrics["robustcomp.evaluated"] + metrics["robustcomp.evaluations-rejected"] == 3 + bool(
-        replies
-    )
+    assert metrics["loss"] == (2.5 if odd in UNWEIGHTED else LOSS)  # a median asks nobody for examples
+    assert metrics["robustcomp.evaluated"] + metrics["robustcomp.evaluations-rejected"] == 3 + bool(replies)
 
 
 @pytest.mark.parametrize("case", HARMLESS)
@@ -95,14 +97,16 @@ def test_an_unusual_evaluation_reply_counts(name: str, case: str) -> None:
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_numbers_beyond_floats_cost_the_training_reply(name: str) -> None:
+def test_numbers_beyond_floats_cost_the_metric(name: str) -> None:
     strategy = STRATEGIES[name]()
     compressor, requests = strategy.receiver.compressor, ask(strategy, 3)
     told: list[Metrics] = [{"num-examples": 1}, {"num-examples": HUGE}, {"num-examples": 1, "loss": [1, -HUGE]}]
     replies = [answer(r, x, compressor, metrics=t) for r, x, t in zip(requests, updates(3), told, strict=True)]
     arrays, _ = strategy.aggregate_train(1, replies)
     assert arrays is not None
-    assert [(r.node_id, r.reason) for r in strategy.reports[-1].rejected] == [(1001, Reason.METRICS), (1002, Reason.METRICS)]
+    weighted = name == "decompressed"  # FedAvg weights by the count, and no update can go without it
+    assert [(r.node_id, r.reason) for r in strategy.reports[-1].rejected] == ([(1001, Reason.METRICS)] if weighted else [])
+    assert strategy.reports[-1].dropped_metrics == ({"loss": 1} if weighted else {"loss": 1, "num-examples": 1})
 
 
 @pytest.mark.parametrize(
@@ -233,12 +237,61 @@ def test_no_delta_is_reported_where_none_was_told(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_a_delta_that_is_not_finite_costs_the_reply(name: str) -> None:
+def test_a_delta_that_is_not_finite_costs_the_delta(name: str) -> None:
     strategy = STRATEGIES[name]()
     told: list[Metrics] = [{"num-examples": 1, DELTA_METRIC: d} for d in (0.5, math.nan)]
     compressor, requests = strategy.receiver.compressor, ask(strategy, 2)
     strategy.aggregate_train(
         1, [answer(r, x, compressor, metrics=t) for r, x, t in zip(requests, updates(2), told, strict=True)]
     )
-    assert [(r.node_id, r.reason) for r in strategy.reports[-1].rejected] == [(1001, Reason.METRICS)]
+    assert strategy.reports[-1].rejected == () and strategy.reports[-1].dropped_metrics == {DELTA_METRIC: 1}
     assert strategy.reports[-1].delta == 0.5
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_metric_that_is_undefined_for_some_never_quarantines(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The area under a curve, where a client has examples of one class only."""
+    strategy = STRATEGIES[name]()
+    compressor = strategy.receiver.compressor
+    told: list[Metrics] = [{"num-examples": 1, "loss": 1.0, "auc": a} for a in (0.5, 0.75, 1.0, math.nan, -math.inf)]
+    for round_ in range(1, 6):
+        caplog.clear()
+        requests = ask(strategy, 5, round_=round_)
+        with caplog.at_level("WARNING", logger="flwr"):
+            replies = [answer(r, x, compressor, metrics=t) for r, x, t in zip(requests, updates(5), told, strict=True)]
+            arrays, metrics = strategy.aggregate_train(round_, replies)
+        assert arrays is not None and len(strategy.reports[-1].kept) == 5
+        assert metrics["auc"] == 0.75 and metrics["robustcomp.told.auc"] == 3 and metrics["robustcomp.metrics-dropped"] == 2
+        assert caplog.text.count("metrics dropped") == 1
+    assert not strategy.ledger.standings
+
+
+def test_a_strategy_that_weights_by_examples_needs_the_count() -> None:
+    strategy = NormThreshold(compressor=L1Sign(), weighting="examples", **SAMPLING)
+    told: list[Metrics] = [{"num-examples": n} for n in (1, math.nan, -1)] + [{"loss": 1.0}]
+    replies = [answer(r, x, L1Sign(), metrics=t) for r, x, t in zip(ask(strategy, 4), updates(4), told, strict=True)]
+    strategy.aggregate_train(1, replies)
+    assert strategy.reports[-1].kept == (1000,) and {r.reason for r in strategy.reports[-1].rejected} == {Reason.METRICS}
+
+
+def test_names_of_dropped_metrics_are_bounded() -> None:
+    """Liars choose names, and reports live as long as the run."""
+    counts = counted_drops([*[f"x{i}" for i in range(1000)], "auc", "auc"])
+    assert len(counts) == 65 and sum(counts.values()) == 1002
+    assert next(iter(counts.items())) == ("auc", 2) and counts["(others)"] == 1000 - 63
+    assert len(drops_in_words(counts)) < 300
+
+
+VALUES = st.one_of(st.floats(), st.integers(), st.lists(st.floats(), max_size=3))
+
+
+@given(st.dictionaries(st.sampled_from(["n", *"abcd"]), VALUES))
+def test_metrics_are_kept_or_named_and_what_is_kept_is_finite(record: Metrics) -> None:
+    kept, dropped = read_metrics(record, "n", False)
+    assert sorted([*kept, *dropped]) == sorted(record)
+    assert all(math.isfinite(number) for value in kept.values() for number in (value if isinstance(value, list) else [value]))
+    if "n" in kept:
+        assert read_metrics(record, "n", True) == (kept, dropped)
+    else:
+        with pytest.raises(Rejected):
+            read_metrics(record, "n", True)

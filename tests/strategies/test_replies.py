@@ -226,8 +226,8 @@ def test_an_evaluation_reply_has_limits(name: str, more: dict[str, Any], reason:
 def test_an_evaluation_reply_has_room_for_what_metrics_may_be() -> None:
     strategy = STRATEGIES["norm-threshold"]()
     told: Any = {"num-examples": 1, **{f"{i:0256d}": i for i in range(1000)}, "list": [0.5] * 65536}
-    replies = [Message(RecordDict({"m": MetricRecord(told)}), reply_to=request) for request in ask(strategy, 2)]
-    assert strategy.aggregate_evaluate(1, replies)["robustcomp.evaluated"] == 2
+    replies = [Message(RecordDict({"m": MetricRecord(told)}), reply_to=request) for request in ask(strategy, 3)]
+    assert strategy.aggregate_evaluate(1, replies)["robustcomp.evaluated"] == 3
 
 
 @given(st.integers(0, 2**21), st.integers(0, 3), st.integers(0, 100))
@@ -235,7 +235,7 @@ def test_what_is_within_the_limits_is_counted_in_full(length: int, arrays: int, 
     array = Array("uint8", (length,), "numpy.ndarray", bytes(length))
     records: Any = {"a": ArrayRecord({str(i): array for i in range(arrays)})}
     records["c"] = ConfigRecord({str(i): 1.0 for i in range(entries)})
-    message = Message(RecordDict(records), reply_to=ask(STRATEGIES["norm-threshold"](), 1)[0])
+    message = Message(RecordDict(records), reply_to=ask(STRATEGIES["norm-threshold"](), 3)[0])
     size = size_of(message, Limits(2**30, 2**20))
     assert size.records == 2 and size.arrays == arrays * length and size.besides >= 72 * entries
     assert size_of(message, EVALUATION).within(EVALUATION) == (size.arrays + size.besides <= EVALUATION.total)

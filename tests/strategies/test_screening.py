@@ -139,8 +139,9 @@ def test_evaluation_replies_are_screened_too(kind: str) -> None:
     bad: list[dict[str, object]] = [{"num-examples": 2, "loss": math.nan}, {"loss": 1.0}, {"num-examples": [1, 2], "loss": 1.0}]
     strategy = _strategy(kind)
     result = strategy.aggregate_evaluate(1, _evaluation(strategy, good + bad))
-    assert result is not None and result["loss"] == 1.5  # the median
-    assert (result["robustcomp.evaluated"], result["robustcomp.evaluations-rejected"]) == (2, 3)
+    assert result is not None and result["loss"] == 1.0  # the median of 1, 2, 1 and 1
+    assert (result["robustcomp.evaluated"], result["robustcomp.evaluations-rejected"]) == (5, 0)
+    assert result["robustcomp.evaluation-metrics-dropped"] == 2  # NaN, and a count that is a list
     assert strategy.aggregate_evaluate(1, []) is None
 
 

@@ -16,7 +16,7 @@ from flwr_robustcomp.clients.node import is_training, round_of
 from flwr_robustcomp.clients.update import Reply, check_reply
 from flwr_robustcomp.compressors import NORM_ORDERS
 from flwr_robustcomp.errors import require
-from flwr_robustcomp.flower import LOG, Run
+from flwr_robustcomp.flower import LOG, Run, wanted_ids
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, shared_layout
 from flwr_robustcomp.randomness import generator
 from flwr_robustcomp.simulations.attacks.accomplice import MARK
@@ -139,9 +139,15 @@ class ColludingGrid(Grid):
         self._open.update(dict.fromkeys(ids, push))
         return ids
 
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Return the replies to these messages that have come, each once; the marked ones when all of their push have."""
-        wanted = list(message_ids)
+    def pull_messages(  # type: ignore[override]  # the form of Flower 1.43; calls in the older form fit it too
+        self, reply_to_message_ids: Iterable[str] | None = None, *, message_ids: Iterable[str] | None = None
+    ) -> Iterable[Message]:
+        """Return those replies that have come, each once; the marked ones when all of their push have.
+
+        The parameters are those of `LocalGrid.pull_messages`.
+        """
+        asked = wanted_ids(reply_to_message_ids, message_ids)
+        wanted = [*self._ready, *self._open] if asked is None else asked
         for reply in self._grid.pull_messages({*wanted, *self._open}):
             answered = reply.metadata.reply_to_message_id
             push = self._open.pop(answered, None)

@@ -151,7 +151,7 @@ def read_sent(message: Message, form: Form) -> Sent:
     if not names:
         x, _ = dense_update(form.layout, form.model, arrays, form.reply)
         return Sent(message, x, vector_norm(x, form.norm_order), None, (), ())
-    x, packed = packed_update(arrays, names)
+    x, packed = packed_update(arrays, names, form.layout)
     record = message.content.get(wire.NORM_RECORD)
     if isinstance(record, ConfigRecord) and len(record) == 1:
         ((name, value),) = record.items()

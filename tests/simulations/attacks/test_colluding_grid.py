@@ -97,6 +97,18 @@ def test_pushed_messages_are_answered_as_sent_ones() -> None:
     assert snapshot(found) == expected
 
 
+def test_without_ids_all_replies_are_pulled() -> None:
+    scenario = small(attack="inner-product")
+    with InProcessGrid(CLIENT_APP, 10, run_config=scenario.to_run_config()) as inner:
+        grid = ColludingGrid(inner, InnerProduct(), reply="update")
+        expected = snapshot(grid.send_and_receive(training_messages(scenario, inner)))
+        ids = list(grid.push_messages(training_messages(scenario, inner)))
+        early = list(grid.pull_messages(message_ids=ids[:4]))
+        found = [*early, *grid.pull_messages()]
+        assert len(early) == 4 and snapshot(found) == expected
+        assert list(grid.pull_messages()) == []
+
+
 def test_a_marked_reply_is_held_until_all_have_come() -> None:
     scenario = small(attack="inner-product")
 

@@ -1,0 +1,1 @@
+"""Flower's JAX quickstart, on handwritten digits."""

@@ -1,0 +1,1 @@
+"""Flower's TensorFlow quickstart, Keras on handwritten digits."""

@@ -1,0 +1,1 @@
+"""Flower's PyTorch Lightning quickstart, on handwritten digits."""

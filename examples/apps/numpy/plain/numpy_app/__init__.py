@@ -1,0 +1,1 @@
+"""Flower's NumPy quickstart, on handwritten digits."""

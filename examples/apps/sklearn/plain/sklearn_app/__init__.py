@@ -1,0 +1,1 @@
+"""Flower's scikit-learn quickstart, logistic regression on handwritten digits."""

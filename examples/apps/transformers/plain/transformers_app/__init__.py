@@ -1,0 +1,1 @@
+"""Flower's Hugging Face quickstart, a tiny BERT on synthetic reviews."""

@@ -1,0 +1,300 @@
+"""Zeros stay zero: the non-zero entries go through another compressor, and the places of the others travel with them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from flwr_robustcomp.compressors.base import Compressor, Scalars
+from flwr_robustcomp.compressors.nested import Unspoken, check_length, no_scalars
+from flwr_robustcomp.compressors.payload import Payload
+from flwr_robustcomp.compressors.products import dense_products
+from flwr_robustcomp.compressors.sign import L1Sign
+from flwr_robustcomp.compressors.support import Shape, largest_support, read_support, write_support
+from flwr_robustcomp.compressors.values import as_numpy
+from flwr_robustcomp.errors import WireError, require
+
+__all__ = ["NonZeros"]
+
+_LENGTH = "<I"
+
+
+@dataclass(frozen=True)
+class NonZeros(Compressor):
+    """Compress the entries that are not zero with another compressor, and leave the zeros as they are.
+
+    Client mods and strategies put it around every compressor that would give zeros a value (`keeping_zeros`): sign(0) = +1
+    moves each weight of a frozen layer by the scale of the others, and a rotation spreads a trained layer over a frozen one.
+
+    Parameters
+    ----------
+    values : Compressor
+        What the n non-zero entries go through, as one vector.
+    shapes : sequence of tuple of int
+        The arrays that lie end to end in a vector: rows and columns of zeros then cost little. By default it is one array.
+
+    Notes
+    -----
+    *Guarantee.* ||Q(x) - x|| is that of ``values`` on the n <= d entries. So delta(d) is the smallest delta of ``values`` up to
+    d, which for every compressor here is its delta(d).
+
+    *Trust.* Which entries are zero is a client's word, and gives it no power over others. Its zeros count as zeros in the mean,
+    whose weights stay what they were: a dense update with these zeros would do the same. It can put all of its length into few
+    entries, as with top-k, and filters see that length.
+
+    *Wire.* The length of the support, then the header of ``values``; the support (`support`), then the body of ``values``. A
+    vector without zeros travels as a payload of ``values`` itself, to the byte. The codec is ``non-zeros+`` and that of
+    ``values``. The decoder enforces the one code of the support, and what ``values`` enforces on n entries.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp import L1Sign, NonZeros
+    >>> Q = NonZeros(L1Sign())
+    >>> Q.decompress(Q.compress(torch.tensor([0.0, 1.0, -3.0, 0.0])))
+    tensor([ 0.,  2., -2.,  0.])
+    """
+
+    values: Compressor = field(default_factory=L1Sign)
+    shapes: tuple[Shape, ...] = ()
+
+    name: ClassVar[str] = "non-zeros"
+    keeps_zeros: ClassVar[bool] = True
+    exact_size = False  # the more zeros, the fewer bytes
+
+    def __post_init__(self) -> None:
+        allowed = "a compressor of vectors that is not one of non-zeros itself"
+        simple = (
+            isinstance(self.values, Compressor) and not self.values.wants_matrices and not isinstance(self.values, NonZeros)
+        )
+        require(simple, "values", self.values, allowed)
+
+    # -- as far as ``values`` is ------------------------------------------------------------------------------------------
+
+    @property
+    def codec(self) -> str:
+        """``non-zeros+`` and the codec of ``values``."""
+        return f"{self.name}+{self.values.codec}"
+
+    @property
+    def header(self) -> str:  # type: ignore[override]
+        """The length of the support, then the header of ``values``."""
+        return _LENGTH + self.values.header[1:]
+
+    @classmethod
+    def header_of(cls, inner: Sequence[type[Compressor]]) -> str:
+        """Return the header before a payload of these classes."""
+        return _LENGTH + inner[0].header_of(inner[1:])[1:] if inner else _LENGTH
+
+    @property
+    def plain(self) -> Compressor:
+        """``values``: a vector without zeros is sent as its payload."""
+        return self.values
+
+    @property
+    def embeds_norm(self) -> bool:  # type: ignore[override]
+        """Whether ``values`` does."""
+        return self.values.embeds_norm
+
+    @property
+    def randomized(self) -> bool:  # type: ignore[override]
+        """Whether ``values`` draws."""
+        return self.values.randomized
+
+    @property
+    def projects(self) -> bool:  # type: ignore[override]
+        """Whether ``values`` projects: <x, Q(x)> is that of the non-zero entries."""
+        return self.values.projects
+
+    @property
+    def unbiased(self) -> bool:
+        """Whether ``values`` is."""
+        return self.values.unbiased
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether the delta of ``values`` is."""
+        return self.values.pointwise
+
+    def for_round(self, round_: int) -> Self:
+        """Return this compressor with the ``values`` of a round."""
+        values = self.values.for_round(round_)
+        return self if values is self.values else dataclasses.replace(self, values=values)
+
+    def for_shapes(self, shapes: Sequence[Sequence[int]]) -> Self:
+        """Return this compressor for arrays of these shapes, laid end to end."""
+        return dataclasses.replace(self, shapes=tuple(tuple(shape) for shape in shapes))
+
+    @classmethod
+    def from_payload(cls, scalars: Scalars, body: bytes, inner: Sequence[type[Compressor]]) -> Self:
+        """Read the parameters of ``values`` behind the support; a zero vector says nothing of them."""
+        if not inner:
+            raise WireError(f"{cls.name!r} is always composed with another compressor")
+        if not any(scalars[1:]) and len(body) == scalars[0]:
+            return cls(Unspoken(inner))
+        return cls(inner[0].from_payload(scalars[1:], body[int(scalars[0]) :], inner[1:]))
+
+    def delta(self, d: int) -> float | None:
+        """Return that of ``values``, which fewer entries make no smaller."""
+        return self.values.delta(d)
+
+    def check_size(self, d: int) -> None:
+        """Ask what ``values`` does."""
+        self.values.check_size(d)
+
+    def body_size(self, d: int, dtype: torch.dtype) -> int:
+        """Return that of a vector."""
+        return self.body_size_of((d,), dtype)
+
+    def body_size_of(self, shape: Sequence[int], dtype: torch.dtype) -> int:
+        """Return the most bytes of a support and of ``values``."""
+        return largest_support(self._arrays(tuple(shape))) + self.values.largest_body_size(math.prod(shape), dtype)
+
+    # -- packing ----------------------------------------------------------------------------------------------------------
+
+    def adopted(self, payload: Payload) -> Payload:
+        """Return a payload of ``values`` as one of this compressor: that of a vector without zeros."""
+        return Payload(payload.shape, payload.dtype, (0, *payload.scalars), payload.body)
+
+    def sent_as(self, payload: Payload) -> tuple[Compressor, Payload]:
+        """Return ``values`` and its payload where no entry is zero; else this and that."""
+        if payload.scalars[0]:
+            return self, payload
+        return self.values, Payload(payload.shape, payload.dtype, payload.scalars[1:], payload.body)
+
+    def check(self, payload: Payload) -> None:
+        """Ask for the one code of the support, and for what ``values`` asks on so many entries."""
+        length = int(payload.scalars[0])
+        if not length:
+            check_length(self.values, self._sent(payload)[1])
+            self.values.check(self._sent(payload)[1])
+            return
+        if length > len(payload.body):
+            raise WireError(f"the support must be at most {len(payload.body)} bytes, got {length}")
+        _, inner = self._sent(payload)
+        count = inner.size
+        if count == payload.size:
+            raise WireError("a vector without zeros is sent without a support")
+        if not count:
+            if any(inner.scalars) or inner.body:
+                raise WireError("a zero vector is sent without values")
+            return
+        fitted = self._fitted(count, payload.size)
+        check_length(fitted, inner)
+        fitted.check(inner)
+
+    def norm(self, payload: Payload, order: float = 2) -> float:
+        """Return that of the entries that are not zero."""
+        inner = self._sent(payload)[1]
+        return self._fitted(inner.size, payload.size).norm(inner, order) if inner.size else 0.0
+
+    def norm_bounds(self, payload: Payload, order: float = 2) -> tuple[float, float]:
+        """Return those of the entries that are not zero."""
+        inner = self._sent(payload)[1]
+        return self._fitted(inner.size, payload.size).norm_bounds(inner, order) if inner.size else (0.0, 0.0)
+
+    def accumulate(self, out: Tensor, payloads: Sequence[Payload], weights: Sequence[float]) -> None:
+        """Add payloads of one support at once, as ``values`` adds them; supports that differ, one after the other."""
+        for places, chosen in self._by_support(payloads).items():
+            packed, scale = [payloads[i] for i in chosen], [weights[i] for i in chosen]
+            mask, first = self._sent(packed[0])
+            if not first.size:
+                continue
+            q, inner = self._fitted(first.size, packed[0].size), [self._sent(payload)[1] for payload in packed]
+            if not places:
+                q.accumulate(out, inner, scale)
+                continue
+            q.accumulate(part := torch.zeros(first.size, dtype=out.dtype), inner, scale)
+            out.numpy()[mask] += part.numpy()
+
+    def inner_products(
+        self, payloads: Sequence[Payload], chosen: npt.NDArray[np.intp] | None = None
+    ) -> npt.NDArray[np.float64]:
+        """Return those of ``values`` where all payloads have one support; else of blocks of dense rows."""
+        groups = list(self._by_support(payloads))
+        if len(groups) != 1 or (groups[0] and chosen is not None):  # runs are of all coordinates, not of those that are left
+            return dense_products(self.decompress_rows, payloads, chosen)
+        inner = [self._sent(payload)[1] for payload in payloads]
+        if not inner[0].size:
+            return np.zeros((len(inner), len(inner)))
+        return self._fitted(inner[0].size, payloads[0].size).inner_products(inner, chosen)
+
+    def compress_rows(self, x: Tensor, rngs: Sequence[np.random.Generator | None]) -> list[Payload]:
+        """Compress the rows without a zero together, and the others one by one."""
+        full = (x.detach().reshape(len(x), -1) != 0).all(dim=1) if x.numel() else torch.zeros(len(x), dtype=torch.bool)
+        if not full.any():
+            return super().compress_rows(x, rngs)
+        rows = x if full.all() else x[full]
+        together = iter(self.values.compress_rows(rows, [rng for rng, one in zip(rngs, full, strict=True) if one]))
+        return [
+            self.adopted(next(together)) if one else self.compress(row, rng)
+            for row, rng, one in zip(x, rngs, full, strict=True)
+        ]
+
+    def decompress_rows(self, payloads: Sequence[Payload]) -> Tensor:
+        """Return k rows, shape (k, d); those of one support are unpacked together."""
+        if not payloads:
+            return super().decompress_rows(payloads)
+        rows = torch.zeros(len(payloads), payloads[0].size, dtype=payloads[0].dtype)
+        for places, chosen in self._by_support(payloads).items():
+            sent = [self._sent(payloads[i]) for i in chosen]
+            mask, first = sent[0]
+            if not first.size:
+                continue
+            unpacked = self._fitted(first.size, payloads[0].size).decompress_rows([inner for _, inner in sent])
+            if not places and len(chosen) == len(payloads):
+                return unpacked
+            columns = slice(None) if mask is None else torch.from_numpy(np.flatnonzero(mask))
+            for i, row in zip(chosen, unpacked, strict=True):
+                rows[i, columns] = row
+        return rows
+
+    def _encode_array(self, array: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        flat = array.reshape(-1)
+        mask = as_numpy(flat) != 0
+        if (count := int(np.count_nonzero(mask))) == (d := mask.size):
+            inner = self.values.compress(array, rng)
+            return (0, *inner.scalars), inner.body
+        support = write_support(mask, self._arrays(tuple(array.shape)))
+        if not count:
+            return (len(support), *no_scalars(self.values)), support
+        inner = self._fitted(count, d).compress(flat[torch.from_numpy(mask)], rng)
+        return (len(support), *inner.scalars), support + inner.body
+
+    def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        return self._encode_array(flat, rng)
+
+    def _decode(self, payload: Payload) -> Tensor:
+        return self.decompress_rows([payload])[0]
+
+    def _sent(self, payload: Payload) -> tuple[npt.NDArray[np.bool_] | None, Payload]:
+        """Return which entries are not zero, None for all, and the payload of ``values`` on them."""
+        length = int(payload.scalars[0])
+        if not length:
+            return None, self.sent_as(payload)[1]
+        mask = read_support(payload.body[:length], self._arrays(payload.shape))
+        count = int(np.count_nonzero(mask))
+        return mask, Payload((count,), payload.dtype, payload.scalars[1:], payload.body[length:])
+
+    def _by_support(self, payloads: Sequence[Payload]) -> dict[bytes, list[int]]:
+        """Return the places of payloads in the order that they came, by the bytes of their support."""
+        groups: dict[bytes, list[int]] = {}
+        for i, payload in enumerate(payloads):
+            groups.setdefault(payload.body[: int(payload.scalars[0])], []).append(i)
+        return groups
+
+    def _fitted(self, count: int, d: int) -> Compressor:
+        return self.values if count == d else self.values.for_part(count, d)
+
+    def _arrays(self, shape: Shape) -> tuple[Shape, ...]:
+        """Return the arrays that an array of this shape consists of."""
+        whole = len(shape) == 1 and self.shapes and sum(map(math.prod, self.shapes)) == shape[0]
+        return self.shapes if whole else (shape,)

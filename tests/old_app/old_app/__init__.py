@@ -1,0 +1,1 @@
+"""An app in Flower's old API."""

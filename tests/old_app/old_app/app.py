@@ -1,0 +1,69 @@
+"""A NumPyClient and a server function: as they are, with their strategy over packed replies, or with one of ours."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from flwr.client import ClientApp, NumPyClient
+from flwr.common import Context, Message, ndarrays_to_parameters
+from flwr.server import ServerApp, ServerAppComponents, ServerConfig
+from flwr.server.strategy import FedAvg
+
+from flwr_robustcomp import Settings, configured_mod
+from flwr_robustcomp.clients.old_api import is_old, through_old_api
+from flwr_robustcomp.strategies.decompressed_fit import DecompressedFit
+from flwr_robustcomp.strategies.old_strategy import OldStrategy
+
+NODES = 4
+
+
+class HalfWay(NumPyClient):
+    """Moves half-way to its own target."""
+
+    def __init__(self, target: float) -> None:
+        self.target = target
+
+    def fit(self, parameters, config):
+        return [w + (0.5 * (self.target - w)).astype(w.dtype) for w in parameters], 1, {"target": self.target}
+
+    def evaluate(self, parameters, config):
+        return float(np.abs(parameters[0] - self.target).mean()), 1, {}
+
+
+def client_fn(context: Context):
+    return HalfWay(float(context.node_config["partition-id"]) ** 2).to_client()
+
+
+def compress(message: Message, context: Context, call_next):
+    if context.run_config["how"] == "plain":
+        return call_next(message, context)
+    if is_old(message):
+        return through_old_api(configured_mod, message, context, call_next)
+    return configured_mod(message, context, call_next)
+
+
+client = ClientApp(client_fn, mods=[compress])
+
+
+def server_fn(context: Context) -> ServerAppComponents:
+    lines: list[str] = []
+
+    def evaluate(server_round, parameters, config):
+        lines.append(json.dumps({"round": server_round, "model": parameters[0].tolist()}))
+        Path(str(context.run_config["out"])).write_text("\n".join(lines), encoding="utf-8")
+        return 0.0, {}
+
+    initial = ndarrays_to_parameters([np.linspace(-0.9, 0.9, 64, dtype=np.float32)])
+    options = {"initial_parameters": initial, "evaluate_fn": evaluate}
+    settings, how = Settings.from_run_config(context.run_config), context.run_config["how"]
+    strategy = FedAvg(fraction_evaluate=0.0, min_fit_clients=NODES, min_available_clients=NODES, **options)
+    if how == "decompressed":
+        strategy = DecompressedFit(strategy, compressor=settings.make_compressor())
+    if how == "ours":
+        strategy = OldStrategy(settings.make_strategy(min_train_nodes=NODES, min_available_nodes=NODES), **options)
+    return ServerAppComponents(strategy=strategy, config=ServerConfig(num_rounds=int(context.run_config["rounds"])))
+
+
+server = ServerApp(server_fn=server_fn)
