@@ -12,6 +12,8 @@ the client lists a mod that reads the same table, ``ClientApp(mods=[configured_m
 
 from __future__ import annotations
 
+import copy
+import difflib
 import functools
 import inspect
 import json
@@ -78,10 +80,10 @@ class Settings(BaseModel):
     compressor : Component
         One of `COMPRESSORS`, or the import path of one's own, with its parameters; `Drive` by default.
     strategy : Component
-        One of `STRATEGIES`, or the import path of one's own, with its own parameters. A table without a name changes parameters
-        of the default, `RECIPE`: ``strategy.trim = 0.3`` expects more Byzantine nodes. ``trim = 0`` fits every strategy:
-        `flwr run --run-config` can override a key but not remove it, and may put one that does not trim in the place of
-        one that does.
+        One of `STRATEGIES`, or the import path of one's own, with its own parameters. Parameters of the default that are not
+        given are those of `RECIPE`: ``strategy.trim = 0.3`` alone expects more Byzantine nodes. ``trim = 0`` fits every
+        strategy: `flwr run --run-config` can override a key but not remove it, and may put one that does not trim in the place
+        of one that does.
     error_feedback : bool, optional
         Whether clients keep and add what compression dropped. By default they do where the compressor is a contraction and not
         unbiased, which is where error feedback is known to help (Karimireddy et al. 2019).
@@ -124,8 +126,9 @@ class Settings(BaseModel):
     @field_validator("strategy", mode="before")
     @classmethod
     def _changed_recipe(cls, value: Any) -> Any:
-        nameless = isinstance(value, Mapping) and "name" not in value
-        return {"name": "robust-compressed", **RECIPE, **value} if nameless else value
+        value = {"name": value} if isinstance(value, str) else value
+        ours = isinstance(value, Mapping) and value.get("name", "robust-compressed") == "robust-compressed"
+        return {"name": "robust-compressed", **RECIPE, **value} if ours else value
 
     @model_validator(mode="after")
     def _buildable(self) -> Self:
@@ -142,7 +145,10 @@ class Settings(BaseModel):
         ConfigurationError
             In one line: every bad key, its value and what is allowed.
         """
-        own = {key: value for key, value in config.items() if key.split(".")[0] == TABLE}
+        heads = {key.split(".")[0] for key in config}
+        if TABLE not in heads and (near := difflib.get_close_matches(TABLE, heads, n=1, cutoff=0.76)):
+            raise ConfigurationError(f"{TABLE} must be the name of the table, got {near[0]!r}")
+        own = {key: copy.deepcopy(value) for key, value in config.items() if key.split(".")[0] == TABLE}
         data = nested(own).get(TABLE, {})
         if not isinstance(data, dict):
             raise ConfigurationError(f"{TABLE} must be a table of the run config, got {data!r}")
@@ -211,8 +217,7 @@ def configured_mod(message: Message, context: Context, call_next: ClientAppCalla
 
     A table that cannot work raises `ConfigurationError`, which Flower reports to the server as an error of this node.
     """
-    own = {key: value for key, value in context.run_config.items() if key.split(".")[0] == TABLE}
-    return _mod(json.dumps(own, sort_keys=True))(message, context, call_next)
+    return _mod(json.dumps(dict(context.run_config), sort_keys=True, default=str))(message, context, call_next)
 
 
 @functools.lru_cache(maxsize=4)

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
-from flwr.clientapp import ClientApp
 
 from flwr_robustcomp.simulations import InProcessGrid
 from tests.test_quickstart import difference
@@ -40,7 +39,7 @@ def test_the_change_is_the_one_between_the_examples() -> None:
 
 def test_the_same_in_code_trains() -> None:
     (code,) = _blocks("python")
-    scope: dict[str, Any] = {"ClientApp": ClientApp}
+    scope: dict[str, Any] = {}
     exec(code, scope)
     scope["app"].train()(_train)
     model = torch.nn.Linear(6, 3)
@@ -51,4 +50,4 @@ def test_the_same_in_code_trains() -> None:
     moved = float((model.weight.detach() - after["weight"]).mean())
     assert moved == pytest.approx(0.5, abs=0.2)  # one bit a coordinate of two equal steps of 0.25
     assert result.train_metrics_clientapp[2]["train-loss"] == pytest.approx(0.5)
-    assert len(scope["strategy"].reports[-1].kept) >= 8  # of ten sampled: a fifth may be dropped
+    assert len(scope["strategy"].reports[-1].kept) >= 16  # of twenty: a fifth may be dropped

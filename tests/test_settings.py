@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -182,6 +183,28 @@ def test_a_bad_table_is_one_line_that_names_the_key_and_what_is_allowed(case: st
     message = str(caught.value)
     assert "\n" not in message
     assert [word for word in words if word not in message] == [], message
+
+
+@pytest.mark.parametrize("head", ["robustcom", "robust-comp", "robustcompressor", "robustcomb"])
+def test_a_table_of_nearly_the_right_name_is_an_error(head: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"robustcomp must be the name of the table, got '{head}'"):
+        Settings.from_run_config({f"{head}.compressor": "sign"})
+    Settings.from_run_config({"robust.compressor": "sign", "learning-rate": 0.1})
+
+
+def test_a_config_is_read_and_not_changed() -> None:
+    config: dict[str, Any] = {
+        "robustcomp": {"compressor": "drive", "strategy": {"trim": 0.1}},
+        "robustcomp.granularity": "model",
+    }
+    before = copy.deepcopy(config)
+    assert Settings.from_run_config(config) == Settings.from_run_config(config)
+    assert config == before
+
+
+def test_the_name_of_the_default_alone_is_the_default() -> None:
+    assert Settings.from_run_config({"robustcomp.strategy": "robust-compressed"}) == Settings()
+    assert read(strategy__name="robust-compressed", strategy__trim=None).strategy.params["trim"] == 0.2
 
 
 def test_a_table_that_is_none_is_an_error() -> None:

@@ -13,9 +13,10 @@ arrays together, in the code of `positions`. Each set of entries has just one co
 
 from __future__ import annotations
 
-import functools
 import math
 import struct
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -79,11 +80,10 @@ def largest_support(shapes: Sequence[Shape]) -> int:
     return packed_size(len(shapes), _FORM_BITS) + packed_size(sides) + _COUNT.size + largest_size(d, d, "entropy")
 
 
-@functools.lru_cache(maxsize=4)  # each has d bytes
 def read_support(data: bytes, shapes: tuple[Shape, ...]) -> Mask:
     """Read which entries are not zero.
 
-    The nodes of a round often send one and the same set, so the last few are remembered.
+    A strategy asks for each payload several times, and many nodes send one and the same set: the last ones are remembered.
 
     Returns
     -------
@@ -95,6 +95,41 @@ def read_support(data: bytes, shapes: tuple[Shape, ...]) -> Mask:
     WireError
         If the bytes are not those of `write_support` for some mask. Nothing larger than O(d) is allocated.
     """
+    key = (data, shapes)
+    if (known := _MEMORY.get(key)) is None:
+        _MEMORY.put(key, known := _read(data, shapes))
+    return known
+
+
+class _Memory:
+    """The masks read last, up to a number of bytes."""
+
+    _BYTES = 1 << 26
+
+    def __init__(self) -> None:
+        self._masks: OrderedDict[tuple[bytes, tuple[Shape, ...]], Mask] = OrderedDict()
+        self._size = 0
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[bytes, tuple[Shape, ...]]) -> Mask | None:
+        with self._lock:
+            if key in self._masks:
+                self._masks.move_to_end(key)
+            return self._masks.get(key)
+
+    def put(self, key: tuple[bytes, tuple[Shape, ...]], mask: Mask) -> None:
+        with self._lock:
+            if key not in self._masks:
+                self._masks[key] = mask
+                self._size += mask.nbytes
+            while self._size > self._BYTES:
+                self._size -= self._masks.popitem(last=False)[1].nbytes
+
+
+_MEMORY = _Memory()
+
+
+def _read(data: bytes, shapes: tuple[Shape, ...]) -> Mask:
     rest = _Reader(data)
     forms = rest.uints(len(shapes), _FORM_BITS)
     if (forms > _SOME).any():

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flwr_robustcomp.compressors import support
 from flwr_robustcomp.compressors.support import Shape, largest_support, read_support, write_support
 from flwr_robustcomp.errors import WireError
 
@@ -96,3 +97,13 @@ def test_more_exceptions_than_entries_are_refused_before_they_are_read() -> None
     data[1:5] = (2**32 - 1).to_bytes(4, "little")
     with pytest.raises(WireError, match="exceptions must be at most 3"):
         read_support(bytes(data), ((3,),))
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = support._Memory()
+    monkeypatch.setattr(support, "_MEMORY", memory)
+    monkeypatch.setattr(support._Memory, "_BYTES", 100)
+    masks = [np.arange(30) % k == 0 for k in range(2, 12)]
+    for mask in [*masks, *masks]:
+        assert np.array_equal(read_support(write_support(mask, ((30,),)), ((30,),)), mask)
+        assert sum(one.nbytes for one in memory._masks.values()) == memory._size <= 100
