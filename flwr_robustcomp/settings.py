@@ -201,7 +201,7 @@ class Settings(BaseModel):
     def make_policy(self) -> Policy:
         """Build what the server does about rejected replies."""
         given = {name: None if value == 0 and name in _OPTIONAL else value for name, value in self.policy.items()}
-        return construct(TABLE, {"policy": Policy}, Component(name="policy", **given))
+        return construct(f"{TABLE}.policy", {"policy": Policy}, Component(name="policy", **given))
 
 
 _MANY = 2**24

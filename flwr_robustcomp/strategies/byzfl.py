@@ -212,7 +212,7 @@ class ByzFL(CompressedStrategy):
         screened = self.receiver.screen(replies)
         layout, accepted = self.receiver.layout, screened.accepted
         norms = l2_norms(accepted, self.receiver.expected.compressor)
-        trim = trim_count(self.policy.left_to_trim(self.trim, screened.rejected), len(accepted))
+        trim = self.policy.to_trim(self.trim, screened.rejected, len(accepted))
         stopped = stopped_by_length(norms, trim, self.length_screen, _LONGEST)
         updates, f = [update for update in accepted if update.node_id not in stopped], trim - len(stopped)
         report = RoundReport(server_round, trimmed=stopped, norms=norms)

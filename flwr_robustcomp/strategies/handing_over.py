@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import (
     DifferentialPrivacyServerSideAdaptiveClipping,
     DifferentialPrivacyServerSideFixedClipping,
@@ -152,12 +152,13 @@ def _form(content: RecordDict) -> set[str]:
     form = set()
     for key, record in content.items():
         form.add(f"a {type(record).__name__} {printable(key, 64)!r}")
-        if not isinstance(record, ArrayRecord):
-            form |= {f"{printable(name, 64)!r} of {printable(key, 64)!r}, {_kind(value)}" for name, value in record.items()}
+        form |= {f"{printable(name, 64)!r} of {printable(key, 64)!r}, {_kind(value)}" for name, value in record.items()}
     return form
 
 
 def _kind(value: Any) -> str:
+    if isinstance(value, Array):
+        return f"an array of {printable(value.dtype, 16)} {tuple(value.shape)[:8]}"
     if isinstance(value, list):
         return f"a list of {len(value)}"
     return "a number" if isinstance(value, int | float) and not isinstance(value, bool) else f"a {type(value).__name__}"

@@ -162,7 +162,7 @@ class NormThreshold(CompressedStrategy):
         updates, layout = screened.accepted, self.receiver.layout
         if (why := self.policy.shortfall(len(updates), len(screened.asked))) is not None:
             return self.skip(RoundReport(server_round), screened, why)
-        trim = trim_count(self.policy.left_to_trim(self.trim, screened.rejected), len(updates))
+        trim = self.policy.to_trim(self.trim, screened.rejected, len(updates))
         if 2 * trim >= len(updates):
             why = f"trimming {trim} needs more than {2 * trim} accepted replies, got {len(updates)}"
             return self.skip(RoundReport(server_round), screened, why)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedMedian, FedTrimmedAvg, Krum, MultiKrum, QFedAvg
 from hypothesis import given
 from hypothesis import strategies as st
@@ -281,3 +282,14 @@ def test_flower_still_has_the_check_that_is_stepped_over() -> None:
 def test_only_strategies_end_in_a_fed_avg() -> None:
     with pytest.raises(ConfigurationError, match="a wrapper of one"):
         Decompressed(None, compressor=L1Sign())  # type: ignore[arg-type]
+
+
+def test_a_further_array_of_another_shape_or_dtype_is_odd() -> None:
+    def content(*shape: int, dtype: str = "float32") -> RecordDict:
+        return RecordDict({"control": ArrayRecord({"w": Array(np.zeros(shape, dtype))})})
+
+    usual = [content(4) for _ in range(3)]
+    assert odd_ones([*usual, content(4)]) == {}
+    (why,) = odd_ones([*usual, content(5)]).values()
+    assert "an array of float32 (4,)" in why
+    assert set(odd_ones([*usual, content(4, dtype="float64")])) == {3}

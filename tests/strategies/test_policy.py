@@ -15,7 +15,7 @@ from flwr_robustcomp.compressors import L1Sign
 from flwr_robustcomp.flower import SERVER_NODE_ID, envelope
 from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.strategies import Decompressed, NormThreshold, Reason, Rejection, RobustCompressed
-from tests.strategies.rounds import MODEL, answer, updates
+from tests.strategies.rounds import MODEL, SAMPLING, answer, ask, updates
 
 NODES = 8
 XS = updates(NODES)
@@ -187,6 +187,20 @@ def test_the_trim_that_is_left_is_what_is_trimmed(kind: str, spend: bool, trimme
     strategy = _strategy(kind, Policy(rejected_spend_trim=spend), trim=2, **options)
     _play(strategy, 1, liars=1)
     assert len(strategy.reports[0].trimmed) == trimmed
+
+
+@pytest.mark.parametrize("trim", [1, 2, 3])
+@pytest.mark.parametrize("liars", [1, 2, 3])
+def test_senders_of_garbage_do_not_hold_up_the_paper_s_threshold(trim: int, liars: int) -> None:
+    nodes = 2 * trim + 1
+    strategy = NormThreshold(compressor=L1Sign(), trim=trim, policy=Policy(quarantine_after=None), **SAMPLING)
+    requests = ask(strategy, nodes)
+    bad = min(liars, trim)
+    replies = [_garbage(request) for request in requests[:bad]]
+    replies += [answer(request, x, L1Sign()) for request, x in zip(requests[bad:], XS, strict=False)]
+    arrays, _ = strategy.aggregate_train(1, replies)
+    assert arrays is not None
+    assert len(strategy.reports[-1].trimmed) == (trim - bad)
 
 
 @pytest.mark.parametrize(
