@@ -20,6 +20,7 @@ from flwr_robustcomp.errors import printable
 from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.strategies.dense_replies import with_content
 from flwr_robustcomp.strategies.inner import attributes, core_of, layers_of
+from flwr_robustcomp.strategies.replies import shown
 from flwr_robustcomp.strategies.report import Reason, Rejection
 from flwr_robustcomp.strategies.screening import Screened
 
@@ -158,7 +159,8 @@ def _form(content: RecordDict) -> set[str]:
 
 def _kind(value: Any) -> str:
     if isinstance(value, Array):
-        return f"an array of {printable(value.dtype, 16)} {tuple(value.shape)[:8]}"
+        sides = ", ".join(map(shown, value.shape[:8]))
+        return f"an array of {printable(str(value.dtype), 16)}, shape ({sides})"
     if isinstance(value, list):
         return f"a list of {len(value)}"
     return "a number" if isinstance(value, int | float) and not isinstance(value, bool) else f"a {type(value).__name__}"

@@ -291,5 +291,5 @@ def test_a_further_array_of_another_shape_or_dtype_is_odd() -> None:
     usual = [content(4) for _ in range(3)]
     assert odd_ones([*usual, content(4)]) == {}
     (why,) = odd_ones([*usual, content(5)]).values()
-    assert "an array of float32 (4,)" in why
+    assert "an array of float32, shape (4)" in why
     assert set(odd_ones([*usual, content(4, dtype="float64")])) == {3}
