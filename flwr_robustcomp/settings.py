@@ -101,8 +101,8 @@ class Settings(BaseModel):
     Notes
     -----
     Keys may be written with dashes, as Flower's are, or with underscores. An app without the table gets the defaults on both
-    sides. They were chosen by measuring (docs/accuracy.md, docs/adr/0030): one bit a coordinate, no loss of accuracy
-    against dense `FedAvg`, and up to a fifth of the nodes Byzantine.
+    sides. They were chosen by measuring (docs/accuracy.md, docs/adr/0030): one bit a coordinate, an accuracy
+    near that of dense `FedAvg`, and up to a fifth of the nodes Byzantine.
 
     Examples
     --------

@@ -62,7 +62,8 @@ class Outcome:
 
 
 PAPERS = {
-    'robustcomp.compressor = "drive"': 'robustcomp.compressor = { name = "l1-sign", plus_zero = true }\nrobustcomp.error-feedback = false',
+    'robustcomp.compressor = "drive"': 'robustcomp.compressor = { name = "l1-sign", plus_zero = true }\n'
+    "robustcomp.error-feedback = false",
     "robustcomp.strategy.trim = 0.2": 'robustcomp.strategy = { name = "norm-threshold", trim = 1 }',
 }
 """What the deployment runs in the place of the example's defaults: the paper's Algorithm 2."""
