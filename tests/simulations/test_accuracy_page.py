@@ -66,6 +66,12 @@ def test_the_page_in_docs_is_what_its_data_file_says() -> None:
     assert table.rounds == (5, 10, 20)  # no shortened study
 
 
+@pytest.mark.xfail(strict=True, reason="one seed of five has been run; `make accuracy` resumes")
+def test_the_page_in_docs_has_five_seeds() -> None:
+    table = complete(read_curves_file(ROOT / "docs" / "accuracy.jsonl"))
+    assert {one.seed for one in table.curves} == set(range(5))
+
+
 def test_the_tables_follow_from_the_curves() -> None:
     text = page(_curves())
     tables = {part.partition("\n")[0]: part.splitlines() for part in text.split("\n## ")[1:]}
