@@ -110,7 +110,9 @@ class RotatedQuantizer(Rotated):
         if least.any() or (most != np.where(low < high, self.levels - 1, 0)).any():
             raise WireError(f"codes must lie in [0, {self.levels}) and reach both ends where a block is not constant")
         sizes = np.array(self._sizes(payload.size), np.float64)
-        self._check_range(payload, float((np.sqrt(sizes) * np.abs(extremes).max(axis=1)).max()))
+        with np.errstate(over="ignore"):  # an infinite bound is out of range, too
+            largest = float((np.sqrt(sizes) * np.abs(extremes).max(axis=1)).max())
+        self._check_range(payload, largest)
 
     def norm(self, payload: Payload, order: float = 2) -> float:
         """Return ||Q(x)||_q; for q = 2 without rotating back."""

@@ -1,20 +1,20 @@
 """Which entries of a model's arrays are not zero, in few bytes where zeros have a pattern.
 
 Zeros of an update seldom lie anywhere: a frozen array has none but zeros, an embedding has a row of them for each word that was
-not seen, and an input that is always dark has a column of them. So each array, read as a matrix of its first dimension by all
-others, is *all*, *none*, or *some*; *some* is given by its rows and its columns that are not zero throughout, and by the
-exceptions, entries that are zero although their row and column are not. Vectors have exceptions only.
+not seen, an input that is always dark has a column of them, and a unit that few images reach has many in its row. So each
+array, read as a matrix of its first dimension by all others, is *all*, *none*, or *some*; *some* is given by its rows and its
+columns that are zero throughout, and by the exceptions, entries that are zero although their row and column are not. Exceptions
+of *holed* rows, in which more than one entry in sixteen is an exception, are coded apart. A vector is one row.
 
-    forms, 2 bits an array | bits of rows and columns of the matrices among *some* | number of exceptions (uint32) | exceptions
+    forms, 2 bits an array | rows and columns that are zero throughout | holed rows | exceptions of others | of holed rows
 
-The last two stand there if an array is *some*. Exceptions are positions among the entries that rows and columns leave, of all
-arrays together, in the code of `positions`. Each set of entries has just one code, which is the one that is read.
+The last four are there if an array is *some*, each for all such arrays together: a number in as few bytes as it can need, and
+positions in the code of `positions`. Each set of entries has just one code, which is the one that is read.
 """
 
 from __future__ import annotations
 
 import math
-import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -23,11 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from flwr_robustcomp.compressors.bits import (
-    pack_bits,
     pack_uints,
     packed_size,
     padding_is_zero,
-    unpack_bits,
     unpack_uints,
 )
 from flwr_robustcomp.compressors.positions import largest_size, read_positions, write_positions
@@ -40,7 +38,7 @@ Mask = npt.NDArray[np.bool_]
 
 _ALL, _NONE, _SOME = 0, 1, 2
 _FORM_BITS = 2
-_COUNT = struct.Struct("<I")
+_HOLED = 16
 
 
 def write_support(mask: Mask, shapes: Sequence[Shape]) -> bytes:
@@ -58,26 +56,28 @@ def write_support(mask: Mask, shapes: Sequence[Shape]) -> bytes:
     bytes
         At most `largest_support` of them.
     """
-    forms, sides, left = [], [], []
-    for part in _parts(mask, shapes):
-        forms.append(_ALL if part.all() else _SOME if part.any() else _NONE)
-        if forms[-1] == _SOME:
-            rows, columns = _sides(part)
-            sides += [rows, columns] if len(part) > 1 else []
-            left.append(part[np.ix_(rows, columns)].reshape(-1))
-    head = pack_uints(np.array(forms, np.uint32), _FORM_BITS) + pack_bits(np.concatenate(sides) if sides else _NOTHING)
-    if not left:
+    parts = list(_parts(mask, shapes))
+    forms = [_ALL if part.all() else _SOME if part.any() else _NONE for part in parts]
+    head = pack_uints(np.array(forms, np.uint32), _FORM_BITS)
+    some = [part for part, form in zip(parts, forms, strict=True) if form == _SOME]
+    if not some:
         return head
-    gone = np.flatnonzero(~np.concatenate(left))
-    exceptions = write_positions(gone, sum(map(len, left)), "entropy") if gone.size else b""
-    return head + _COUNT.pack(gone.size) + exceptions
+    sides = [_sides(part) for part in some]
+    left = np.concatenate([part[np.ix_(*side)].reshape(-1) for part, side in zip(some, sides, strict=True)])
+    lengths = _lengths(sides)
+    holed = _holed(left, lengths)
+    within = np.repeat(holed, lengths)
+    gone = [_flags(some, sides), ~holed, left[~within], left[within]]
+    return head + b"".join(map(_write_gone, gone))
 
 
 def largest_support(shapes: Sequence[Shape]) -> int:
     """Return the most bytes that `write_support` makes for arrays of these shapes."""
     d = sum(map(math.prod, shapes))
+    rows = sum(_matrix(shape)[0] for shape in shapes)
     sides = sum(sum(_matrix(shape)) for shape in shapes if _matrix(shape)[0] > 1)
-    return packed_size(len(shapes), _FORM_BITS) + packed_size(sides) + _COUNT.size + largest_size(d, d, "entropy")
+    # Exceptions are two sets of d entries in all: the second has two numbers, a code and a byte that is not full of its own.
+    return packed_size(len(shapes), _FORM_BITS) + sum(map(_largest_gone, (sides, rows, d))) + 2 * _number(d) + 2
 
 
 def read_support(data: bytes, shapes: tuple[Shape, ...]) -> Mask:
@@ -138,24 +138,25 @@ def _read(data: bytes, shapes: tuple[Shape, ...]) -> Mask:
     parts = list(_parts(mask, shapes))
     for part, form in zip(parts, forms, strict=True):
         part[:] = form == _ALL
-    some = [part for part, form in zip(parts, forms, strict=True) if form == _SOME]
-    sides = _split(rest.bits(sum(sum(part.shape) for part in some if len(part) > 1)), some)
-    if some:
-        _fill(some, sides, rest)
+    if some := [part for part, form in zip(parts, forms, strict=True) if form == _SOME]:
+        _fill(some, rest)
     rest.end()
     mask.setflags(write=False)
     return mask
 
 
-def _fill(some: Sequence[Mask], sides: Sequence[tuple[Mask, Mask]], rest: _Reader) -> None:
+def _fill(some: Sequence[Mask], rest: _Reader) -> None:
     """Write what rows, columns and exceptions say into the arrays that have some zeros."""
-    sizes = [int(rows.sum()) * int(columns.sum()) for rows, columns in sides]
-    left = np.ones(sum(sizes), np.bool_)
-    if (count := rest.count()) > left.size:
-        raise WireError(f"exceptions must be at most {left.size}, got {count}")
-    if count:
-        left[read_positions(rest.all(), count, left.size, "entropy")] = False
-    stops = np.cumsum(sizes)
+    sides = _split(rest.left(sum(sum(part.shape) for part in some if len(part) > 1)), some)
+    lengths = _lengths(sides)
+    holed = ~rest.left(lengths.size)
+    within = np.repeat(holed, lengths)
+    left = np.empty(within.size, np.bool_)
+    for entries in (~within, within):
+        left[entries] = rest.left(int(np.count_nonzero(entries)))
+    if not np.array_equal(_holed(left, lengths), holed):
+        raise WireError(f"holed rows must be those with more than one exception in {_HOLED} entries")
+    stops = np.cumsum([int(rows.sum()) * int(columns.sum()) for rows, columns in sides])
     for part, (rows, columns), values in zip(some, sides, np.split(left, stops[:-1]), strict=True):
         part[np.ix_(rows, columns)] = values.reshape(int(rows.sum()), int(columns.sum()))
         found = _sides(part)
@@ -175,17 +176,16 @@ class _Reader:
             raise WireError("padding bits must be zero")
         return unpack_uints(data, count, width)
 
-    def bits(self, count: int) -> Mask:
-        data = self._take(packed_size(count))
-        if not padding_is_zero(data, count):
-            raise WireError("padding bits must be zero")
-        return unpack_bits(data, count).astype(np.bool_)
-
-    def count(self) -> int:
-        return int(_COUNT.unpack(self._take(_COUNT.size))[0])
-
-    def all(self) -> bytes:
-        return self._take(len(self._data))
+    def left(self, n: int) -> Mask:
+        """Return which of n are not gone."""
+        left = np.ones(n, np.bool_)
+        count = int.from_bytes(self._take(_number(n)), "little")
+        if count > n:
+            raise WireError(f"zeros must be at most {n}, got {count}")
+        if count:
+            size = int.from_bytes(self._take(_number(largest_size(count, n, "entropy"))), "little")
+            left[read_positions(self._take(size), count, n, "entropy")] = False
+        return left
 
     def end(self) -> None:
         if self._data:
@@ -198,7 +198,42 @@ class _Reader:
         return taken
 
 
-_NOTHING = np.zeros(0, np.bool_)
+def _write_gone(left: Mask) -> bytes:
+    """Write which are gone: how many, in how many bytes their positions are, and these."""
+    gone = np.flatnonzero(~left)
+    number = gone.size.to_bytes(_number(left.size), "little")
+    if not gone.size:
+        return number
+    data = write_positions(gone, left.size, "entropy")
+    return number + len(data).to_bytes(_number(largest_size(gone.size, left.size, "entropy")), "little") + data
+
+
+def _largest_gone(n: int) -> int:
+    """Return the most bytes that `_write_gone` makes of n."""
+    most = largest_size(n, n, "entropy") if n else 0
+    return _number(n) + _number(most) + most
+
+
+def _number(n: int) -> int:
+    """Return the bytes of a number from 0 to n."""
+    return packed_size(n.bit_length())
+
+
+def _lengths(sides: Sequence[tuple[Mask, Mask]]) -> npt.NDArray[np.intp]:
+    """Return how many entries each row has left, of all arrays, in columns that are not zero throughout."""
+    return np.concatenate([np.full(int(rows.sum()), int(columns.sum())) for rows, columns in sides])
+
+
+def _holed(left: Mask, lengths: npt.NDArray[np.intp]) -> Mask:
+    """Return which rows have more than one exception in `_HOLED` entries."""
+    starts = np.cumsum(lengths) - lengths
+    return np.asarray(_HOLED * np.add.reduceat(~left, starts, dtype=np.intp) > lengths)
+
+
+def _flags(some: Sequence[Mask], sides: Sequence[tuple[Mask, Mask]]) -> Mask:
+    """Return rows and columns of all matrices as one vector."""
+    of = [flags for part, side in zip(some, sides, strict=True) if len(part) > 1 for flags in side]
+    return np.concatenate(of) if of else np.zeros(0, np.bool_)
 
 
 def _matrix(shape: Shape) -> tuple[int, int]:

@@ -54,19 +54,19 @@ GOLDEN: dict[str, tuple[Compressor, torch.dtype, str]] = {
     "l1-sign-f64": (L1Sign(), torch.float64, "721cc7711cc700406d01"),
     "l1-sign-f16": (L1Sign(), torch.float16, "0000000000c800406d01"),
     "non-zeros": (
-        NonZeros(),  # one array with one exception, at 3: 8 entries of mean magnitude 2.359375, signs + - + - + + - +
+        NonZeros(),  # one row, holed, with an exception at 3: 8 entries of mean magnitude 2.359375, signs + - + - + + - +
         torch.float32,
-        "07000000" + "0000000000e00240" + "02" + "01000000" + "0003" + "b5",
+        "09000000" + "0000000000e00240" + "02" + "01020001" + "01020003" + "b5",
     ),
     "non-zeros-of-two-arrays": (
-        NonZeros(L1Sign(), ((2, 4), (1,))),  # "some", "all"; rows 1 1 and columns 1 1 1 1, and the same exception
+        NonZeros(L1Sign(), ((2, 4), (1,))),  # "some", "all"; no sides gone, row 0 holed, none in others, the same exception
         torch.float32,
-        "08000000" + "0000000000e00240" + "02" + "3f" + "01000000" + "0003" + "b5",
+        "0b000000" + "0000000000e00240" + "02" + "00" + "01020000" + "00" + "01020003" + "b5",
     ),
     "non-zeros-drive": (
         NonZeros(Drive(seed=7)).for_round(2),
         torch.float32,
-        "07000000" + "0700000000000000" + "02000000" + "01" + "02" + "01000000" + "0003" + "f3043540" + "c3",
+        "09000000" + "0700000000000000" + "02000000" + "01" + "02" + "01020001" + "01020003" + "f3043540" + "c3",
     ),
     "sparse-ternary-3": (
         SparseTernary(k=3),

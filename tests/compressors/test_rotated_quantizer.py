@@ -79,6 +79,14 @@ def test_extremes_out_of_order_are_refused(low: float, high: float) -> None:
         q.check(replace(payload, body=torch.tensor([low, high]).view(torch.uint8).numpy().tobytes() + payload.body[8:]))
 
 
+def test_extremes_whose_norm_is_infinite_are_refused() -> None:
+    q = RotatedQuantizer(levels=3)
+    payload = q.compress(gaussian(8).double(), rng())
+    extremes = torch.tensor([-1.7e308, 1.7e308], dtype=torch.float64).view(torch.uint8).numpy().tobytes()
+    with pytest.raises(WireError, match="overflows"):
+        q.check(replace(payload, body=extremes + payload.body[16:]))
+
+
 @pytest.mark.parametrize("levels", [1, 2**16 + 1, 2.0])
 def test_bad_parameters(levels: int) -> None:
     with pytest.raises(ConfigurationError, match=r"levels must be an integer in \[2, 2\*\*16\], got"):
