@@ -15,8 +15,12 @@ __all__ = ["draw_bytes", "draw_rounds"]
 _DRAWN = ("drive", "l1-sign", "top-k 1 %", "qsgd")
 """The compressors of the first picture; all of them would hide each other."""
 
-_WITHOUT, _WITH, _OTHERS = "#D55E00", "#0072B2", "#000000"
-"""Of the palette of `plots`."""
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_MARKERS = "osDv^Ph"
+"""One of each together belongs to a compressor."""
+
+_SHOWN = (0.5, 0.8, 0.9, 0.95, 0.98)
+"""Accuracies on the axis of the second picture."""
 
 
 def draw_rounds(table: Table, path: Path) -> None:
@@ -39,25 +43,31 @@ def draw_rounds(table: Table, path: Path) -> None:
 
 
 def draw_bytes(table: Table, path: Path) -> None:
-    """Draw the accuracy after the last round against the bytes that a client sends per round, one panel per setting."""
-    figure = Figure(figsize=(4.6 * len(SETTINGS), 4.8), dpi=150, layout="constrained")
+    """Draw the error after the last round against the bytes that a client sends per round, one panel per setting.
+
+    Both axes are logarithmic: recipes differ in the last few points of accuracy, and by factors in bytes.
+    """
+    figure = Figure(figsize=(4.6 * len(SETTINGS), 5.4), dpi=150, layout="constrained")
     axes = figure.subplots(1, len(SETTINGS), sharey=True, squeeze=False)[0]
+    handles = {}
     for axis, setting in zip(axes, SETTINGS, strict=True):
-        labelled = 0
-        for recipe in sorted((*COMPRESSED, ROBUST, DENSE), key=lambda one: table.sent(setting, one)):
-            x, y = table.sent(setting, recipe), table.final(setting, recipe)
-            special = recipe in (ROBUST, DENSE)
-            colour = _OTHERS if special else _WITH if recipe.error_feedback else _WITHOUT
-            axis.plot([x], [y], marker="*" if special else "o", color=colour, markersize=9 if special else 5, linestyle="")
-            if special or recipe.error_feedback:
-                labelled += 1  # neighbours are often close: every second name stands below its point
-                place, side = (-4 if recipe == DENSE else 4, (4, -9)[labelled % 2]), "right" if recipe == DENSE else "left"
-                axis.annotate(recipe.name, (x, y), textcoords="offset points", xytext=place, ha=side, fontsize=7)
-        axis.set_xscale("log")
-        axis.set_title(setting.title, fontsize=10)
-        axis.set_xlabel("bytes per client and round")
+        for place in range(0, len(COMPRESSED), 2):
+            plain, kept = sorted(COMPRESSED[place : place + 2], key=lambda one: one.error_feedback)
+            colour, marker = _COLOURS[place // 2 % len(_COLOURS)], _MARKERS[place // 2 % len(_MARKERS)]
+            points = [(table.sent(setting, one), 1 - table.final(setting, one)) for one in (plain, kept)]
+            axis.plot(*zip(*points, strict=True), color=colour, linewidth=0.8, alpha=0.5)
+            axis.plot(*points[0], color=colour, marker=marker, markersize=7, markerfacecolor="none", linestyle="")
+            (handles[plain.name],) = axis.plot(*points[1], color=colour, marker=marker, markersize=7, linestyle="")
+        for recipe, marker in ((ROBUST, "*"), (DENSE, "X")):
+            x, y = table.sent(setting, recipe), 1 - table.final(setting, recipe)
+            (handles[recipe.name],) = axis.plot(x, y, color="black", marker=marker, markersize=9, linestyle="", zorder=3)
+        axis.set(xscale="log", yscale="log", title=setting.title, xlabel="bytes per client and round")
         axis.grid(visible=True, which="major", alpha=0.3)
+    axes[0].set_yticks([1 - one for one in _SHOWN], [f"{one:g}" for one in _SHOWN])
+    axes[0].minorticks_off()
+    axes[0].invert_yaxis()
     axes[0].set_ylabel("accuracy")
-    figure.suptitle("Accuracy after the last round: with (blue) and without (orange) error feedback", fontsize=12)
+    figure.suptitle("Accuracy after the last round: filled with error feedback, hollow without", fontsize=12)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=7, fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from benchmarks.accuracy_cells import ATTACKED, COMPRESSED, DENSE, ROBUST, SETTINGS, Recipe, Setting
 from benchmarks.accuracy_curves import Curve
 
-__all__ = ["Table", "attacks", "compressors", "verdicts"]
+__all__ = ["Table", "attacks", "compressors", "summary", "verdicts"]
 
 _SHOWN = (5, 10, 20)
 """Rounds after which the tables show accuracies."""
@@ -87,6 +87,17 @@ def _label(recipe: Recipe) -> str:
     if recipe in (DENSE, ROBUST):
         return recipe.name
     return f"{recipe.name} {'with' if recipe.error_feedback else 'without'} error feedback, mean"
+
+
+def summary(table: Table) -> list[str]:
+    """Return the table of the README: dense FedAvg and the recommended recipe, after the last round."""
+    columns = (_IID, _SHARDS, _SHARDS_ATTACKED)
+    ratio = table.sent(_IID, DENSE) / table.sent(_IID, ROBUST)
+    lines = ["| | bytes | alike nodes | two labels a node | two labels a node, 2 of 10 nodes attack |", "|---|--:|--:|--:|--:|"]
+    for recipe, sent in ((DENSE, "1"), (ROBUST, f"1/{ratio:.1f}")):
+        finals = " | ".join(f"{100 * table.final(setting, recipe):.1f} %" for setting in columns)
+        lines.append(f"| {recipe.name} | {sent} | {finals} |")
+    return lines
 
 
 def verdicts(table: Table) -> list[str]:

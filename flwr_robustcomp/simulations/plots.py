@@ -74,6 +74,7 @@ def draw(
                 axis.fill_between(rounds, low, high, color=colour, alpha=0.15, linewidth=0)
         axis.set_title(name, fontsize=10)
         axis.set_xlabel("round")
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(visible=True, which="major", alpha=0.3)
     for axis in axes:  # where every run diverged there is nothing that a logarithmic axis could be laid out for
         axis.set_yscale("log" if metric != "accuracy" and any(mean > 0 for mean in shown) else "linear")

@@ -29,6 +29,7 @@ from benchmarks.accuracy_network import WEIGHTS, network
 from benchmarks.accuracy_page import DRIVE, complete, page
 from benchmarks.accuracy_pictures import draw_bytes, draw_rounds
 from benchmarks.accuracy_sampling import drawn
+from benchmarks.accuracy_tables import summary
 from flwr_robustcomp.compressors import COMPRESSORS
 from flwr_robustcomp.simulations.run import run_scenario
 from flwr_robustcomp.strategies import Policy
@@ -70,6 +71,18 @@ def test_the_page_in_docs_is_what_its_data_file_says() -> None:
 def test_the_page_in_docs_has_five_seeds() -> None:
     table = complete(read_curves_file(ROOT / "docs" / "accuracy.jsonl"))
     assert {one.seed for one in table.curves} == set(range(5))
+
+
+def test_the_readme_shows_what_the_page_says() -> None:
+    table = complete(read_curves_file(ROOT / "docs" / "accuracy.jsonl"))
+    assert "\n".join(summary(table)) in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_summary_has_six_accuracies() -> None:
+    assert summary(complete(_curves()))[2:] == [
+        "| FedAvg, dense | 1 | 89.5 % | 89.5 % | 9.5 % |",
+        "| recommended recipe | 1/30.3 | 89.5 % | 89.5 % | 87.5 % |",
+    ]
 
 
 def test_the_tables_follow_from_the_curves() -> None:
