@@ -36,7 +36,7 @@ TESTS = (
     "tests/test_layout.py",
     "tests/test_spans.py",
     "tests/test_wire.py",
-    "tests/strategies/test_norm_filter.py",
+    "tests/strategies/test_sort_norm.py",
     "tests/strategies/test_robust_compressed.py",
     "tests/strategies/test_server_step.py",
     "tests/strategies/test_sketch.py",

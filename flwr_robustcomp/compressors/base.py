@@ -197,7 +197,7 @@ class Compressor(Form, ABC):
         So a compressor that draws nothing makes an arbitrary sender (section 5) no stronger than a restricted one (section 4):
         the bytes are those of an honest compressor. One that draws does not: a sender of its own bytes chooses the draws too,
         and can send what an honest one sends with probability zero. Nor does `check` see the norm that is reported. Both
-        are bounded by what replies are sorted by, `strategies.norm_filter.sort_norm`.
+        are bounded by what replies are sorted by, `strategies.sort_norm.sort_norm`.
         """
 
     def _encode_array(self, array: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:

@@ -6,10 +6,29 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from flwr_robustcomp.filters.base import Filter, Matrix, Vectors, kept_rows
 
-__all__ = ["Norm"]
+__all__ = ["Norm", "shortest"]
+
+
+def shortest(norms: npt.ArrayLike, count: int) -> npt.NDArray[np.intp]:
+    """Return the places of the ``count`` smallest norms, ascending; of equal norms the first ones.
+
+    Parameters
+    ----------
+    norms : array_like of float, shape (m,)
+        Finite.
+    count : int
+        From 0 to m.
+
+    Examples
+    --------
+    >>> shortest([3.0, 1.0, 2.0, 1.0], 2)
+    array([1, 3])
+    """
+    return np.sort(np.argsort(norms, kind="stable")[:count])
 
 
 @dataclass(frozen=True)
@@ -34,5 +53,4 @@ class Norm(Filter):
 
     def combine(self, vectors: Vectors, trim: int) -> Matrix:
         """Keep the smallest."""
-        order = np.argsort(vectors.norms, kind="stable")
-        return kept_rows(np.sort(order[: len(vectors) - trim]), len(vectors))
+        return kept_rows(shortest(vectors.norms, len(vectors) - trim), len(vectors))

@@ -18,13 +18,13 @@ from flwr_robustcomp.checkpoints import Checkpointed
 from flwr_robustcomp.clients import poison_of
 from flwr_robustcomp.clients.node import round_of
 from flwr_robustcomp.errors import require
+from flwr_robustcomp.filters.base import trim_of
 from flwr_robustcomp.simulations.attacks.colluding_grid import ColludingGrid
 from flwr_robustcomp.simulations.batch import BatchClientApp, train_batch
 from flwr_robustcomp.simulations.problems import StampedProblem, true_labels
 from flwr_robustcomp.simulations.record import Recorder, RoundRecord
 from flwr_robustcomp.simulations.setup import byzantine_partitions, make_strategy, setup_of
 from flwr_robustcomp.strategies import NormThreshold, RobustCompressed
-from flwr_robustcomp.strategies.norm_filter import trim_count
 
 __all__ = ["CLIENT_APP", "client_app", "serve", "server_app"]
 
@@ -122,7 +122,7 @@ def serve(
             grid,
             setup.collusion,
             adversary=setup.scenario.adversary,
-            trim=trim_count(strategy.trim, setup.scenario.nodes) if isinstance(strategy, _TRIMMING) else None,
+            trim=trim_of(strategy.trim, setup.scenario.nodes) if isinstance(strategy, _TRIMMING) else None,
             norm_order=strategy.norm_order if isinstance(strategy, NormThreshold) else 2,
             reply=setup.problem.reply,
             seed=setup.scenario.seed,

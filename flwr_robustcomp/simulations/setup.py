@@ -17,6 +17,7 @@ from flwr_robustcomp.clients.update import Reply
 from flwr_robustcomp.component import Component, construct, member
 from flwr_robustcomp.compressors import COMPRESSORS, Compressor
 from flwr_robustcomp.errors import ConfigurationError
+from flwr_robustcomp.filters.base import trim_of
 from flwr_robustcomp.layout import Layout, check_granularity
 from flwr_robustcomp.randomness import generator
 from flwr_robustcomp.settings import STRATEGIES, build_strategy, reported_norm
@@ -24,9 +25,8 @@ from flwr_robustcomp.simulations.attacks import ATTACKS, Collusion
 from flwr_robustcomp.simulations.attacks.accomplice import Accomplice
 from flwr_robustcomp.simulations.problems import PROBLEMS, Problem, StampedProblem
 from flwr_robustcomp.simulations.scenario import RunConfig, Scenario
-from flwr_robustcomp.strategies import ByzFL, CompressedStrategy, Decompressed, RobustCompressed
+from flwr_robustcomp.strategies import CompressedStrategy, Decompressed
 from flwr_robustcomp.strategies.flower_builtin import NEED_CLIENTS
-from flwr_robustcomp.strategies.norm_filter import trim_count
 
 __all__ = [
     "SCENARIO_STRATEGIES",
@@ -83,7 +83,8 @@ def make_strategy(scenario: Scenario) -> CompressedStrategy | Decompressed:
         min_train_nodes=scenario.nodes,
         min_available_nodes=scenario.nodes,
     )
-    if isinstance(strategy, RobustCompressed | ByzFL) and "seed" not in scenario.strategy.params:
+    draws = isinstance(strategy, CompressedStrategy) and strategy.seed is not None
+    if draws and "seed" not in scenario.strategy.params:
         strategy.seed = scenario.seed  # a simulation is to be repeated: what a deployment draws in secret follows from its seed
     return strategy
 
@@ -98,7 +99,7 @@ def _with_trim(scenario: Scenario) -> Component:
             raise ConfigurationError(f'strategy.trim must be a count, a fraction in [0, 0.5) or "byzantine+K", got {trim!r}')
         trim = params["trim"] = scenario.byzantine + int(match[1] or 0)
     nodes = scenario.nodes
-    if isinstance(trim, int | float) and 0 <= trim and (trim == math.inf or 2 * trim_count(trim, nodes) >= nodes):
+    if isinstance(trim, int | float) and 0 <= trim and (trim == math.inf or 2 * trim_of(trim, nodes) >= nodes):
         raise ConfigurationError(f"strategy.trim must be below half of the {nodes} nodes, got {trim!r}")
     return Component(name=scenario.strategy.name, **params)
 

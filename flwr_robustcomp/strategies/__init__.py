@@ -14,6 +14,7 @@ from flwr_robustcomp.strategies.old_strategy import OldStrategy
 from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.report import Reason, Rejection, RoundReport
 from flwr_robustcomp.strategies.robust_compressed import RobustCompressed
+from flwr_robustcomp.strategies.round import Outcome, Round, SkippedRound
 from flwr_robustcomp.strategies.server_step import Adam, Momentum, Plain, ServerStep
 
 __all__ = [
@@ -26,13 +27,16 @@ __all__ = [
     "Momentum",
     "NormThreshold",
     "OldStrategy",
+    "Outcome",
     "Plain",
     "Policy",
     "Reason",
     "Rejection",
     "RobustCompressed",
+    "Round",
     "RoundReport",
     "ServerStep",
     "SignMajorityVote",
+    "SkippedRound",
     "further_arrays",
 ]

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import importlib
 import importlib.util
 import inspect
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Self
+from typing import Any, ClassVar, Unpack
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from torch import Tensor
 
-from flwr_robustcomp import wire
 from flwr_robustcomp.component import Component, construct
 from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.errors import ConfigurationError, require
+from flwr_robustcomp.filters.base import check_trim, trim_of
 from flwr_robustcomp.filters.length import FACTOR
 from flwr_robustcomp.flower import LOG
-from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity, Layout
 from flwr_robustcomp.randomness import secret_seed, seeded_torch
-from flwr_robustcomp.spans import decompress_spans
-from flwr_robustcomp.strategies.aggregation import median_aside, project
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
-from flwr_robustcomp.strategies.kept_state import check_vectors, kept_seed
-from flwr_robustcomp.strategies.length_screen import checked_length_screen, l2_norms, stopped_by_length
-from flwr_robustcomp.strategies.norm_filter import check_trim, trim_count
-from flwr_robustcomp.strategies.policy import Policy
-from flwr_robustcomp.strategies.report import RoundReport
-from flwr_robustcomp.strategies.screening import Update
-from flwr_robustcomp.strategies.server_step import Plain
+from flwr_robustcomp.strategies.kept_state import check_vectors
+from flwr_robustcomp.strategies.length_screen import checked_length_screen, stopped_by_length
+from flwr_robustcomp.strategies.options import SharedOptions
+from flwr_robustcomp.strategies.round import Outcome, Round, SkippedRound
+from flwr_robustcomp.strategies.server_step import check_step_size
 
 __all__ = ["ByzFL", "classes_of"]
 
@@ -92,17 +85,8 @@ class ByzFL(CompressedStrategy):
         Before any rule, drop what is longer than this many times the median norm (`filters.Length`). 0 or None switches it off.
     seed : int, optional
         Of what rules draw (Bucketing, CAF, SMEA), anew each round. By default it is drawn in secret, and kept in checkpoints.
-    granularity : {"model", "array"}
-        Equal to the clients'.
-    uncompressed : sequence of str
-        Equal to the clients'.
-    on_round : callable, optional
-        Called with the `RoundReport` of every round as it ends. ``kept`` are all that reached ByzFL, which does not tell whom
-        it left out.
-    policy : Policy, optional
-        What follows from rejected replies.
-    **fedavg_options
-        `FedAvg`'s own: sampling, keys, metric aggregation.
+    **options
+        Those of `CompressedStrategy`. In reports ``kept`` are all that reached ByzFL, which does not tell whom it left out.
 
     Raises
     ------
@@ -119,6 +103,10 @@ class ByzFL(CompressedStrategy):
     The centre that CenteredClipping starts from is the last round's, as its authors have it, and is kept in checkpoints.
     """
 
+    seed: int
+
+    state_record: ClassVar[str] = "robustcomp.byzfl"
+
     def __init__(
         self,
         *,
@@ -130,116 +118,61 @@ class ByzFL(CompressedStrategy):
         radius: float | None = None,
         length_screen: float | None = FACTOR,
         seed: int | None = None,
-        granularity: Granularity = "model",
-        uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
-        on_round: Callable[[RoundReport], None] | None = None,
-        policy: Policy | None = None,
-        **fedavg_options: Any,
+        **options: Unpack[SharedOptions],
     ) -> None:
         check_trim(trim)
-        step = Plain(step_size)
+        check_step_size(step_size)
         require(radius is None or radius > 0, "radius", radius, "positive or None")
         screen = checked_length_screen(length_screen)
         require(seed is None or (isinstance(seed, int) and seed >= 0), "seed", seed, "an integer from 0, or None")
-        super().__init__(
-            compressor=compressor,
-            granularity=granularity,
-            uncompressed=uncompressed,
-            on_round=on_round,
-            policy=policy,
-            **fedavg_options,
-        )
+        super().__init__(compressor=compressor, **options)
         names = pre.split("+") if isinstance(pre, str) and pre else [pre] if isinstance(pre, Mapping) else list(pre)
         parts = [_Part(_component("pre", one), classes_of("preaggregators"), "pre") for one in names]
         self.parts = (*parts, _Part(_component("aggregator", aggregator), classes_of("aggregators"), "aggregator"))
         for part in self.parts:
             part.make(trim if isinstance(trim, int) else 0)
         self.trim = trim
-        self.step = step
+        self.step_size = step_size
         self.radius = radius
         self.length_screen = screen
         self.seed = secret_seed() if seed is None else seed
-        self.centre: Tensor | None = None
 
     def check_nodes(self, nodes: int) -> None:
         """Raise `ConfigurationError` if the rules cannot work on the replies of so many nodes."""
         super().check_nodes(nodes)
         try:
-            self._apply(torch.eye(nodes), trim_count(self.trim, nodes), 0, None)
+            self._apply(torch.eye(nodes), trim_of(self.trim, nodes), 0, None)
         except Exception as error:
             raise ConfigurationError(f"{self._names()} of {nodes} nodes with trim {self.trim}: {error}") from error
 
-    def _trimming(self, trim: int) -> Self:
-        (other := copy.copy(self)).trim = trim
-        return other
-
-    def state(self) -> RecordDict:
-        """Return also the centre of CenteredClipping, and the seed of the rules."""
-        state = super().state()
-        state["robustcomp.draws"] = ConfigRecord({"seed": self.seed})
-        state["robustcomp.byzfl"] = wire.to_arrays({} if self.centre is None else {"centre": self.centre})
-        return state
-
-    def restore(self, state: RecordDict) -> None:
-        """Go on from what `state` returned; `ConfigurationError`, and nothing is changed, for what it cannot have."""
-        centre, seed = self._kept(state), kept_seed(state, "robustcomp.draws", self.seed)
-        super().restore(state)
-        self.centre, self.seed = centre.get("centre"), seed
-
-    def check_state(self, state: RecordDict, model: ArrayRecord) -> None:
-        """Raise `ConfigurationError` unless this is the state of a run of this model."""
-        layout = Layout.of(wire.from_arrays(model), self.receiver.uncompressed)
-        check_vectors("ByzFL's", self._kept(state), layout.dim, torch.float32)
-        kept_seed(state, "robustcomp.draws", self.seed)
-
-    def _kept(self, state: RecordDict) -> dict[str, Tensor]:
-        record = state.get("robustcomp.byzfl")
-        kept = wire.from_arrays(record) if isinstance(record, ArrayRecord) else {}
-        require(not kept or list(kept) == ["centre"], "what ByzFL's rules carry", sorted(kept), "['centre']")
-        check_vectors("ByzFL's", kept)
-        return kept
+    def check_carried(self, state: Mapping[str, Tensor], d: int | None = None, dtype: torch.dtype | None = None) -> None:
+        """Refuse anything but the centre of CenteredClipping, which is float32 whatever the model is."""
+        require(not state or list(state) == ["centre"], "what ByzFL's rules carry", sorted(state), "['centre']")
+        check_vectors("ByzFL's", state, d, torch.float32)
 
     def summary(self) -> None:
         """Log the configuration."""
         LOG.info("\t├──> ByzFL settings:")
         LOG.info("\t│\t├── Compressor: %s (per %s)", self.receiver.compressor, self.receiver.granularity)
         LOG.info("\t│\t├── Rules: %s, with f = %s", self._names(), self.trim)
-        LOG.info("\t│\t└── Step size: %g | radius: %s", self.step.step_size, self.radius)
+        LOG.info("\t│\t└── Step size: %g | radius: %s", self.step_size, self.radius)
         super().summary()
 
-    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Screen, decompress, aggregate, step, project."""
-        screened = self.receiver.screen(replies)
-        layout, accepted = self.receiver.layout, screened.accepted
-        norms = l2_norms(accepted, self.receiver.expected.compressor)
-        trim = self.policy.to_trim(self.trim, screened.rejected, len(accepted))
+    def aggregate(self, round_: Round, state: Mapping[str, Tensor]) -> Outcome:
+        """Set aside what is too long, decompress, let the rules aggregate."""
+        norms = dict(zip(round_.nodes, round_.norms(), strict=True))
+        trim = round_.to_trim(self.trim)
         stopped = stopped_by_length(norms, trim, self.length_screen, _LONGEST)
-        updates, f = [update for update in accepted if update.node_id not in stopped], trim - len(stopped)
-        report = RoundReport(server_round, trimmed=stopped, norms=norms)
-        if (why := self.policy.shortfall(len(accepted), len(screened.asked))) is not None:
-            return self.skip(report, screened, why)
+        left = round_.without(stopped)
         try:
-            require(bool(updates), "updates left by the length screen", 0, "at least 1")
-            mean, centre = self._apply(self._dense(updates), max(0, f), server_round, self.centre)
-        except Exception as error:  # noqa: BLE001 - a library's, on what clients sent
+            require(len(left) > 0, "updates left by the length screen", 0, "at least 1")
+            mean, centre = self._apply(left.rows(), max(0, trim - len(stopped)), round_.number, state.get("centre"))
+        except Exception as error:
             why = str(error).partition("\n")[0] or type(error).__name__
-            return self.skip(report, screened, f"ByzFL's {self._names()}: {why}")
-
-        step, _ = self.step.apply(mean, {}, server_round)
-        w = project(layout.flatten(self.receiver.model).sub_(step), self.radius)
-        report = replace(report, kept=tuple(u.node_id for u in updates))
-        weights = [1.0 / len(updates)] * len(updates)
-        arrays, metrics = self.conclude(report, screened, layout.join(w, median_aside(accepted, layout)), updates, weights)
-        if arrays is not None:  # a step that overflowed was not made
-            self.centre = centre
-        return arrays, metrics
-
-    def _dense(self, updates: Sequence[Update]) -> Tensor:
-        """Return the updates as rows, shape (m, d), float32; beyond them one vector at a time is in memory."""
-        rows = torch.empty(len(updates), self.receiver.layout.dim)
-        for row, update in zip(rows, updates, strict=True):
-            row.copy_(decompress_spans(update.payloads, self.receiver.expected.compressor, torch.float32))
-        return rows
+            raise SkippedRound(f"ByzFL's {self._names()}: {why}", norms=norms, trimmed=stopped) from error
+        weights = [0.0 if node in stopped else 1.0 / len(left) for node in round_.nodes]
+        state = {} if centre is None else {"centre": centre}
+        return Outcome(mean.mul(self.step_size), weights, norms=norms, state=state)
 
     def _apply(self, rows: Tensor, f: int, server_round: int, centre: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Return what the rules make of rows, shape (m, d), which they may overwrite, and the centre to go on from."""

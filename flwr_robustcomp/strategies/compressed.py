@@ -1,13 +1,15 @@
-"""What the strategies over packed updates share: asking, screening, and giving account of a round."""
+"""The round that all strategies over packed updates share, written once: ask, screen, aggregate, step, give account."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Result
 from torch import Tensor
@@ -16,23 +18,29 @@ from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
-from flwr_robustcomp.strategies.account import LEDGER_RECORD, Account
-from flwr_robustcomp.strategies.aggregation import is_finite_model, median_delta, step_length
+from flwr_robustcomp.strategies.account import Account
+from flwr_robustcomp.strategies.aggregation import is_finite_model, median_aside, median_delta, project, step_length
 from flwr_robustcomp.strategies.enough_nodes import Need
 from flwr_robustcomp.strategies.evaluation import EvaluationReceiver
 from flwr_robustcomp.strategies.final_model import with_final_model
 from flwr_robustcomp.strategies.metrics import median_metrics, summed_up
+from flwr_robustcomp.strategies.options import FedAvgOptions, check_options
 from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.private import check_wrapped
 from flwr_robustcomp.strategies.receiver import UpdateReceiver
 from flwr_robustcomp.strategies.report import RoundReport
-from flwr_robustcomp.strategies.screening import Screened, Update
+from flwr_robustcomp.strategies.resumable import Resumable
+from flwr_robustcomp.strategies.round import Outcome, Round, SkippedRound
+from flwr_robustcomp.strategies.screening import Screened
 
 __all__ = ["CompressedStrategy"]
 
 
-class CompressedStrategy(FedAvg):
+class CompressedStrategy(Resumable, FedAvg, ABC):
     """Base of the strategies that aggregate packed updates; sampling, evaluation and callbacks are `FedAvg`'s.
+
+    A strategy of one's own is one method, `aggregate`: from a `Round` to an `Outcome`. Screening, the quorum, the check that
+    the new model is finite, the report, the metrics and what a checkpoint keeps are written here, once, for all of them.
 
     Parameters
     ----------
@@ -44,12 +52,12 @@ class CompressedStrategy(FedAvg):
         Equal to the clients'.
     on_round : callable, optional
         Called with the `RoundReport` of every training round as it ends.
-    norm_order : float, optional
-        The order of the norm that clients must report.
-    weight_required : bool
-        Whether a reply must count its examples.
     policy : Policy, optional
         What follows from rejected replies.
+    norm_order : float, optional
+        The order of the norm that clients must report; set by a strategy, not by its user.
+    weight_required : bool
+        Whether a reply must count its examples; set by a strategy, not by its user.
     **fedavg_options
         Passed to `FedAvg`. Where no function of your own is given, the clients' metrics are summed up by `median_metrics`.
 
@@ -59,7 +67,23 @@ class CompressedStrategy(FedAvg):
         The rejections so far, by node and reason.
     reports : list of RoundReport
         One for each round so far.
+    carried : mapping of str to Tensor
+        What the last `Outcome` left for the next round: vectors of shape (d,).
+    trim : int or float
+        How many Byzantine nodes the strategy is for; 0 where it trims nobody.
+    radius : float or None
+        New models are projected onto the l2 ball of this radius about the origin.
+    seed : int or None
+        Of what the strategy draws; None where it draws nothing. Checkpoints keep it.
+
+    Raises
+    ------
+    ConfigurationError
+        For an option that there is not, with the nearest one that there is, or a value out of range.
     """
+
+    trim: int | float = 0
+    radius: float | None = None
 
     def __init__(
         self,
@@ -68,13 +92,14 @@ class CompressedStrategy(FedAvg):
         granularity: Granularity = "model",
         uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
         on_round: Callable[[RoundReport], None] | None = None,
+        policy: Policy | None = None,
         norm_order: float | None = None,
         weight_required: bool = False,
-        policy: Policy | None = None,
-        **fedavg_options: Any,
+        **fedavg_options: Unpack[FedAvgOptions],
     ) -> None:
-        for name in ("train_metrics_aggr_fn", "evaluate_metrics_aggr_fn"):
-            fedavg_options[name] = fedavg_options.get(name) or median_metrics
+        check_options(type(self), fedavg_options)
+        fedavg_options["train_metrics_aggr_fn"] = fedavg_options.get("train_metrics_aggr_fn") or median_metrics
+        fedavg_options["evaluate_metrics_aggr_fn"] = fedavg_options.get("evaluate_metrics_aggr_fn") or median_metrics
         super().__init__(**fedavg_options)
         self.receiver = UpdateReceiver(
             compressor,
@@ -92,13 +117,85 @@ class CompressedStrategy(FedAvg):
         self.ledger = self.account.ledger
         self.reports = self.account.reports
 
-    def state(self) -> RecordDict:
-        """Return what a checkpoint must keep of this strategy; a strategy that carries more between rounds adds it."""
-        return RecordDict({LEDGER_RECORD: self.account.state()})
+    @abstractmethod
+    def aggregate(self, round_: Round, state: Mapping[str, Tensor]) -> Outcome:
+        """Decide what a round makes of the model.
 
-    def restore(self, state: RecordDict) -> None:
-        """Go on from what `state` returned; `ConfigurationError` where it holds no ledger."""
-        self.account.restore(state.get(LEDGER_RECORD))
+        Parameters
+        ----------
+        round_ : Round
+            What was accepted.
+        state : mapping of str to Tensor
+            The last round's `Outcome.state`; empty at the start.
+
+        Returns
+        -------
+        Outcome
+            The step, and what each update counted.
+
+        Raises
+        ------
+        SkippedRound
+            If nothing can be decided; so does a `ConfigurationError`, with its own words as the reason.
+        """
+
+    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Screen, ask for the quorum, `aggregate`, step, project; give account of it.
+
+        Returns
+        -------
+        (ArrayRecord or None, MetricRecord)
+            The new model, None where the round leaves it as it is; the metrics of all accepted replies and of the report.
+        """
+        receiver, screened = self.receiver, self.receiver.screen(replies)
+        report, accepted = RoundReport(server_round), screened.accepted
+        if (why := self.policy.shortfall(len(accepted), len(screened.asked))) is not None:
+            return self._skip(report, screened, why, quorum=False)
+        expected = receiver.expected
+        layout, spans = expected.layout, expected.spans
+        round_ = Round(
+            server_round, expected.compressor, layout, spans, receiver.model, accepted, screened.rejected, self.policy
+        )
+        try:
+            outcome = self.aggregate(round_, self.carried)
+        except SkippedRound as skipped:
+            report = replace(report, trimmed=skipped.trimmed, norms=skipped.norms)
+            return self._skip(report, screened, str(skipped), quorum=False)
+        except ConfigurationError as error:
+            return self._skip(report, screened, str(error), quorum=False)
+
+        weight_of = dict(zip(round_.nodes, outcome.weights, strict=True))
+        report = replace(
+            report,
+            kept=tuple(node for node, weight in weight_of.items() if weight > 0),
+            trimmed={node: outcome.norms.get(node, 0.0) for node, weight in weight_of.items() if weight <= 0},
+            threshold=outcome.threshold,
+            norms=dict(outcome.norms),
+            delta=median_delta(accepted),
+        )
+        if not is_finite_model(outcome.state):
+            return self._skip(report, screened, "what the step carries overflows")
+        w = project(layout.flatten(receiver.model).sub_(outcome.step, alpha=outcome.step_size), self.radius)
+        # Medians are over all accepted replies: where a filter spends its trim on honest ones, liars can be most of the kept.
+        model = layout.join(w, median_aside(accepted, layout))
+        if not is_finite_model(model):
+            return self._skip(report, screened, "the step overflows the model's dtype")
+        self.carried = outcome.state  # a step that was not made leaves nothing behind
+        report = replace(report, step=step_length(receiver.model, model, layout))
+        return wire.to_arrays(model), self._publish(report, screened, weight_of)
+
+    def _publish(self, report: RoundReport, screened: Screened, weight_of: Mapping[int, float]) -> MetricRecord:
+        """Publish the report of a round that moved the model; return the metrics of its clients and its own."""
+        own = self.account.publish(report, screened)
+        weights = [weight_of[update.node_id] for update in screened.accepted]
+        told = [update.metrics for update in screened.accepted]
+        metrics = summed_up(self.train_metrics_aggr_fn, told, weights, self.weighted_by_key)
+        metrics.update(own)
+        return metrics
+
+    def _skip(self, report: RoundReport, screened: Screened, why: str, *, quorum: bool = True) -> tuple[None, MetricRecord]:
+        """Publish the report of a round that leaves the model as it is; return what `aggregate_train` returns."""
+        return None, self.account.publish(replace(report, skipped=why, quorum=quorum), screened)
 
     def check_nodes(self, nodes: int) -> None:
         """Raise `ConfigurationError` if a round of so many nodes cannot move the model, even if every one of them replies.
@@ -148,17 +245,19 @@ class CompressedStrategy(FedAvg):
 
     def _subject(self) -> str:
         """Return what needs a number of nodes."""
-        trim = getattr(self, "trim", 0)
-        return f"trim = {trim}" if trim else type(self).__name__
+        return f"trim = {self.trim}" if self.trim else type(self).__name__
 
-    def _trimming(self, trim: int) -> Self | None:
-        """Return this strategy with another trim; None where it trims nobody, or by a rule that is not ours."""
-        return None
+    def with_trim(self, trim: int) -> Self:
+        """Return this strategy for another number of Byzantine nodes; to be asked what it needs, and not to be run."""
+        (other := copy.copy(self)).trim = trim
+        return other
 
     def _largest_trim(self, nodes: int) -> int | None:
+        """Return the largest trim that works with so many replies; None where no trim does, or there is none to set."""
+        if not self.trim:
+            return None
         for trim in range((nodes - 1) // 2, -1, -1):
-            if (other := self._trimming(trim)) is None:
-                return None
+            other = self.with_trim(trim)
             with contextlib.suppress(ConfigurationError):
                 other.check_nodes(nodes)
                 return trim
@@ -185,42 +284,3 @@ class CompressedStrategy(FedAvg):
         result = summed_up(self.evaluate_metrics_aggr_fn, metrics, weights, key)
         result.update(self._evaluation.counts(len(told)))
         return result
-
-    def conclude(
-        self,
-        report: RoundReport,
-        screened: Screened,
-        model: dict[str, Tensor],
-        kept: Sequence[Update],
-        weights: Sequence[float],
-    ) -> tuple[ArrayRecord | None, MetricRecord]:
-        """Publish the report of a round; return what `aggregate_train` returns: the new model, if it is finite.
-
-        Parameters
-        ----------
-        report : RoundReport
-            Who was kept and who was dropped.
-        screened : Screened
-            The round's replies. Metrics are those of all accepted ones: liars who are fewer than half of these can be the
-            majority of the kept, where a filter spends its budget on honest updates.
-        model : dict of str to Tensor
-            w_{t+1}.
-        kept : sequence of Update
-            What went into the model.
-        weights : sequence of float
-            Its weights, for a metrics function of the user's own; the dropped have the weight 0 there.
-        """
-        if not is_finite_model(model):
-            return self.skip(report, screened, "the step overflows the model's dtype", quorum=True)
-        step = step_length(self.receiver.model, model, self.receiver.layout)
-        accepted = screened.accepted
-        own = self.account.publish(replace(report, delta=median_delta(accepted), step=step), screened)
-        weight_of = {update.node_id: weight for update, weight in zip(kept, weights, strict=True)}
-        told = [weight_of.get(update.node_id, 0.0) for update in accepted]
-        metrics = summed_up(self.train_metrics_aggr_fn, [u.metrics for u in accepted], told, self.weighted_by_key)
-        metrics.update(own)
-        return wire.to_arrays(model), metrics
-
-    def skip(self, report: RoundReport, screened: Screened, why: str, *, quorum: bool = False) -> tuple[None, MetricRecord]:
-        """Publish the report of a round that leaves the model as it is; return what `aggregate_train` returns."""
-        return None, self.account.publish(replace(report, skipped=why, quorum=quorum), screened)

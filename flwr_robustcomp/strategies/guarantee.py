@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from logging import INFO, WARNING
 
 from flwr_robustcomp.compressors import Compressor
+from flwr_robustcomp.filters.base import trim_of
 from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.layout import Span
-from flwr_robustcomp.strategies.norm_filter import trim_count
 from flwr_robustcomp.theory import Adversary, Theorem, cover, shortfall
 
 __all__ = ["delta_of_spans", "guarantee_line", "log_guarantee"]
@@ -69,7 +69,7 @@ def guarantee_line(
         run inside the theorem, and INFO where the compressor merely does not guarantee the delta, which most vectors may have:
         the scaled sign guarantees 1/d, and has 2/pi on Gaussian vectors.
     """
-    trimmed = trim_count(trim, nodes)
+    trimmed = trim_of(trim, nodes)
     if 2 * trimmed >= nodes:
         return None  # the round says so itself
     delta = delta_of_spans(compressor, spans)

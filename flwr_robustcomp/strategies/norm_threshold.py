@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, Self, get_args
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, Unpack, get_args
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.serverapp import Grid
+from torch import Tensor
 
 from flwr_robustcomp.compressors import NORM_ORDERS, Compressor
 from flwr_robustcomp.errors import require
+from flwr_robustcomp.filters.base import check_trim, trim_of
+from flwr_robustcomp.filters.norm import shortest
 from flwr_robustcomp.flower import LOG
-from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
-from flwr_robustcomp.strategies.aggregation import median_aside, project, weighted_sum
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
 from flwr_robustcomp.strategies.guarantee import log_guarantee
-from flwr_robustcomp.strategies.norm_filter import check_trim, keep_smallest, sort_norm, trim_count
-from flwr_robustcomp.strategies.policy import Policy
-from flwr_robustcomp.strategies.report import RoundReport
+from flwr_robustcomp.strategies.options import SharedOptions
+from flwr_robustcomp.strategies.round import Outcome, Round, SkippedRound
 from flwr_robustcomp.strategies.screening import Update
 from flwr_robustcomp.strategies.server_step import check_step_size
 from flwr_robustcomp.theory import Theorem
@@ -48,7 +48,7 @@ class NormThreshold(CompressedStrategy):
         beta m as a count, or beta as a fraction in [0, 0.5) of the accepted replies, rounded up.
     norm : {"compressed", "reported"}
         The norm to sort by. "compressed" needs a compressor of C_norm; "reported" needs
-        ``CompressionMod(report_norm=norm_order)``, and sorts by the larger of both norms (`norm_filter.sort_norm`).
+        ``CompressionMod(report_norm=norm_order)``, and sorts by the larger of both norms (`sort_norm.sort_norm`).
     norm_order : {1, 2, inf}
         q.
     step_size : float
@@ -57,16 +57,8 @@ class NormThreshold(CompressedStrategy):
         Project onto the l2 ball of this radius about the origin (the paper's W).
     weighting : {"equal", "examples"}
         How kept updates are weighted. "examples" lets clients choose their own weight; see docs/threat-model.md.
-    granularity : {"model", "array"}
-        Equal to the clients'.
-    uncompressed : sequence of str
-        Equal to the clients'.
-    on_round : callable, optional
-        Called with the `RoundReport` of every round as it ends.
-    policy : Policy, optional
-        What follows from rejected replies.
-    **fedavg_options
-        `FedAvg`'s own: sampling, keys, metric aggregation.
+    **options
+        Those of `CompressedStrategy`.
 
     Raises
     ------
@@ -89,11 +81,7 @@ class NormThreshold(CompressedStrategy):
         step_size: float = 1.0,
         radius: float | None = None,
         weighting: Weighting = "equal",
-        granularity: Granularity = "model",
-        uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
-        on_round: Callable[[RoundReport], None] | None = None,
-        policy: Policy | None = None,
-        **fedavg_options: Any,
+        **options: Unpack[SharedOptions],
     ) -> None:
         check_trim(trim)
         require(norm in get_args(Norm), "norm", norm, f"one of {', '.join(get_args(Norm))}")
@@ -103,13 +91,9 @@ class NormThreshold(CompressedStrategy):
         require(weighting in get_args(Weighting), "weighting", weighting, f"one of {', '.join(get_args(Weighting))}")
         super().__init__(
             compressor=compressor,
-            granularity=granularity,
-            uncompressed=uncompressed,
-            on_round=on_round,
-            policy=policy,
             norm_order=norm_order if norm == "reported" else None,
             weight_required=weighting == "examples",
-            **fedavg_options,
+            **options,
         )
         require(
             norm == "reported" or compressor.embeds_norm or trim == 0,
@@ -128,11 +112,7 @@ class NormThreshold(CompressedStrategy):
     def check_nodes(self, nodes: int) -> None:
         """Raise `ConfigurationError` unless so many replies outnumber twice the trim."""
         super().check_nodes(nodes)
-        require(2 * trim_count(self.trim, nodes) < nodes, "trim", self.trim, f"less than half of {nodes} replies")
-
-    def _trimming(self, trim: int) -> Self:
-        (other := copy.copy(self)).trim = trim
-        return other
+        require(2 * trim_of(self.trim, nodes) < nodes, "trim", self.trim, f"less than half of {nodes} replies")
 
     @property
     def theorem(self) -> Theorem:
@@ -156,33 +136,22 @@ class NormThreshold(CompressedStrategy):
             log_guarantee(compressor, spans, len(messages), self.trim, theorem=self.theorem, norm_order=self.norm_order)
         return messages
 
-    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Screen, sort by norm, keep the smallest, average straight from the bits, step, project (line 6)."""
-        screened = self.receiver.screen(replies)
-        updates, layout = screened.accepted, self.receiver.layout
-        if (why := self.policy.shortfall(len(updates), len(screened.asked))) is not None:
-            return self.skip(RoundReport(server_round), screened, why)
-        trim = self.policy.to_trim(self.trim, screened.rejected, len(updates))
-        if 2 * trim >= len(updates):
-            why = f"trimming {trim} needs more than {2 * trim} accepted replies, got {len(updates)}"
-            return self.skip(RoundReport(server_round), screened, why)
-
-        compressor = self.receiver.expected.compressor
-        norms = [sort_norm([(compressor, p) for p in u.payloads], self.norm_order, u.reported_norm) for u in updates]
-        selection = keep_smallest(norms, trim)
-        kept = [updates[i] for i in selection.kept]
-        weights = self._weights(kept)
-        mean = weighted_sum(kept, weights, layout, self.receiver.spans, compressor)
-        w = project(layout.flatten(self.receiver.model).sub_(mean, alpha=self.step_size), self.radius)
-
-        report = RoundReport(
-            server_round,
-            kept=tuple(update.node_id for update in kept),
-            trimmed={updates[i].node_id: norms[i] for i in selection.trimmed},
-            threshold=selection.threshold,
-            norms={update.node_id: norm for update, norm in zip(updates, norms, strict=True)},
+    def aggregate(self, round_: Round, state: Mapping[str, Tensor]) -> Outcome:
+        """Sort by norm, keep the smallest, average straight from the bits (line 6)."""
+        trim, m = round_.to_trim(self.trim), len(round_)
+        if 2 * trim >= m:
+            raise SkippedRound(f"trimming {trim} needs more than {2 * trim} accepted replies, got {m}")
+        norms = round_.norms(self.norm_order)
+        kept = shortest(norms, m - trim)
+        weights = np.zeros(m)
+        weights[kept] = self._weights([round_.updates[i] for i in kept])
+        return Outcome(
+            round_.sum(weights.tolist()),
+            weights.tolist(),
+            self.step_size,
+            norms=dict(zip(round_.nodes, norms, strict=True)),
+            threshold=max(norms[i] for i in kept),
         )
-        return self.conclude(report, screened, layout.join(w, median_aside(updates, layout)), kept, weights)
 
     def _weights(self, kept: Sequence[Update]) -> list[float]:
         """Return the weights of the kept updates; they sum to one."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flwr_robustcomp.errors import require
-from flwr_robustcomp.strategies.norm_filter import trim_count
+from flwr_robustcomp.filters.base import trim_of
 from flwr_robustcomp.strategies.report import Reason, Rejection
 
 __all__ = ["Policy"]
@@ -64,16 +65,16 @@ class Policy:
         needed = self.needed(asked)
         return None if accepted >= needed else f"the quorum is {needed} of {asked} nodes, and {accepted} replies were accepted"
 
-    def to_trim(self, trim: int | float, rejected: list[Rejection], accepted: int) -> int:
+    def to_trim(self, trim: int | float, rejected: Sequence[Rejection], accepted: int) -> int:
         """Return how many of the accepted replies to trim; faulty replies are taken off where more than half would go.
 
         Senders of garbage cannot hold up a run: they are among those that were to be trimmed.
         """
-        count = trim_count(self.left_to_trim(trim, rejected), accepted)
+        count = trim_of(self.left_to_trim(trim, rejected), accepted)
         short = 2 * count >= accepted
-        return trim_count(self.left_to_trim(trim, rejected, short=True), accepted) if short else count
+        return trim_of(self.left_to_trim(trim, rejected, short=True), accepted) if short else count
 
-    def left_to_trim(self, trim: int | float, rejected: list[Rejection], *, short: bool = False) -> int | float:
+    def left_to_trim(self, trim: int | float, rejected: Sequence[Rejection], *, short: bool = False) -> int | float:
         """Return what rejected replies leave of a trim; they spend it in any case where a filter is ``short`` of replies."""
         if not (self.rejected_spend_trim or short) or isinstance(trim, float):
             return trim

@@ -19,7 +19,6 @@ from flwr_robustcomp.errors import WireError
 from flwr_robustcomp.flower import Metadata
 from flwr_robustcomp.layout import Layout, Span
 from flwr_robustcomp.spans import DELTA_METRIC
-from flwr_robustcomp.strategies.norm_filter import combine_norms
 from flwr_robustcomp.strategies.replies import (
     Metrics,
     Rejected,
@@ -34,6 +33,7 @@ from flwr_robustcomp.strategies.replies import (
 )
 from flwr_robustcomp.strategies.reply_size import MODELS, Limits, Size, check_size, size_of, training_limits
 from flwr_robustcomp.strategies.report import Reason, Rejection
+from flwr_robustcomp.strategies.sort_norm import combine_norms
 
 __all__ = ["Expected", "Metrics", "Screened", "Update", "screen"]
 

@@ -55,7 +55,7 @@ def contraction(delta: float, alpha: float, beta: float, *, theorem: Theorem = 2
     - an honest kept node contributes Q(x_i) - x_i, at most s (G + epsilon_1), and x_i - grad F;
     - a Byzantine kept node contributes at most (2 + s) G + (1 + s) epsilon_1: what it sends is no longer than what an honest
       node is sorted by, at most (1 + s)(G + epsilon_1). In Algorithm 2 that is some ||Q(x_j)||. In Algorithm 1 it is the
-      larger of ||x_j|| and ||Q(x_j)|| (`strategies.norm_filter.sort_norm`), whatever the Byzantine node reports and whatever
+      larger of ||x_j|| and ||Q(x_j)|| (`strategies.sort_norm.sort_norm`), whatever the Byzantine node reports and whatever
       draws it chose. So Theorem 1 holds against the arbitrary adversary of section 5 too. Sorted by the report alone, as
       printed, it needs ||Q(x_i) - x_i|| <= s ||x_i|| of Byzantine nodes: the restricted adversary of section 4;
     - the x_i - grad F of M & U sum to those of M, at most (1 - alpha) m epsilon_2, less those of M & T, at most beta m

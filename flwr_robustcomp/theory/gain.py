@@ -33,7 +33,7 @@ def gain(longest: float, typical: float, *, rule: SortRule, embeds_norm: bool = 
     rule : {"reported", "larger", "compressed"}
         What replies are sorted by.
     embeds_norm : bool
-        Whether Q is C_norm. If not, the server sorts by the report whatever the rule, `strategies.norm_filter.sort_norm`.
+        Whether Q is C_norm. If not, the server sorts by the report whatever the rule, `strategies.sort_norm.sort_norm`.
 
     Notes
     -----

@@ -40,11 +40,11 @@ def without_screen(step: ServerStep) -> RobustCompressed:
 def test_moments_that_overflow_are_not_taken() -> None:
     strategy, undisturbed = without_screen(Adam(0.1)), without_screen(Adam(0.1))
     model = play(strategy, XS, MODEL)
-    kept = {name: tensor.clone() for name, tensor in strategy.step_state.items()}
+    kept = {name: tensor.clone() for name, tensor in strategy.carried.items()}
     assert play(strategy, HUGE, model) is model
     assert strategy.reports[-1].skipped == "what the step carries overflows"
     assert strategy.reports[-1].quorum  # it is nobody's absence
-    assert all(torch.equal(tensor, strategy.step_state[name]) for name, tensor in kept.items())
+    assert all(torch.equal(tensor, strategy.carried[name]) for name, tensor in kept.items())
     expected = play(undisturbed, XS, play(undisturbed, XS, MODEL))
     assert all(torch.equal(tensor, expected[name]) for name, tensor in play(strategy, XS, model).items())
 
@@ -52,10 +52,10 @@ def test_moments_that_overflow_are_not_taken() -> None:
 def test_a_momentum_that_overflows_is_not_taken() -> None:
     strategy = without_screen(Momentum(1e-30, 0.9))
     model = play(strategy, ENDLESS, MODEL)
-    kept = strategy.step_state["momentum"].clone()
+    kept = strategy.carried["momentum"].clone()
     assert play(strategy, ENDLESS, model) is model
     assert strategy.reports[-1].skipped == "what the step carries overflows"
-    assert torch.equal(strategy.step_state["momentum"], kept)
+    assert torch.equal(strategy.carried["momentum"], kept)
 
 
 @pytest.mark.parametrize("kind", [FedAdam, FedYogi, FedAdagrad])
@@ -86,7 +86,7 @@ def test_the_length_screen_keeps_a_huge_reply_from_the_moments() -> None:
     play(strategy, HUGE, MODEL)
     report = strategy.reports[-1]
     assert report.skipped is None and len(report.trimmed) == 1
-    assert float(strategy.step_state["second"].max()) < 1.0
+    assert float(strategy.carried["second"].max()) < 1.0
 
 
 def test_a_frozen_step_raises_an_alarm_in_log_report_and_metrics(caplog: pytest.LogCaptureFixture) -> None:
@@ -96,7 +96,7 @@ def test_a_frozen_step_raises_an_alarm_in_log_report_and_metrics(caplog: pytest.
     assert strategy.reports[-1].alarm is None and (strategy.reports[-1].step or 0) > 0
     frozen = [1e18 * XS[0], *XS[1:]]
     play(strategy, frozen, model)
-    strategy.step_state["first"].zero_()
+    strategy.carried["first"].zero_()
     with caplog.at_level(logging.WARNING, logger="flwr"):
         arrays, metrics = strategy.aggregate_train(1, answers(strategy, XS, Identity(), model=model))
     assert arrays is not None and metrics is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -15,9 +15,9 @@ from torch import Tensor
 from flwr_robustcomp import CompressionMod, from_arrays, to_arrays
 from flwr_robustcomp.compressors import Identity, L1Sign
 from flwr_robustcomp.simulations import InProcessGrid
-from flwr_robustcomp.strategies import NormThreshold, Reason, RoundReport
+from flwr_robustcomp.strategies import NormThreshold, Outcome, Reason, Round
 from flwr_robustcomp.strategies.further_records import further_arrays
-from flwr_robustcomp.strategies.screening import Screened, Update
+from flwr_robustcomp.strategies.screening import Update
 from tests.apps import minus
 from tests.strategies.rounds import MODEL, SAMPLING, answer, ask, moved, updates
 
@@ -94,17 +94,12 @@ class Controlled(NormThreshold):
 
     control: dict[str, Tensor] | None = None
 
-    def conclude(
-        self,
-        report: RoundReport,
-        screened: Screened,
-        model: dict[str, Tensor],
-        kept: Sequence[Update],
-        weights: Sequence[float],
-    ) -> tuple[ArrayRecord | None, MetricRecord]:
-        found = [one for update in kept if (one := further_arrays(update, "control", self.receiver.model)) is not None]
-        self.control = {name: torch.stack([one[name] for one in found]).mean(dim=0) for name in self.receiver.model}
-        return super().conclude(report, screened, model, kept, weights)
+    def aggregate(self, round_: Round, state: Mapping[str, Tensor]) -> Outcome:
+        outcome = super().aggregate(round_, state)
+        kept = [update for update, weight in zip(round_.updates, outcome.weights, strict=True) if weight > 0]
+        sent = [control for update in kept if (control := further_arrays(update, "control", round_.model)) is not None]
+        self.control = {name: torch.stack([control[name] for control in sent]).mean(dim=0) for name in round_.model}
+        return outcome
 
 
 def test_control_variates_travel_in_a_run() -> None:

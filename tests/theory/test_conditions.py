@@ -15,7 +15,7 @@ from torch import Tensor
 
 from flwr_robustcomp.compressors import L1Sign, TopK
 from flwr_robustcomp.errors import ConfigurationError
-from flwr_robustcomp.strategies.norm_filter import keep_smallest
+from flwr_robustcomp.filters.norm import shortest
 from flwr_robustcomp.theory import (
     Form,
     Theorem,
@@ -139,7 +139,7 @@ def _deviation(
 ) -> tuple[float, float, float, float]:
     """Return ||g - grad F||, G, epsilon_1 and epsilon_2 of one round, where grad F is the mean of the honest gradients."""
     gradient = torch.stack(xs[:honest]).mean(dim=0)
-    kept = keep_smallest(norms, trim).kept
+    kept = shortest(norms, len(norms) - trim)
     step = torch.stack([sent[i] for i in kept]).mean(dim=0)
     epsilon1 = max(float((x - gradient).norm()) for x in xs[:honest])
     return float((step - gradient).norm()), float(gradient.norm()), epsilon1, 0.0

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flwr_robustcomp.compressors import QSGD, Compressor, CrossPolytope, RandomK
-from flwr_robustcomp.strategies.norm_filter import keep_smallest, sort_norm
+from flwr_robustcomp.filters.norm import shortest
+from flwr_robustcomp.strategies.sort_norm import sort_norm
 from flwr_robustcomp.theory import Theorem, contraction
 
 THEOREMS: list[Theorem] = [1, 2]
@@ -35,7 +36,7 @@ def test_the_sum_behind_the_drawn_form_holds_on_every_draw(seed: int, trim: int,
     chosen = np.array([0.999999 * np.sort(orders)[rank % honest] for rank in ranks[:byzantine]])
     sent = np.concatenate([x + e, -np.outer(chosen, gradient / np.linalg.norm(gradient)).reshape(byzantine, 5)])
 
-    kept = list(keep_smallest([*orders, *chosen], trim).kept)
+    kept = shortest([*orders, *chosen], honest + byzantine - trim)
     deviation = float(np.linalg.norm(sent[kept].mean(axis=0) - gradient))
     size, epsilon1 = float(np.linalg.norm(gradient)), float(np.linalg.norm(x - gradient, axis=1).max())
     epsilon2 = float(np.linalg.norm(x.mean(axis=0) - gradient))
@@ -60,7 +61,7 @@ def test_the_drawn_bound_holds_against_senders_of_their_own_bytes(compressor: Co
         norms = [sort_norm([(compressor, p)], 2, size if theorem == 1 else None) for p in payloads]
         longest = sorted(norms)[-trim] * (1 - 1e-9)  # so that none of them is trimmed: they saw the honest draws
         sent = [*map(compressor.decompress, payloads), *[-gradient / size * longest] * byzantine]
-        kept = keep_smallest([*norms, *[longest] * byzantine], trim).kept
+        kept = shortest([*norms, *[longest] * byzantine], m - trim)
         assert set(range(honest, m)) <= set(kept)
         squares.append(float((torch.stack([sent[i] for i in kept]).mean(dim=0) - gradient).square().sum()))
     delta = compressor.delta(d)
@@ -75,7 +76,7 @@ def test_the_sharp_form_is_not_for_deltas_in_expectation() -> None:
     m, trim = 1000, 450
     rng = np.random.default_rng(0)
     payloads = [compressor.compress(x, rng) for _ in range(m)]
-    kept = keep_smallest([sort_norm([(compressor, p)], 2) for p in payloads], trim).kept
+    kept = shortest([sort_norm([(compressor, p)], 2) for p in payloads], m - trim)
     step = torch.stack([compressor.decompress(payloads[i]) for i in kept]).mean(dim=0)
     deviation, delta = float((step - x).norm()), compressor.delta(2)
     assert delta == 0.5

@@ -16,7 +16,7 @@ from flwr_robustcomp.clients.node import only_arrays
 from flwr_robustcomp.clients.update import Reply, dense_update, packed_names, packed_update, with_update
 from flwr_robustcomp.compressors import Compressor, Payload, vector_norm
 from flwr_robustcomp.layout import Layout
-from flwr_robustcomp.strategies.norm_filter import combine_norms, sort_norm
+from flwr_robustcomp.strategies.sort_norm import combine_norms, sort_norm
 
 __all__ = ["Form", "Sent", "read_sent"]
 

@@ -1,4 +1,4 @@
-"""Which updates a norm threshold keeps."""
+"""What an update is sorted by, and which of the sorted ones are kept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from benchmarks.forged_payloads import Upward, forge
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import NORM_ORDERS, Compressor, CrossPolytope, L1Sign, LowRank, Payload, Sign, TopK
 from flwr_robustcomp.errors import ConfigurationError, WireError
-from flwr_robustcomp.strategies.norm_filter import check_trim, combine_norms, keep_smallest, sort_norm, trim_count
+from flwr_robustcomp.filters.base import check_trim, trim_of
+from flwr_robustcomp.filters.norm import shortest
+from flwr_robustcomp.strategies.sort_norm import combine_norms, sort_norm
 from tests.compressors.samples import ALL, gaussian, rng
 
 norm_lists = st.lists(st.floats(0, 1e6), min_size=1, max_size=30)
@@ -23,24 +25,22 @@ norm_lists = st.lists(st.floats(0, 1e6), min_size=1, max_size=30)
 @given(norms=norm_lists, share=st.floats(0, 0.49))
 def test_the_smallest_are_kept(norms: list[float], share: float) -> None:
     trim = int(share * len(norms))
-    selection = keep_smallest(norms, trim)
-    assert sorted(selection.kept + selection.trimmed) == list(range(len(norms)))
-    assert len(selection.trimmed) == trim
-    assert sorted(norms[i] for i in selection.kept) == sorted(norms)[: len(norms) - trim]
-    assert selection.threshold == max(norms[i] for i in selection.kept)
+    kept = shortest(norms, len(norms) - trim)
+    assert len(set(kept)) == len(norms) - trim
+    assert sorted(norms[i] for i in kept) == sorted(norms)[: len(norms) - trim]
+    assert list(kept) == sorted(kept)
 
 
 @given(norms=st.lists(st.floats(0, 1e6), min_size=3, max_size=30, unique=True), seed=st.randoms())
 def test_order_does_not_matter(norms: list[float], seed: object) -> None:
     shuffled = norms.copy()
     seed.shuffle(shuffled)  # type: ignore[attr-defined]
-    trim = (len(norms) - 1) // 2
-    kept = {norms[i] for i in keep_smallest(norms, trim).kept}
-    assert kept == {shuffled[i] for i in keep_smallest(shuffled, trim).kept}
+    count = len(norms) // 2 + 1
+    assert {norms[i] for i in shortest(norms, count)} == {shuffled[i] for i in shortest(shuffled, count)}
 
 
 def test_ties_go_to_the_first() -> None:
-    assert keep_smallest([1.0, 1.0, 1.0, 1.0, 1.0], 2).kept == (0, 1, 2)
+    assert list(shortest([1.0, 1.0, 1.0, 1.0, 1.0], 3)) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -48,19 +48,13 @@ def test_ties_go_to_the_first() -> None:
     [(22, 200, 22), (0.11, 200, 22), (0.1, 5, 1), (0.0, 9, 0), (0, 9, 0), (0.49, 200, 98), (1e-12, 9, 0)],
 )
 def test_counts_and_fractions(trim: int | float, m: int, count: int) -> None:
-    assert trim_count(trim, m) == count
+    assert trim_of(trim, m) == count
 
 
 @pytest.mark.parametrize("trim", [-1, 0.5, 0.7, -0.1, True, "2", math.nan])
 def test_bad_trims_name_the_value_and_the_interval(trim: object) -> None:
     with pytest.raises(ConfigurationError, match=r"trim must be a count \(integer >= 0\) or a fraction in \[0, 0.5\), got"):
         check_trim(trim)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(("trim", "m"), [(1, 2), (5, 10), (-1, 3)])
-def test_half_or_more_is_never_trimmed(trim: int, m: int) -> None:
-    with pytest.raises(ConfigurationError, match=f"below half of the {m} replies, got {trim}"):
-        keep_smallest([1.0] * m, trim)
 
 
 @given(
@@ -78,7 +72,7 @@ def test_norms_of_parts_combine_to_the_norm_of_the_whole(parts: list[list[float]
 def test_norms_that_overflow_together_are_infinite_and_trimmed_first(order: float) -> None:
     norm = combine_norms([1.7e308, 1.7e308], order)
     assert norm == (1.7e308 if order == math.inf else math.inf)
-    assert keep_smallest([norm, 1.0, 2.0], 1).trimmed == (0,)
+    assert list(shortest([norm, 1.0, 2.0], 2)) == [1, 2]
 
 
 # -- what an update is sorted by ------------------------------------------------------------------------------------------
@@ -137,7 +131,7 @@ def test_what_is_kept_of_liars_is_no_longer_than_what_the_honest_are_sorted_by(
         by.append(sort_norm([(compressor, payload)], 2, float(x.norm())))
     forged = [_foreign(compressor, data) for _ in range(liars)]
     by += [sort_norm([(compressor, p)], 2, compressor.norm_bounds(p)[0]) for p in forged]
-    for i in keep_smallest(by, liars).kept:
+    for i in shortest(by, honest):
         if i >= honest:
             assert compressor.norm(forged[i - honest]) <= max(by[:honest])
 
@@ -180,7 +174,7 @@ def _descend(larger: bool, *, rounds: int = 40) -> float:
         forged = compressor.compress(vertex, generator)
         payloads += [forged] * 10
         norms += [by(forged, compressor.norm_bounds(forged)[0])] * 10
-        kept = keep_smallest(norms, 10).kept
+        kept = shortest(norms, 90)
         assert set(range(90, 100)) <= set(kept)
         mean = torch.zeros(1000, dtype=torch.float64)
         compressor.accumulate(mean, [payloads[i] for i in kept], np.full(90, 1 / 90).tolist())

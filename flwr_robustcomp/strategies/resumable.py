@@ -1,0 +1,83 @@
+"""What a strategy over packed updates carries from round to round, and how a checkpoint keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from torch import Tensor
+
+from flwr_robustcomp import wire
+from flwr_robustcomp.compressors import working_dtype
+from flwr_robustcomp.layout import Layout
+from flwr_robustcomp.strategies.account import LEDGER_RECORD, Account
+from flwr_robustcomp.strategies.kept_state import check_vectors, kept_seed
+from flwr_robustcomp.strategies.receiver import UpdateReceiver
+
+__all__ = ["Resumable"]
+
+
+class Resumable:
+    """Part of `CompressedStrategy`: its state goes into checkpoints, and comes back checked.
+
+    Attributes
+    ----------
+    carried : mapping of str to Tensor
+        What the last `Outcome` left for the next round: vectors of shape (d,).
+    seed : int or None
+        Of what the strategy draws; None where it draws nothing.
+    """
+
+    state_record: ClassVar[str] = "robustcomp.state"
+    """Name of the record in a checkpoint that has `carried`."""
+
+    seed_record: ClassVar[str] = "robustcomp.draws"
+    """Name of the record in a checkpoint that has `seed`."""
+
+    account: Account
+    receiver: UpdateReceiver
+    carried: Mapping[str, Tensor] = {}
+    seed: int | None = None
+
+    def state(self) -> RecordDict:
+        """Return what a checkpoint keeps: the ledger, what is carried from round to round, and the seed of what is drawn."""
+        state = RecordDict({LEDGER_RECORD: self.account.state(), self.state_record: wire.to_arrays(dict(self.carried))})
+        if self.seed is not None:
+            state[self.seed_record] = ConfigRecord({"seed": self.seed})
+        return state
+
+    def restore(self, state: RecordDict) -> None:
+        """Go on from what `state` returned; `ConfigurationError`, and nothing is changed, for what it cannot have."""
+        carried, seed = self._carried_in(state), self.seed
+        self.check_carried(carried)
+        if seed is not None:
+            seed = kept_seed(state, self.seed_record, seed)
+        self.account.restore(state.get(LEDGER_RECORD))
+        self.carried, self.seed = carried, seed
+
+    def check_state(self, state: RecordDict, model: ArrayRecord) -> None:
+        """Raise `ConfigurationError` unless this is the state of a run of this model."""
+        layout = Layout.of(wire.from_arrays(model), self.receiver.uncompressed)
+        self.check_carried(self._carried_in(state), layout.dim, working_dtype(layout.dtype))
+        if self.seed is not None:
+            kept_seed(state, self.seed_record, self.seed)
+
+    def check_carried(self, state: Mapping[str, Tensor], d: int | None = None, dtype: torch.dtype | None = None) -> None:
+        """Refuse what no `Outcome` of this strategy leaves for the next round; by default anything but finite vectors.
+
+        Parameters
+        ----------
+        state : mapping of str to Tensor
+            From a checkpoint.
+        d : int, optional
+            Length of its vectors, where the model is known.
+        dtype : torch.dtype, optional
+            In which the model is computed, where it is known.
+        """
+        check_vectors("the strategy's", state, d)
+
+    def _carried_in(self, state: RecordDict) -> dict[str, Tensor]:
+        record = state.get(self.state_record)
+        return wire.from_arrays(record) if isinstance(record, ArrayRecord) else {}

@@ -1,0 +1,164 @@
+"""One training round as a rule sees it, and what the rule decides."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flwr_robustcomp.compressors import Compressor
+from flwr_robustcomp.filters import Matrix
+from flwr_robustcomp.layout import Layout, Span
+from flwr_robustcomp.spans import decompress_spans
+from flwr_robustcomp.strategies.aggregation import weighted_sum
+from flwr_robustcomp.strategies.policy import Policy
+from flwr_robustcomp.strategies.report import Rejection
+from flwr_robustcomp.strategies.screening import Update
+from flwr_robustcomp.strategies.sketch import Runs
+from flwr_robustcomp.strategies.sort_norm import sort_norm
+
+__all__ = ["Outcome", "Round", "SkippedRound"]
+
+
+@dataclass(frozen=True)
+class Round:
+    """The accepted replies of a training round: screened, at least one, and as many as the quorum asks.
+
+    Attributes
+    ----------
+    number : int
+        The server round, from 1.
+    compressor : Compressor
+        Q of this round, which reads the payloads.
+    layout : Layout
+        Of w_t.
+    spans : sequence of Span
+        The vectors that are compressed.
+    model : mapping of str to Tensor
+        w_t; not to be written to.
+    updates : sequence of Update
+        m of them, in the order of their node ids.
+    rejected : sequence of Rejection
+        The replies that failed screening.
+    policy : Policy
+        The strategy's.
+    """
+
+    number: int
+    compressor: Compressor
+    layout: Layout
+    spans: Sequence[Span]
+    model: Mapping[str, Tensor]
+    updates: Sequence[Update]
+    rejected: Sequence[Rejection]
+    policy: Policy
+
+    def __len__(self) -> int:
+        return len(self.updates)
+
+    @property
+    def nodes(self) -> list[int]:
+        """The node ids of the updates."""
+        return [update.node_id for update in self.updates]
+
+    def without(self, nodes: Container[int]) -> Round:
+        """Return the same round without the updates of some nodes."""
+        return replace(self, updates=[update for update in self.updates if update.node_id not in nodes])
+
+    def to_trim(self, trim: int | float) -> int:
+        """Return how many updates a trim stands for, as the policy counts (`Policy.to_trim`)."""
+        return self.policy.to_trim(trim, self.rejected, len(self))
+
+    def norms(self, order: float = 2) -> list[float]:
+        """Return the norm by which each update is sorted, m of them.
+
+        Parameters
+        ----------
+        order : float
+            q, one of 1, 2 and inf.
+
+        Returns
+        -------
+        list of float
+            ||Q(x)||_q; where clients report ||x||_q, what `sort_norm` makes of both.
+        """
+        packed = [[(self.compressor, payload) for payload in update.payloads] for update in self.updates]
+        return [sort_norm(own, order, update.reported_norm) for own, update in zip(packed, self.updates, strict=True)]
+
+    def gram(self, runs: Sequence[Runs | None] | None = None) -> Matrix:
+        """Return the inner products of the updates, shape (m, m), float64, from the packed form.
+
+        Parameters
+        ----------
+        runs : sequence, optional
+            For each span the runs of coordinates that the products come from, None for all of them (`sketch.choose_runs`).
+        """
+        chosen = [None] * len(self.spans) if runs is None else runs
+        parts = [
+            self.compressor.inner_products([update.payloads[i] for update in self.updates], one) for i, one in enumerate(chosen)
+        ]
+        return np.asarray(np.sum(parts, axis=0))
+
+    def sum(self, weights: Sequence[float]) -> Tensor:
+        """Return sum_i weights[i] Q(x_i), shape (d,), from the packed form; an update of weight 0 is not touched."""
+        used = [(update, float(weight)) for update, weight in zip(self.updates, weights, strict=True) if weight != 0]
+        return weighted_sum([u for u, _ in used], [w for _, w in used], self.layout, self.spans, self.compressor)
+
+    def rows(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return the updates as rows, shape (m, d); beyond them one vector at a time is in memory."""
+        rows = torch.empty(len(self), self.layout.dim, dtype=dtype)
+        for row, update in zip(rows, self.updates, strict=True):
+            row.copy_(decompress_spans(update.payloads, self.compressor, dtype))
+        return rows
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a rule makes of a round: w_{t+1} = w_t - step_size * step.
+
+    Attributes
+    ----------
+    step : Tensor, shape (d,)
+        What moves the model.
+    weights : sequence of float, m of them
+        What each update of the round counted; 0 for one that was trimmed.
+    step_size : float
+        gamma.
+    norms : mapping of int to float
+        The norm that each update was judged by, by node id; empty where none was computed.
+    threshold : float or None
+        The largest kept norm, where norms decided.
+    state : mapping of str to Tensor
+        Vectors of shape (d,) for the next round. The base class keeps them, and checkpoints have them.
+    """
+
+    step: Tensor
+    weights: Sequence[float]
+    step_size: float = 1.0
+    norms: Mapping[int, float] = field(default_factory=dict)
+    threshold: float | None = None
+    state: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class SkippedRound(Exception):
+    """To be raised by a rule that cannot decide: the round leaves the model as it is.
+
+    Parameters
+    ----------
+    why : str
+        For the report and the log.
+    norms : mapping of int to float, optional
+        As in `Outcome`.
+    trimmed : mapping of int to float, optional
+        The norms of the updates that were set aside until then, by node id.
+    """
+
+    def __init__(
+        self, why: str, *, norms: Mapping[int, float] | None = None, trimmed: Mapping[int, float] | None = None
+    ) -> None:
+        super().__init__(why)
+        self.norms = dict(norms or {})
+        self.trimmed = dict(trimmed or {})
