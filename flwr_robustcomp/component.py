@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_
 
 from flwr_robustcomp.errors import ConfigurationError
 
-__all__ = ["Base", "Component", "construct", "flattened", "loaded", "member", "nested", "one_line"]
+__all__ = ["Base", "Component", "build", "find_subclass", "flatten", "one_line", "resolve", "unflatten"]
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class Component(BaseModel):
         return dict(self.model_extra or {})
 
 
-def construct(
+def build(
     field: str,
     registry: Mapping[str, Callable[..., T]],
     component: Component,
@@ -72,14 +72,14 @@ def construct(
     elsewhere : collection of str
         Parameters that the caller has taken out, for the error message.
     base : type or tuple of type, optional
-        As for `member`; also for members inside.
+        As for `resolve`; also for members inside.
 
     Raises
     ------
     ConfigurationError
         For an unknown name or parameter, with the known ones listed, or a value that the constructor refuses.
     """
-    factory = member(field, registry, component.name, base=base)
+    factory = resolve(field, registry, component.name, base=base)
     params = dict(component.params)
     known = {name: hint for name, hint in _parameters(factory).items() if name not in given and name not in reserved}
     for name, value in component.params.items():
@@ -88,7 +88,7 @@ def construct(
             raise ConfigurationError(f"{field}.{name} is no parameter of {component.name!r}, allowed: {allowed}")
         if _holds_member(known[name], registry):
             # A member inside a member: top-k whose values go through QSGD.
-            params[name] = construct(f"{field}.{name}", registry, _component(f"{field}.{name}", value), base=base)
+            params[name] = build(f"{field}.{name}", registry, _component(f"{field}.{name}", value), base=base)
             continue
         try:
             TypeAdapter(known[name]).validate_python(value, strict=True)
@@ -106,7 +106,7 @@ def construct(
         raise ConfigurationError(f"{field} {component.name!r}: {why}") from error
 
 
-def member(field: str, registry: Mapping[str, Callable[..., T]], name: str, *, base: Base = None) -> Callable[..., T]:
+def resolve(field: str, registry: Mapping[str, Callable[..., T]], name: str, *, base: Base = None) -> Callable[..., T]:
     """Return the class or function that a name stands for.
 
     Parameters
@@ -156,19 +156,19 @@ def member(field: str, registry: Mapping[str, Callable[..., T]], name: str, *, b
     return typing.cast("Callable[..., T]", found)
 
 
-def loaded(base: type[T], name: str) -> type[T] | None:
+def find_subclass(base: type[T], name: str) -> type[T] | None:
     """Return the subclass that has a ``name`` of its own, among those that this process has imported; it imports nothing."""
     for cls in base.__subclasses__():
         if cls.__dict__.get("name") == name:
             return cls
-        if (found := loaded(cls, name)) is not None:
+        if (found := find_subclass(cls, name)) is not None:
             return found
     return None
 
 
 def _holds_member(hint: Any, registry: Mapping[str, Callable[..., Any]]) -> bool:
     """Whether a parameter's type is the common base of a registry's classes."""
-    members = [member for member in registry.values() if isinstance(member, type)]
+    members = [cls for cls in registry.values() if isinstance(cls, type)]
     return isinstance(hint, type) and hint is not object and len(members) > 1 and all(issubclass(m, hint) for m in members)
 
 
@@ -210,7 +210,7 @@ def one_line(error: ValidationError, prefix: str = "") -> str:
     return "; ".join(parts)
 
 
-def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Return the tables of a flat config, with underscores for dashes."""
     tables: dict[str, Any] = {}
     for key, value in flat.items():
@@ -226,12 +226,12 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tables
 
 
-def flattened(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested tables as a flat config, the inverse of `nested`."""
+def flatten(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested tables as a flat config, the inverse of `unflatten`."""
     flat: dict[str, Any] = {}
     for key, value in tables.items():
         if isinstance(value, Mapping):
-            flat.update({f"{key}.{name}": inner for name, inner in flattened(value).items()})
+            flat.update({f"{key}.{name}": inner for name, inner in flatten(value).items()})
         else:
             flat[key] = value
     return flat

@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from flwr_robustcomp.clients import CompressionMod
 from flwr_robustcomp.clients.update import Reply
-from flwr_robustcomp.component import Component, construct, member, nested, one_line
+from flwr_robustcomp.component import Component, build, one_line, resolve, unflatten
 from flwr_robustcomp.compressors import COMPRESSORS, Compressor
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.layout import Granularity
@@ -149,7 +149,7 @@ class Settings(BaseModel):
         if TABLE not in heads and (near := difflib.get_close_matches(TABLE, heads, n=1, cutoff=0.76)):
             raise ConfigurationError(f"{TABLE} must be the name of the table, got {near[0]!r}")
         own = {key: copy.deepcopy(value) for key, value in config.items() if key.split(".")[0] == TABLE}
-        data = nested(own).get(TABLE, {})
+        data = unflatten(own).get(TABLE, {})
         if not isinstance(data, dict):
             raise ConfigurationError(f"{TABLE} must be a table of the run config, got {data!r}")
         if unknown := data.keys() - cls.model_fields:
@@ -162,7 +162,7 @@ class Settings(BaseModel):
 
     def make_compressor(self) -> Compressor:
         """Build Q."""
-        return construct(f"{TABLE}.compressor", COMPRESSORS, self.compressor, base=Compressor)
+        return build(f"{TABLE}.compressor", COMPRESSORS, self.compressor, base=Compressor)
 
     def make_mod(self) -> CompressionMod:
         """Build the client's mod."""
@@ -201,7 +201,7 @@ class Settings(BaseModel):
     def make_policy(self) -> Policy:
         """Build what the server does about rejected replies."""
         given = {name: None if value == 0 and name in _OPTIONAL else value for name, value in self.policy.items()}
-        return construct(f"{TABLE}.policy", {"policy": Policy}, Component(name="policy", **given))
+        return build(f"{TABLE}.policy", {"policy": Policy}, Component(name="policy", **given))
 
 
 _MANY = 2**24
@@ -264,13 +264,13 @@ def build_strategy(
     common: dict[str, Any] = {"compressor": compressor, "granularity": granularity, "on_round": on_round, "policy": policy}
     check_named(field, component.name, component.params)
     strategies: dict[str, type[FedAvg]] = {**_OURS, **FLOWER_STRATEGIES}
-    factory = member(field, strategies, component.name, base=FedAvg)
+    factory = resolve(field, strategies, component.name, base=FedAvg)
     if not (isinstance(factory, type) and issubclass(factory, CompressedStrategy)):
         own = {key: value for key, value in component.params.items() if key == "step_size"}
         rest = Component(name=component.name, **{k: v for k, v in component.params.items() if k not in own})
-        inner = construct(field, {rest.name: factory}, rest, reserved=_RESERVED, elsewhere=("step_size",), **fedavg_options)
-        return construct(field, {rest.name: Decompressed}, Component(name=rest.name, **own), strategy=inner, **common)
-    return construct(field, {component.name: factory}, component, reserved=_RESERVED, **common, **fedavg_options)
+        inner = build(field, {rest.name: factory}, rest, reserved=_RESERVED, elsewhere=("step_size",), **fedavg_options)
+        return build(field, {rest.name: Decompressed}, Component(name=rest.name, **own), strategy=inner, **common)
+    return build(field, {component.name: factory}, component, reserved=_RESERVED, **common, **fedavg_options)
 
 
 def reported_norm(strategy: Component) -> float | None:

@@ -24,7 +24,7 @@ import torch
 from flwr.app import Array, ArrayRecord
 from torch import Tensor
 
-from flwr_robustcomp.component import loaded
+from flwr_robustcomp.component import find_subclass
 from flwr_robustcomp.compressors import COMPRESSORS, Compressor, Identity, Payload, dtype_name, working_dtype
 from flwr_robustcomp.compressors.values import as_numpy
 from flwr_robustcomp.errors import ConfigurationError, WireError
@@ -148,7 +148,7 @@ def unpack_trusted(array: Array, shapes: Sequence[tuple[int, ...]] = ()) -> tupl
     parts = array.stype.split("/")
     names = parts[1].split("+") if len(parts) == 3 and parts[0] == "robustcomp" else []
     # One that is not in the registry was imported to make the payload.
-    known = [cls for name in names if (cls := COMPRESSORS.get(name) or loaded(Compressor, name)) is not None]  # type: ignore[type-abstract]
+    known = [cls for name in names if (cls := COMPRESSORS.get(name) or find_subclass(Compressor, name)) is not None]  # type: ignore[type-abstract]
     if not known or len(known) != len(names) or parts[2] != str(known[0].version):
         raise WireError(f"not a packed array of this version: stype {array.stype[:64]!r}")
     header = known[0].header_of(known[1:])

@@ -9,7 +9,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 
 from flwr_robustcomp.clients import poison_of
 from flwr_robustcomp.clients.label_attack import LABEL_RECORD
-from flwr_robustcomp.component import Component, construct, flattened, nested
+from flwr_robustcomp.component import Component, build, flatten, unflatten
 from flwr_robustcomp.compressors import COMPRESSORS, QSGD, Drive, LowRank, TopK
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.simulations.run import run_scenario
@@ -17,7 +17,7 @@ from flwr_robustcomp.simulations.scenario import Scenario
 
 
 def _make(**table: object) -> object:
-    return construct("compressor", COMPRESSORS, Component.model_validate(table))
+    return build("compressor", COMPRESSORS, Component.model_validate(table))
 
 
 def test_a_member_inside_a_member() -> None:
@@ -51,7 +51,7 @@ def test_nested_tables_survive_the_run_config() -> None:
     flat = scenario.to_run_config()
     assert flat["compressor.values.levels"] == 4
     assert Scenario.from_run_config(flat) == scenario
-    assert nested(flattened({"a": {"b": {"c": 1}, "d": 2}})) == {"a": {"b": {"c": 1}, "d": 2}}
+    assert unflatten(flatten({"a": {"b": {"c": 1}, "d": 2}})) == {"a": {"b": {"c": 1}, "d": 2}}
 
 
 def test_a_value_and_a_table_of_the_same_name_are_refused() -> None:

@@ -79,7 +79,7 @@ def test_every_strategy_can_be_named_and_takes_the_apps_options(name: str) -> No
     strategy = settings.make_strategy(fraction_evaluate=0.125, on_round=reports.append)
     inner = strategy.strategy if isinstance(strategy, Decompressed) else strategy
     assert inner.fraction_evaluate == 0.125
-    assert strategy.account.on_round == reports.append
+    assert strategy.history.on_round == reports.append
 
 
 def test_flowers_own_strategies_take_their_own_parameters() -> None:

@@ -10,8 +10,8 @@ from flwr.serverapp.strategy import Strategy
 
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.strategies import Decompressed
-from flwr_robustcomp.strategies.account import LEDGER_RECORD
 from flwr_robustcomp.strategies.flower_builtin import STATEFUL, carried_by, check_carried
+from flwr_robustcomp.strategies.history import LEDGER_RECORD
 from flwr_robustcomp.strategies.private import CLIP_RECORD, PRIVATE, SPENT_RECORD, private_state, restore_private
 
 __all__ = ["ChecksState", "Stateful", "check_state", "name_of", "restore_strategy", "state_of"]
@@ -58,7 +58,7 @@ def state_of(strategy: Strategy) -> RecordDict:
         If that is not known: the strategy has no `state` and descends from none of Flower's that are known.
     """
     if isinstance(strategy, Decompressed):  # first: it has the methods of the strategy inside for its own
-        return RecordDict({**state_of(strategy.strategy), LEDGER_RECORD: strategy.account.state()})
+        return RecordDict({**state_of(strategy.strategy), LEDGER_RECORD: strategy.history.state()})
     if isinstance(strategy, Stateful):
         return strategy.state()
     if isinstance(strategy, PRIVATE):
@@ -109,7 +109,7 @@ def restore_strategy(strategy: Strategy, state: RecordDict) -> None:
 def _restore(strategy: Strategy, state: RecordDict) -> None:
     if isinstance(strategy, Decompressed):
         _restore(strategy.strategy, state)
-        strategy.account.restore(state.get(LEDGER_RECORD))
+        strategy.history.restore(state.get(LEDGER_RECORD))
     elif isinstance(strategy, Stateful):
         strategy.restore(state)
     elif isinstance(strategy, PRIVATE):

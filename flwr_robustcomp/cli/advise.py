@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 
 from flwr_robustcomp.cli import console
-from flwr_robustcomp.component import Component, construct
+from flwr_robustcomp.component import Component, build
 from flwr_robustcomp.compressors import COMPRESSORS, Compressor
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.theory import label, shortfall
@@ -129,7 +129,7 @@ def _compressor(text: str, options: list[str]) -> Compressor:
         component = Component.model_validate(data)
     except ValidationError as error:
         raise ConfigurationError(f"compressor must have a name, got {text!r}") from error
-    return construct("compressor", COMPRESSORS, component, base=Compressor)
+    return build("compressor", COMPRESSORS, component, base=Compressor)
 
 
 def _toml(field: str, value: str) -> Any:

@@ -14,9 +14,9 @@ from flwr_robustcomp.clients.node import (
     is_training,
     model_keys,
     partition_of,
+    report_delta,
     round_of,
     seed_of,
-    tell_delta,
 )
 from flwr_robustcomp.clients.old_api import call_next_or_explain, is_old, through_old_api
 from flwr_robustcomp.clients.privacy import check_mod_order, within_clip
@@ -155,7 +155,7 @@ class CompressionMod:
             answer.content[wire.NORM_RECORD] = ConfigRecord({wire.norm_key(self.report_norm): vector_norm(p, self.report_norm)})
         if self.report_delta:
             known = None if dropped is None else dropped[None]
-            tell_delta(answer.content, measured_deltas(p[None], [payloads], spans, compressor, known)[0])
+            report_delta(answer.content, measured_deltas(p[None], [payloads], spans, compressor, known)[0])
         if self.error_feedback and dropped is not None:
             # Last: had anything above raised, nothing would have been sent, and e must stay as it was (docs/adr/0004).
             store_residual(context.state, dropped if held is None else dropped + held)

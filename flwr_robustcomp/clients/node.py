@@ -10,7 +10,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.spans import DELTA_METRIC
 
-__all__ = ["array_records", "is_training", "model_keys", "only_arrays", "partition_of", "round_of", "seed_of", "tell_delta"]
+__all__ = ["array_records", "is_training", "model_keys", "only_arrays", "partition_of", "report_delta", "round_of", "seed_of"]
 
 
 _MODEL = "arrays"
@@ -102,7 +102,7 @@ def seed_of(context: Context, default: int | None) -> int:
     return int(context.run_config.get("seed", 0)) if default is None else default
 
 
-def tell_delta(content: RecordDict, delta: float) -> None:
+def report_delta(content: RecordDict, delta: float) -> None:
     """Put a measured delta into a reply's metrics, or into a MetricRecord of its own; one that is not finite is not told.
 
     Screening rejects whoever tells a number that is not finite, and a delta is not worth a reply.

@@ -6,7 +6,7 @@ from flwr.app import ConfigRecord, Context, Message
 from torch import Tensor
 
 from flwr_robustcomp.clients.label_attack import LABEL_RECORD, LabelAttack, Poison
-from flwr_robustcomp.component import loaded
+from flwr_robustcomp.component import find_subclass
 from flwr_robustcomp.errors import ConfigurationError
 
 __all__ = ["poison_of", "training_images", "training_labels"]
@@ -20,7 +20,7 @@ def poison_of(message: Message) -> Poison | None:
     params = dict(record)
     name, seed, partition = (str(params.pop(key)) for key in ("attack", "seed", "partition"))
     # The mod that marked the message has imported the class; a message never makes this process import one.
-    attack = loaded(LabelAttack, name)  # type: ignore[type-abstract]
+    attack = find_subclass(LabelAttack, name)  # type: ignore[type-abstract]
     if attack is None:
         raise ConfigurationError(f"label attack must be a LabelAttack that this app lists as a mod, got {name!r}")
     return Poison(attack(**params), int(seed), int(partition))  # type: ignore[arg-type]

@@ -128,10 +128,10 @@ class Drive(Rotated):
         scales = np.stack([self._scales(p) for p in payloads]) * np.array(weights, np.float64)[:, None]  # (m, blocks)
         bitmaps = [p.body[self._scale_size(p.size, p.dtype) :] for p in payloads]
         accumulate_block_signs(total, bitmaps, scales, self._sizes(out.numel()))
-        out += torch.from_numpy(self._back(total))
+        out += torch.from_numpy(self._rotate_out(total))
 
     def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
-        y, sizes = self._there(flat), self._sizes(flat.numel())
+        y, sizes = self._rotate_in(flat), self._sizes(flat.numel())
         magnitude = np.abs(y)
         starts = self._starts(flat.numel())
         sums = np.add.reduceat(magnitude, starts, dtype=np.float64)  # (blocks,)
@@ -156,8 +156,8 @@ class Drive(Rotated):
     def _rotate(self, x: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         return super()._rotate(x) if self.rotate else x
 
-    def _back(self, y: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-        return super()._back(y) if self.rotate else y
+    def _rotate_out(self, y: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        return super()._rotate_out(y) if self.rotate else y
 
     def _sizes(self, d: int) -> tuple[int, ...]:
         return super()._sizes(d) if self.rotate else (d,)

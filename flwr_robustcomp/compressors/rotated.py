@@ -100,7 +100,7 @@ class Rotated(Compressor):
         sizes = np.array(self._sizes(d), np.int64)
         return np.cumsum(sizes) - sizes
 
-    def _there(self, flat: Tensor) -> npt.NDArray[np.floating]:
+    def _rotate_in(self, flat: Tensor) -> npt.NDArray[np.floating]:
         """Return R x, shape (d,), in working precision, or in float64 where float32 has no room."""
         x = as_numpy(flat)
         peak = float(np.abs(x).max())
@@ -109,7 +109,7 @@ class Rotated(Compressor):
     def _rotate(self, x: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         return rotate(x, self.seed, self.round_)
 
-    def _back(self, y: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    def _rotate_out(self, y: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         return unrotate(y, self.seed, self.round_)
 
     def _rotated(self, payload: Payload) -> npt.NDArray[np.floating]:
@@ -117,7 +117,7 @@ class Rotated(Compressor):
         raise NotImplementedError
 
     def _decode(self, payload: Payload) -> Tensor:
-        return torch.from_numpy(self._back(self._rotated(payload))).to(payload.dtype)
+        return torch.from_numpy(self._rotate_out(self._rotated(payload))).to(payload.dtype)
 
     def _check_header(self, payload: Payload, word: int, meaning: str) -> None:
         """Ask for the configured seed, the current round and the configured parameters."""

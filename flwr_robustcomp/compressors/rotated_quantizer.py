@@ -141,12 +141,12 @@ class RotatedQuantizer(Rotated):
             y = self._rotated(payload).astype(total.dtype, copy=False)
             y *= weight
             total += y
-        out += torch.from_numpy(self._back(total))
+        out += torch.from_numpy(self._rotate_out(total))
 
     def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
         work = working_dtype(flat.dtype)
         largest = torch.finfo(work).max
-        y = np.clip(self._there(flat), -largest, largest)
+        y = np.clip(self._rotate_in(flat), -largest, largest)
         starts, sizes = self._starts(y.size), self._sizes(y.size)
         # Extremes go out in working precision; what was rotated in a wider one is rounded first, so that they are attained.
         y = y.astype(np.float64 if work == torch.float64 else np.float32).astype(y.dtype) + 0.0  # + 0.0: no negative zero

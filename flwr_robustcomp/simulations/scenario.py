@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
-from flwr_robustcomp.component import Component, flattened, nested, one_line
+from flwr_robustcomp.component import Component, flatten, one_line, unflatten
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.layout import Granularity
 
@@ -112,11 +112,11 @@ class Scenario(BaseModel):
     def from_run_config(cls, config: RunConfig) -> Self:
         """Read a scenario from Flower's run config, whose nested keys are joined by dots; other keys are ignored."""
         own = {key: value for key, value in config.items() if key.split(".")[0] in cls.model_fields}
-        return cls.parse(nested(own))
+        return cls.parse(unflatten(own))
 
     def to_run_config(self) -> RunConfig:
         """Return the scenario as Flower's run config."""
-        return flattened(self.model_dump())
+        return flatten(self.model_dump())
 
     @property
     def key(self) -> str:

@@ -14,7 +14,7 @@ from flwr.clientapp.typing import Mod
 
 from flwr_robustcomp.clients import BackdoorTrigger, ClientMomentum, CompressionMod, LabelAttack, Schedule, UpdateAttack
 from flwr_robustcomp.clients.update import Reply
-from flwr_robustcomp.component import Component, construct, member
+from flwr_robustcomp.component import Component, build, resolve
 from flwr_robustcomp.compressors import COMPRESSORS, Compressor
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.filters.base import trim_of
@@ -50,7 +50,7 @@ _SCHEDULE = ("start", "stop", "fraction")
 
 def make_compressor(scenario: Scenario) -> Compressor:
     """Build the scenario's compressor."""
-    return construct("compressor", COMPRESSORS, scenario.compressor, base=Compressor)
+    return build("compressor", COMPRESSORS, scenario.compressor, base=Compressor)
 
 
 def make_problem(scenario: Scenario) -> Problem:
@@ -62,7 +62,7 @@ def make_problem(scenario: Scenario) -> Problem:
 def _problem(problem: str, nodes: int, seed: int) -> Problem:
     # Two: the cells of a comparison alternate between few problems, and a least-squares problem holds 32 MB.
     component = Component(**json.loads(problem))
-    made = construct("problem", PROBLEMS, component, reserved=("nodes", "seed"), base=object, nodes=nodes, seed=seed)
+    made = build("problem", PROBLEMS, component, reserved=("nodes", "seed"), base=object, nodes=nodes, seed=seed)
     if not isinstance(made, Problem):  # one from an import path
         raise ConfigurationError(f"problem must have the attributes of problems.Problem, got {type(made).__name__!r}")
     return made
@@ -140,11 +140,11 @@ def _attack_mod(scenario: Scenario, reply: Reply) -> Mod:
     if issubclass(attack_type, UpdateAttack):
         given["reply"] = reply
     attacks: dict[str, Callable[..., Mod]] = {component.name: attack_type}
-    return construct("attack", attacks, component, reserved=("seed", "reply", "uncompressed"), elsewhere=_SCHEDULE, **given)
+    return build("attack", attacks, component, reserved=("seed", "reply", "uncompressed"), elsewhere=_SCHEDULE, **given)
 
 
 def _attack_type(component: Component) -> type[UpdateAttack] | type[LabelAttack] | type[Collusion]:
-    found = member("attack", ATTACKS, component.name, base=(UpdateAttack, LabelAttack, Collusion))
+    found = resolve("attack", ATTACKS, component.name, base=(UpdateAttack, LabelAttack, Collusion))
     return cast("type[UpdateAttack] | type[LabelAttack] | type[Collusion]", found)
 
 
@@ -154,14 +154,14 @@ def make_collusion(scenario: Scenario) -> Collusion | None:
     attack_type = _attack_type(component)
     if not issubclass(attack_type, Collusion):
         return None
-    return construct("attack", {component.name: attack_type}, component, elsewhere=_SCHEDULE)
+    return build("attack", {component.name: attack_type}, component, elsewhere=_SCHEDULE)
 
 
 def _scheduled(attack: Component) -> tuple[Schedule, Component]:
     """Take an attack's schedule out of its parameters."""
     when = {key: value for key, value in attack.params.items() if key in _SCHEDULE}
     rest = {key: value for key, value in attack.params.items() if key not in _SCHEDULE}
-    schedule = construct("attack", {attack.name: Schedule}, Component(name=attack.name, **when))
+    schedule = build("attack", {attack.name: Schedule}, Component(name=attack.name, **when))
     return schedule, Component(name=attack.name, **rest)
 
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Unpack
 import torch
 from torch import Tensor
 
-from flwr_robustcomp.component import Component, construct
+from flwr_robustcomp.component import Component, build
 from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.filters.base import check_trim, trim_of
@@ -60,7 +60,7 @@ class _Part:
         factory = self.registry.get(self.component.name)
         takes_f = factory is not None and "f" in inspect.signature(factory).parameters
         given: dict[str, Any] = {"f": f} if takes_f else {}
-        return construct(self.field, self.registry, self.component, reserved=("f",), **given)
+        return build(self.field, self.registry, self.component, reserved=("f",), **given)
 
 
 class ByzFL(CompressedStrategy):

@@ -18,11 +18,11 @@ from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
-from flwr_robustcomp.strategies.account import Account
 from flwr_robustcomp.strategies.aggregation import is_finite_model, median_aside, median_delta, project, step_length
 from flwr_robustcomp.strategies.enough_nodes import Need
 from flwr_robustcomp.strategies.evaluation import EvaluationReceiver
 from flwr_robustcomp.strategies.final_model import with_final_model
+from flwr_robustcomp.strategies.history import RunHistory
 from flwr_robustcomp.strategies.metrics import median_metrics, summed_up
 from flwr_robustcomp.strategies.options import FedAvgOptions, check_options
 from flwr_robustcomp.strategies.policy import Policy
@@ -112,10 +112,10 @@ class CompressedStrategy(Resumable, FedAvg, ABC):
         )
         own_sum = self.evaluate_metrics_aggr_fn is not median_metrics  # a function of the user's own is given the weights
         self._evaluation = EvaluationReceiver(self.weighted_by_key, weight_required=own_sum)
-        self.account = Account(on_round, policy)
-        self.policy = self.account.policy
-        self.ledger = self.account.ledger
-        self.reports = self.account.reports
+        self.history = RunHistory(on_round, policy)
+        self.policy = self.history.policy
+        self.ledger = self.history.ledger
+        self.reports = self.history.reports
 
     @abstractmethod
     def aggregate(self, round_: Round, state: Mapping[str, Tensor]) -> Outcome:
@@ -186,7 +186,7 @@ class CompressedStrategy(Resumable, FedAvg, ABC):
 
     def _publish(self, report: RoundReport, screened: Screened, weight_of: Mapping[int, float]) -> MetricRecord:
         """Publish the report of a round that moved the model; return the metrics of its clients and its own."""
-        own = self.account.publish(report, screened)
+        own = self.history.publish(report, screened)
         weights = [weight_of[update.node_id] for update in screened.accepted]
         told = [update.metrics for update in screened.accepted]
         metrics = summed_up(self.train_metrics_aggr_fn, told, weights, self.weighted_by_key)
@@ -195,7 +195,7 @@ class CompressedStrategy(Resumable, FedAvg, ABC):
 
     def _skip(self, report: RoundReport, screened: Screened, why: str, *, quorum: bool = True) -> tuple[None, MetricRecord]:
         """Publish the report of a round that leaves the model as it is; return what `aggregate_train` returns."""
-        return None, self.account.publish(replace(report, skipped=why, quorum=quorum), screened)
+        return None, self.history.publish(replace(report, skipped=why, quorum=quorum), screened)
 
     def check_nodes(self, nodes: int) -> None:
         """Raise `ConfigurationError` if a round of so many nodes cannot move the model, even if every one of them replies.
@@ -241,7 +241,7 @@ class CompressedStrategy(Resumable, FedAvg, ABC):
             return configure(server_round, arrays, config, view)
 
         need = Need(self._subject(), self.check_nodes, self._largest_trim)
-        return self.receiver.ask(server_round, arrays, self.account.ask(server_round, grid, self, sample, need))
+        return self.receiver.ask(server_round, arrays, self.history.ask(server_round, grid, self, sample, need))
 
     def _subject(self) -> str:
         """Return what needs a number of nodes."""
@@ -271,7 +271,7 @@ class CompressedStrategy(Resumable, FedAvg, ABC):
         ConfigurationError
             If all nodes that were to train failed for one and the same reason, and no reply was ever accepted.
         """
-        self.account.check()
+        self.history.check()
         return self._evaluation.ask(super().configure_evaluate(server_round, arrays, config, grid))
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:

@@ -15,7 +15,6 @@ from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.flower import LOG, private_copy
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
-from flwr_robustcomp.strategies.account import Account
 from flwr_robustcomp.strategies.aggregation import is_finite_model, median_delta, step_length
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
 from flwr_robustcomp.strategies.dense_replies import dense_replies, in_model_dtypes, with_content
@@ -24,6 +23,7 @@ from flwr_robustcomp.strategies.evaluation import EvaluationReceiver
 from flwr_robustcomp.strategies.final_model import with_final_model
 from flwr_robustcomp.strategies.flower_builtin import carried_by, check_nodes, is_finite_state
 from flwr_robustcomp.strategies.handing_over import in_words, lenient, odd_ones, sums_up_itself, where, without_odd_ones
+from flwr_robustcomp.strategies.history import RunHistory
 from flwr_robustcomp.strategies.inner import attributes, check_inner, core_of, layers_of, starts_itself
 from flwr_robustcomp.strategies.metrics import medians
 from flwr_robustcomp.strategies.policy import Policy
@@ -130,9 +130,9 @@ class Decompressed(Strategy):
         )
         self._evaluation = EvaluationReceiver(core.weighted_by_key, weight_required=sums_up_itself(strategy))
         self._evaluated = False
-        self.account = Account(on_round, policy)
-        self.ledger = self.account.ledger
-        self.reports = self.account.reports
+        self.history = RunHistory(on_round, policy)
+        self.ledger = self.history.ledger
+        self.reports = self.history.reports
         self._theirs: dict[str, Callable[..., Any]] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -192,7 +192,7 @@ class Decompressed(Strategy):
         configure = self._inner("configure_train")
         sample = functools.partial(configure, server_round, arrays, config)
         need = Need(type(self._core).__name__, lambda nodes: check_nodes(self._core, nodes))
-        return self.receiver.ask(server_round, arrays, self.account.ask(server_round, grid, self._core, sample, need))
+        return self.receiver.ask(server_round, arrays, self.history.ask(server_round, grid, self._core, sample, need))
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Screen, decompress, and let the inner strategy aggregate."""
@@ -220,12 +220,12 @@ class Decompressed(Strategy):
             step=step_length(self.receiver.model, model, self.receiver.layout) if model and not skipped else None,
         )
         merged = MetricRecord(dict(metrics or {}))
-        merged.update(self.account.publish(report, screened))
+        merged.update(self.history.publish(report, screened))
         return (wire.to_arrays(model) if model and not skipped else None), merged
 
     def configure_evaluate(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
         """Ask as the inner strategy does; remember who was asked."""
-        self.account.check()
+        self.history.check()
         return self._evaluation.ask(self._inner("configure_evaluate")(server_round, arrays, config, grid))
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
@@ -255,7 +255,7 @@ class Decompressed(Strategy):
         repeatable = not any(isinstance(layer, PRIVATE) for layer in layers_of(self.strategy))
         while True:
             updates = screened.accepted
-            skipped = self.account.policy.shortfall(len(updates), len(screened.asked))
+            skipped = self.history.policy.shortfall(len(updates), len(screened.asked))
             if skipped is not None:
                 return None, None, skipped
             dense = dense_replies(

@@ -32,11 +32,11 @@ from flwr_robustcomp.flower import (
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
 from flwr_robustcomp.old_api import WEIGHT_KEY
 from flwr_robustcomp.spans import decompress_spans
-from flwr_robustcomp.strategies.account import Account
 from flwr_robustcomp.strategies.aggregation import is_finite_model, median_delta, step_length
 from flwr_robustcomp.strategies.alike_metrics import aggregated, attributes_of, restore
 from flwr_robustcomp.strategies.available_clients import AvailableClients
 from flwr_robustcomp.strategies.evaluation import EvaluationReceiver
+from flwr_robustcomp.strategies.history import RunHistory
 from flwr_robustcomp.strategies.old_replies import evaluations, model_of, node_of, parameters_of, request_to, trained
 from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.receiver import UpdateReceiver
@@ -127,9 +127,9 @@ class DecompressedFit(OldApiStrategy):
         self.step_size = step_size
         self.receiver = UpdateReceiver(compressor, granularity, uncompressed, weight_key=WEIGHT_KEY, weight_required=True)
         self._evaluation = EvaluationReceiver(WEIGHT_KEY)
-        self.account = Account(on_round, policy)
-        self.ledger = self.account.ledger
-        self.reports = self.account.reports
+        self.history = RunHistory(on_round, policy)
+        self.ledger = self.history.ledger
+        self.reports = self.history.reports
         self._asked: dict[str, Any] = {"train": {}, "evaluate": {}}
 
     def __getattr__(self, name: str) -> Any:
@@ -152,7 +152,7 @@ class DecompressedFit(OldApiStrategy):
         """Ask as the inner strategy does, of the nodes that are not left out; remember w_t and who was asked."""
         clients = AvailableClients(client_manager, lambda nodes, needed: self.ledger.available(server_round, nodes, needed))
         # Of a Grid and of Flower's strategies the account uses no more than these have.
-        self.account.open(server_round, cast(Grid, clients), cast(FedAvg, _WAITS_FOR_NOBODY))
+        self.history.open(server_round, cast(Grid, clients), cast(FedAvg, _WAITS_FOR_NOBODY))
         asked = self.strategy.configure_fit(server_round, parameters, clients)
         if asked:
             requests = {node_of(proxy): request_to(node_of(proxy), server_round, "train") for proxy, _ in asked}
@@ -167,10 +167,10 @@ class DecompressedFit(OldApiStrategy):
         screened = self.receiver.screen(trained(self._asked["train"], results, failures, self.receiver.expected))
         updates = screened.accepted
         report = RoundReport(server_round, kept=tuple(u.node_id for u in updates), delta=median_delta(updates))
-        why = self.account.policy.shortfall(len(updates), len(screened.asked))
+        why = self.history.policy.shortfall(len(updates), len(screened.asked))
         if why is not None:
             report = RoundReport(server_round, skipped=why, quorum=False)
-            return None, _scalars(self.account.publish(report, screened))
+            return None, _scalars(self.history.publish(report, screened))
         heard = {node_of(proxy) for proxy, _ in results}  # the others are failures already
         faults = [WireError(f"node {r.node_id} ({r.reason}): {r.detail}") for r in screened.rejected if r.node_id in heard]
         before = attributes_of(self.strategy)
@@ -197,14 +197,14 @@ class DecompressedFit(OldApiStrategy):
         else:
             report = replace(report, step=step_length(self.receiver.model, model, self.receiver.layout))
             parameters = parameters_of(model.values())
-        told = {**metrics, **_scalars(self.account.publish(report, screened))}
+        told = {**metrics, **_scalars(self.history.publish(report, screened))}
         return (None if report.skipped else parameters), told
 
     def configure_evaluate(
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
     ) -> list[tuple[ClientProxy, EvaluateIns]]:
         """Ask as the inner strategy does; remember who was asked."""
-        self.account.check()
+        self.history.check()
         asked = self.strategy.configure_evaluate(server_round, parameters, client_manager)
         requests = {node_of(proxy): request_to(node_of(proxy), server_round, "evaluate") for proxy, _ in asked or ()}
         self._asked["evaluate"] = requests

@@ -24,10 +24,10 @@ from flwr_robustcomp.strategies.screening import Update
 from flwr_robustcomp.strategies.server_step import check_step_size
 from flwr_robustcomp.theory import Theorem
 
-__all__ = ["Norm", "NormThreshold", "Weighting"]
+__all__ = ["NormSource", "NormThreshold", "Weighting"]
 
 
-Norm = Literal["compressed", "reported"]
+NormSource = Literal["compressed", "reported"]
 """Sort by ||Q(x)||_q, which the server computes (Algorithm 2), or by the reported ||x||_q if that is larger (Algorithm 1)."""
 
 Weighting = Literal["equal", "examples"]
@@ -76,7 +76,7 @@ class NormThreshold(CompressedStrategy):
         *,
         compressor: Compressor,
         trim: int | float = 0,
-        norm: Norm = "compressed",
+        norm: NormSource = "compressed",
         norm_order: float = 2,
         step_size: float = 1.0,
         radius: float | None = None,
@@ -84,7 +84,7 @@ class NormThreshold(CompressedStrategy):
         **options: Unpack[SharedOptions],
     ) -> None:
         check_trim(trim)
-        require(norm in get_args(Norm), "norm", norm, f"one of {', '.join(get_args(Norm))}")
+        require(norm in get_args(NormSource), "norm", norm, f"one of {', '.join(get_args(NormSource))}")
         require(norm_order in NORM_ORDERS, "norm_order", norm_order, "one of 1, 2, inf")
         check_step_size(step_size)
         require(radius is None or radius > 0, "radius", radius, "positive or None")

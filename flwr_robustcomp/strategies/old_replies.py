@@ -13,7 +13,7 @@ from flwr_robustcomp.compressors import dtype_name
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.flower import ClientProxy, EvaluateRes, FitRes, Parameters, Scalar, ndarrays_to_parameters
 from flwr_robustcomp.old_api import NORM_METRIC, STYPES_METRIC, WEIGHT_KEY, named, numbers_of, stypes_from_text
-from flwr_robustcomp.strategies.screening import Expected
+from flwr_robustcomp.strategies.screening import RoundRequest
 
 __all__ = ["OTHER_METRICS", "Failure", "evaluations", "model_of", "node_of", "parameters_of", "request_to", "trained"]
 
@@ -67,7 +67,7 @@ def trained(
     requests: Mapping[int, Message],
     results: Sequence[tuple[ClientProxy, FitRes]],
     failures: Sequence[Failure],
-    expected: Expected,
+    expected: RoundRequest,
 ) -> list[Message]:
     """Return a round's replies to training as the new API has them.
 
@@ -77,7 +77,7 @@ def trained(
         By node id, what was asked.
     results, failures
         What Flower hands to ``aggregate_fit``.
-    expected : Expected
+    expected : RoundRequest
         The round's. Of a packed reply the old API keeps the bytes and the first Array's ``stype``; shapes, dtypes and names are
         therefore the server's own. The length of the bytes is held against them, as in the new API.
 
@@ -111,7 +111,7 @@ def _request(requests: Mapping[int, Message], node: int, kind: str) -> Message:
     return requests[node] if node in requests else request_to(node, 0, kind)
 
 
-def _fit_content(result: FitRes, expected: Expected) -> RecordDict:
+def _fit_content(result: FitRes, expected: RoundRequest) -> RecordDict:
     norms = {name.removeprefix(NORM_METRIC): x for name, x in result.metrics.items() if name.startswith(NORM_METRIC)}
     own = {name: x for name, x in result.metrics.items() if not name.startswith(NORM_METRIC) and name != STYPES_METRIC}
     metrics = numbers_of(own)
@@ -129,7 +129,7 @@ def _others(metrics: Mapping[str, Scalar], numbers: Mapping[str, Any]) -> dict[s
     return {OTHER_METRICS: ConfigRecord(others)} if others else {}
 
 
-def _arrays(result: FitRes, expected: Expected) -> ArrayRecord:
+def _arrays(result: FitRes, expected: RoundRequest) -> ArrayRecord:
     """Name a packed reply's tensors: first the spans, then what stands aside, as `CompressionMod` writes them."""
     spans, aside = expected.spans, expected.layout.uncompressed
     tensors, first, record = result.parameters.tensors, result.parameters.tensor_type, ArrayRecord()

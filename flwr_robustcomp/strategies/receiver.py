@@ -12,7 +12,7 @@ from flwr_robustcomp.compressors import Compressor, keeping_zeros
 from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.layout import Granularity, Layout, Span, check_granularity
 from flwr_robustcomp.strategies.reply_size import MODELS
-from flwr_robustcomp.strategies.screening import Expected, Screened, screen
+from flwr_robustcomp.strategies.screening import RoundRequest, Screened, screen
 
 __all__ = ["UpdateReceiver"]
 
@@ -65,7 +65,7 @@ class UpdateReceiver:
         self.arrays_key = arrays_key
         self.models_per_reply = MODELS
         self.model: dict[str, Tensor] = {}
-        self._expected: Expected | None = None
+        self._expected: RoundRequest | None = None
 
     def ask(self, server_round: int, arrays: ArrayRecord, messages: Iterable[Message]) -> list[Message]:
         """Remember the round, w_t and the nodes that the messages go to; return the messages."""
@@ -74,7 +74,7 @@ class UpdateReceiver:
         layout = Layout.of(self.model, self.uncompressed)
         spans = layout.spans(self.granularity)
         self.compressor.check_shapes([span.shape for span in spans])
-        self._expected = Expected(
+        self._expected = RoundRequest(
             layout,
             spans,
             keeping_zeros(self.compressor, layout.shapes, reading=True).for_round(server_round),
@@ -89,7 +89,7 @@ class UpdateReceiver:
         return sent
 
     @property
-    def expected(self) -> Expected:
+    def expected(self) -> RoundRequest:
         """What the current round asked for."""
         if self._expected is None:
             raise ConfigurationError("aggregate_train needs the round's model: call configure_train first")

@@ -12,7 +12,7 @@ from torch import Tensor
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import working_dtype
 from flwr_robustcomp.layout import Layout
-from flwr_robustcomp.strategies.account import LEDGER_RECORD, Account
+from flwr_robustcomp.strategies.history import LEDGER_RECORD, RunHistory
 from flwr_robustcomp.strategies.kept_state import check_vectors, kept_seed
 from flwr_robustcomp.strategies.receiver import UpdateReceiver
 
@@ -36,14 +36,14 @@ class Resumable:
     seed_record: ClassVar[str] = "robustcomp.draws"
     """Name of the record in a checkpoint that has `seed`."""
 
-    account: Account
+    history: RunHistory
     receiver: UpdateReceiver
     carried: Mapping[str, Tensor] = {}
     seed: int | None = None
 
     def state(self) -> RecordDict:
         """Return what a checkpoint keeps: the ledger, what is carried from round to round, and the seed of what is drawn."""
-        state = RecordDict({LEDGER_RECORD: self.account.state(), self.state_record: wire.to_arrays(dict(self.carried))})
+        state = RecordDict({LEDGER_RECORD: self.history.state(), self.state_record: wire.to_arrays(dict(self.carried))})
         if self.seed is not None:
             state[self.seed_record] = ConfigRecord({"seed": self.seed})
         return state
@@ -54,7 +54,7 @@ class Resumable:
         self.check_carried(carried)
         if seed is not None:
             seed = kept_seed(state, self.seed_record, seed)
-        self.account.restore(state.get(LEDGER_RECORD))
+        self.history.restore(state.get(LEDGER_RECORD))
         self.carried, self.seed = carried, seed
 
     def check_state(self, state: RecordDict, model: ArrayRecord) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flwr_robustcomp.component import member
+from flwr_robustcomp.component import resolve
 from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.compressors.products import RUN
 from flwr_robustcomp.errors import ConfigurationError, require
@@ -209,4 +209,4 @@ def _filter(one: Filter | str, trim: int | float) -> Filter:
     if isinstance(one, Filter):
         return one
     require(isinstance(one, str), "filters", one, "Filters, or names of them")
-    return member("filters", FILTERS, one, base=Filter)(trim)
+    return resolve("filters", FILTERS, one, base=Filter)(trim)

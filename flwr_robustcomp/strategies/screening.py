@@ -35,11 +35,11 @@ from flwr_robustcomp.strategies.reply_size import MODELS, Limits, Size, check_si
 from flwr_robustcomp.strategies.report import Reason, Rejection
 from flwr_robustcomp.strategies.sort_norm import combine_norms
 
-__all__ = ["Expected", "Metrics", "Screened", "Update", "screen"]
+__all__ = ["Metrics", "RoundRequest", "Screened", "Update", "screen"]
 
 
 @dataclass(frozen=True)
-class Expected:
+class RoundRequest:
     """What the server asked for; everything that a reply is held against.
 
     Attributes
@@ -138,14 +138,14 @@ class Screened:
         return counted_drops(name for update in self.accepted for name in update.dropped)
 
 
-def screen(replies: Iterable[Message], expected: Expected) -> Screened:
+def screen(replies: Iterable[Message], expected: RoundRequest) -> Screened:
     """Screen the replies of a training round.
 
     Parameters
     ----------
     replies : iterable of Message
         Whatever came back.
-    expected : Expected
+    expected : RoundRequest
         What was asked for.
 
     Returns
@@ -166,7 +166,7 @@ def screen(replies: Iterable[Message], expected: Expected) -> Screened:
     return outcome
 
 
-def _read(node_id: int, message: Message, size: Size, expected: Expected) -> Update:
+def _read(node_id: int, message: Message, size: Size, expected: RoundRequest) -> Update:
     check_asked(message, node_id, expected.nodes, expected.requests)
     check_size(size, expected.limits)  # before anything walks the content
     arrays, metrics, norms = _records(message.content, expected.arrays_key)

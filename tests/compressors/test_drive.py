@@ -66,7 +66,7 @@ def test_norm_bounds_are_attained_by_flat_and_by_spiked_blocks(q: Drive) -> None
     assert (high if q.unbiased_scale else low) == pytest.approx(4 * scale)
     spike = torch.zeros(16, dtype=torch.float64)
     spike[3] = -5.0
-    low, high = q.norm_bounds(q.compress(torch.from_numpy(q._back(spike.numpy()))), 2)  # a spike in the rotated basis
+    low, high = q.norm_bounds(q.compress(torch.from_numpy(q._rotate_out(spike.numpy()))), 2)  # a spike in the rotated basis
     assert (low if q.unbiased_scale else high) == pytest.approx(5.0)
 
 

@@ -38,7 +38,7 @@ def test_the_bound_for_any_rotation_is_attained() -> None:
     size, q = 16, RotatedQuantizer(levels=2, contraction=False)
     y = np.zeros(size)
     y[:2] = 2**-0.5, -(2**-0.5)
-    x = torch.from_numpy(q._back(y))
+    x = torch.from_numpy(q._rotate_out(y))
     errors = [1 - q.measured_delta(x, rng(seed)) for seed in range(50)]
     assert np.mean(errors) == pytest.approx((size - 2) / 2, rel=1e-9) and np.mean(errors) <= size / 2
 
@@ -54,7 +54,7 @@ def test_extremes_are_hit_and_a_constant_block_is_exact() -> None:
     q = RotatedQuantizer(levels=4, contraction=False)
     codes = q._codes(q.compress(gaussian(64), rng()))
     assert (codes.min(), codes.max()) == (0, 3)
-    flat = torch.from_numpy(q._back(np.full(8, 2.5))).float()
+    flat = torch.from_numpy(q._rotate_out(np.full(8, 2.5))).float()
     assert torch.allclose(q.decompress(q.compress(flat, rng())), flat, atol=1e-6)
 
 

@@ -14,7 +14,7 @@ import pytest
 from flwr.clientapp import ClientApp
 
 from flwr_robustcomp import Settings
-from flwr_robustcomp.component import flattened
+from flwr_robustcomp.component import flatten
 from flwr_robustcomp.filters import FILTERS
 from flwr_robustcomp.simulations.scenario import Scenario
 from flwr_robustcomp.simulations.setup import SCENARIO_STRATEGIES as STRATEGIES
@@ -120,7 +120,7 @@ def _validate(block: Block) -> None:
         Suite.model_validate(data).cells()
     elif "robustcomp" in data or "tool" in data:
         config = data if "robustcomp" in data else data["tool"]["flwr"]["app"]["config"]
-        Settings.from_run_config(flattened(config))
+        Settings.from_run_config(flatten(config))
     else:
         Scenario.parse(data)
 

@@ -123,7 +123,7 @@ def test_a_run_that_goes_on_from_a_checkpoint_was_judged_before() -> None:
 def test_nodes_that_are_not_available_are_no_fault_of_the_configuration(code: int, stops: bool) -> None:
     strategy = _strategy()
     strategy.aggregate_train(1, [Message(Error(code, "gone"), reply_to=request) for request in ask(strategy, 4)])
-    assert (strategy.account._fault is not None) == stops
+    assert (strategy.history._fault is not None) == stops
 
 
 def _all(details: Sequence[str], reason: Reason = Reason.RECORDS) -> list[Rejection]:

@@ -18,7 +18,7 @@ from flwr_robustcomp.checkpoints.strategy_state import state_of
 from flwr_robustcomp.compressors import Identity, L1Sign
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.simulations import InProcessGrid
-from flwr_robustcomp.strategies.account import LEDGER_RECORD
+from flwr_robustcomp.strategies.history import LEDGER_RECORD
 from flwr_robustcomp.strategies.inner import attributes
 from tests.apps import app, gaussian_model
 

@@ -1,4 +1,4 @@
-"""The account that a strategy keeps of its run, and what follows from it under its policy."""
+"""The history that a strategy keeps of its run, and what follows from it under its policy."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from flwr_robustcomp.strategies.sampling import SamplingView
 from flwr_robustcomp.strategies.screening import Screened
 from flwr_robustcomp.strategies.step_watch import StepWatch
 
-__all__ = ["LEDGER_RECORD", "Account"]
+__all__ = ["LEDGER_RECORD", "RunHistory"]
 
 LEDGER_RECORD = "robustcomp.ledger"
 """Name of the ConfigRecord in a checkpoint that keeps the ledger."""
 
 
-class Account:
+class RunHistory:
     """Keeps and publishes the reports of a run, and holds them against a policy.
 
     Parameters
