@@ -32,8 +32,8 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(READY) ## Compare strategies under attack, on the regression and on real digits, and report it, in under two minutes
-	@$(BIN)/robustcomp compare examples/regression.toml examples/digits.toml --out $(OUT)/demo
+demo: $(READY) ## Compare the recommended recipe with FedAvg, and strategies under attack, and report it, in under two minutes
+	@$(BIN)/robustcomp compare examples/recipe.toml examples/regression.toml examples/digits.toml --out $(OUT)/demo
 	@$(BIN)/robustcomp report $(OUT)/demo
 
 suite: $(READY) ## Run the default suite, 6 defences x 6 attacks x 3 compressors x 3 seeds, and report it in docs/examples
