@@ -17,7 +17,7 @@ import difflib
 import functools
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 from flwr.app import Context, Message
@@ -29,8 +29,8 @@ from flwr_robustcomp.clients import CompressionMod
 from flwr_robustcomp.clients.update import Reply
 from flwr_robustcomp.component import Component, build, one_line, resolve, unflatten
 from flwr_robustcomp.compressors import COMPRESSORS, Compressor
-from flwr_robustcomp.errors import ConfigurationError
-from flwr_robustcomp.layout import Granularity
+from flwr_robustcomp.errors import ConfigurationError, require
+from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
 from flwr_robustcomp.strategies import (
     ByzFL,
     CompressedStrategy,
@@ -41,8 +41,9 @@ from flwr_robustcomp.strategies import (
     SignMajorityVote,
 )
 from flwr_robustcomp.strategies.flower_builtin import FLOWER_STRATEGIES, check_named
+from flwr_robustcomp.strategies.server_step import Adam, Momentum, Plain, ServerStep
 
-__all__ = ["RECIPE", "STRATEGIES", "TABLE", "Settings", "build_strategy", "configured_mod", "reported_norm"]
+__all__ = ["RECIPE", "STEPS", "STRATEGIES", "TABLE", "Settings", "build_strategy", "configured_mod", "reported_norm"]
 
 TABLE = "robustcomp"
 """The table of the run config."""
@@ -64,6 +65,9 @@ compression; of ours, ``norm-threshold`` does so with ``weighting = "examples"``
 # What is the app's to settle: sampling, keys and callbacks of the strategy.
 _RESERVED = {"on_round", "policy", "step", "uncompressed", "weight_required", *inspect.signature(FedAvg.__init__).parameters}
 
+
+STEPS: dict[str, type[ServerStep]] = {"adam": Adam, "momentum": Momentum, "plain": Plain}
+"""What the server can do with the aggregate, by the name that run configs use."""
 
 RECIPE: dict[str, Any] = {"filters": "norm-clipping+spectral", "trim": 0.2, "length_screen": 5.0}
 """Of the default strategy, `RobustCompressed`: clip the longest fifth, look for colluders, drop what is far too long."""
@@ -95,6 +99,12 @@ class Settings(BaseModel):
         Where the model's ArrayRecord is in messages, if it cannot be told from the others; see `CompressionMod`.
     partial : bool
         Whether replies may hold some of the model's arrays only; see `CompressionMod`.
+    uncompressed : str
+        Shell patterns of the arrays that travel as they are, joined by commas: run configs have no lists. By default those of
+        batch statistics.
+    step : Component, optional
+        What the server does with the aggregate, one of `STEPS` with its parameters; a plain step by default. It belongs to
+        ``robust-compressed``; of Flower's strategies, ``fed-adam`` and its like have their own.
     policy : dict
         Parameters of `Policy`, as a table; 0 stands for None, which run configs do not have.
 
@@ -121,6 +131,8 @@ class Settings(BaseModel):
     reply: Reply = "weights"
     key: str | None = None
     partial: bool = False
+    uncompressed: str = ",".join(DEFAULT_UNCOMPRESSED)
+    step: Component | None = None
     policy: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("strategy", mode="before")
@@ -176,6 +188,7 @@ class Settings(BaseModel):
             report_norm=reported_norm(self.strategy),
             key=self.key,
             partial=self.partial,
+            uncompressed=self._patterns,
         )
 
     def make_strategy(self, **options: Any) -> CompressedStrategy | Decompressed:
@@ -189,14 +202,23 @@ class Settings(BaseModel):
         params = {name: value for name, value in self.strategy.params.items() if (name, repr(value)) != ("trim", "0")}
         component = Component(name=self.strategy.name, **params)
         compressor, granularity = self.make_compressor(), self.granularity
+        if self.step is not None:
+            found = resolve(f"{TABLE}.strategy", {**_OURS, **FLOWER_STRATEGIES}, component.name, base=FedAvg)
+            ours = isinstance(found, type) and issubclass(found, RobustCompressed)
+            require(ours, f"{TABLE}.step", self.step.name, f"left out with the strategy {component.name!r}")
+            options["step"] = build(f"{TABLE}.step", STEPS, self.step)
         return build_strategy(
             f"{TABLE}.strategy",
             component,
             compressor=compressor,
             granularity=granularity,
             policy=self.make_policy(),
-            **options,
+            **{"uncompressed": self._patterns, **options},
         )
+
+    @property
+    def _patterns(self) -> tuple[str, ...]:
+        return tuple(pattern.strip() for pattern in self.uncompressed.split(",") if pattern.strip())
 
     def make_policy(self) -> Policy:
         """Build what the server does about rejected replies."""
@@ -233,6 +255,7 @@ def build_strategy(
     granularity: Granularity,
     on_round: Callable[..., None] | None = None,
     policy: Policy | None = None,
+    uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
     **fedavg_options: Any,
 ) -> CompressedStrategy | Decompressed:
     """Build a strategy by name: one of ours, or one of Flower's behind `Decompressed`.
@@ -253,6 +276,8 @@ def build_strategy(
         Called with the `RoundReport` of every round.
     policy : Policy, optional
         What follows from rejected replies.
+    uncompressed : sequence of str
+        Equal to the clients'.
     **fedavg_options
         Passed to Flower's strategy.
 
@@ -262,6 +287,7 @@ def build_strategy(
         For an unknown name or parameter, or a value out of range.
     """
     common: dict[str, Any] = {"compressor": compressor, "granularity": granularity, "on_round": on_round, "policy": policy}
+    common["uncompressed"] = tuple(uncompressed)
     check_named(field, component.name, component.params)
     strategies: dict[str, type[FedAvg]] = {**_OURS, **FLOWER_STRATEGIES}
     factory = resolve(field, strategies, component.name, base=FedAvg)

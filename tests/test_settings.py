@@ -23,8 +23,10 @@ from flwr_robustcomp import (
     TopK,
     configured_mod,
 )
+from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED
 from flwr_robustcomp.settings import STRATEGIES
 from flwr_robustcomp.simulations import InProcessGrid
+from flwr_robustcomp.strategies import Adam, Momentum
 from flwr_robustcomp.strategies.flower_builtin import FLOWER_STRATEGIES, NEED_CLIENTS
 from flwr_robustcomp.wire import MODEL_ARRAY, stype_of
 from tests.apps import app, gaussian_model, node, replied, request
@@ -61,6 +63,27 @@ def test_parameters_go_where_they_belong() -> None:
     assert mod.compressor == strategy.receiver.compressor == TopK(ratio=0.25)
     assert mod.granularity == strategy.receiver.granularity == "array"
     assert mod.reply == "update"
+
+
+def test_arrays_that_travel_as_they_are_are_named_by_patterns() -> None:
+    settings = read(uncompressed="*running_mean, head.*,")
+    mod, strategy = settings.make_mod(), settings.make_strategy()
+    assert mod.uncompressed == strategy.receiver.uncompressed == ("*running_mean", "head.*")
+    assert read(uncompressed="").make_mod().uncompressed == ()
+    assert read().make_mod().uncompressed == DEFAULT_UNCOMPRESSED
+
+
+def test_the_server_can_take_a_step_of_its_own() -> None:
+    settings = read(strategy__name="robust-compressed", step__name="momentum", step__beta=0.5)
+    strategy = settings.make_strategy()
+    assert isinstance(strategy, RobustCompressed) and strategy.step == Momentum(beta=0.5)
+    assert read(strategy__name="robust-compressed", step="adam").make_strategy().step == Adam()  # type: ignore[union-attr]
+    with pytest.raises(
+        ConfigurationError, match=r"robustcomp.step must be left out with the strategy 'norm-threshold', got 'adam'"
+    ):
+        read(step="adam")
+    with pytest.raises(ConfigurationError, match=r"robustcomp.step must be one of adam, momentum, plain, got 'adan'"):
+        read(strategy__name="robust-compressed", step="adan")
 
 
 def test_algorithm_1_makes_clients_report_the_norm_that_the_server_sorts_by() -> None:

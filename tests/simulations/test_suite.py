@@ -99,10 +99,10 @@ def test_a_combination_named_twice_is_refused(fields: dict[str, Any]) -> None:
         _suite(**fields).cells()
 
 
-@pytest.mark.parametrize("name", ["regression.toml", "digits.toml"])
-def test_the_examples_are_suites(name: str) -> None:
+@pytest.mark.parametrize(("name", "cells"), [("recipe.toml", 4), ("regression.toml", 8), ("digits.toml", 8)])
+def test_the_examples_are_suites(name: str, cells: int) -> None:
     suite = Suite.from_toml(ROOT / "examples" / name)
-    assert len(suite.cells()) == 8
+    assert len(suite.cells()) == cells
 
 
 HEAD = 'title = "T"\n[base]\nnodes = 10\nrounds = 2\nproblem = { name = "least-squares", samples = 80, dimension = 12 }\n'
