@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from flwr_robustcomp.filters.base import Filter, Matrix, Vectors, chain, reach_of
+from flwr_robustcomp.filters.base import Filter, Matrix, Vectors, chain, fitted, reach_of
 from flwr_robustcomp.filters.bucketing import Bucketing
 from flwr_robustcomp.filters.centred_clipping import CentredClipping
 from flwr_robustcomp.filters.geometric_median import GeometricMedian
@@ -31,6 +31,7 @@ __all__ = [
     "Spectral",
     "Vectors",
     "chain",
+    "fitted",
     "reach_of",
 ]
 

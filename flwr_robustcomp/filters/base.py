@@ -6,7 +6,7 @@ import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from flwr_robustcomp.errors import require
 
-__all__ = ["Filter", "Matrix", "Vectors", "chain", "check_trim", "kept_rows", "reach_of", "shortening", "trim_of"]
+__all__ = ["Filter", "Matrix", "Vectors", "chain", "check_trim", "fitted", "kept_rows", "reach_of", "shortening", "trim_of"]
 
 Matrix = npt.NDArray[np.float64]
 
@@ -208,6 +208,39 @@ def chain(filters: Sequence[Filter], vectors: Vectors) -> Matrix:
     if total is None:
         return np.full(m, 1.0 / m)
     return np.asarray(total.mean(axis=0))
+
+
+def fitted(filters: Sequence[Filter], m: int, shares: Sequence[bool] | None = None) -> list[Filter]:
+    """Return the filters of a chain, those whose trim is a share with the largest count up to it that they can work with.
+
+    Parameters
+    ----------
+    filters : sequence of Filter
+        As for `chain`. A trim that is a count stays: it is a number of nodes that somebody fears.
+    m : int
+        How many vectors the chain is given.
+    shares : sequence of bool, optional
+        Which trims are shares; by default those that are fractions.
+
+    Returns
+    -------
+    list of Filter
+        With counts for trims.
+
+    Examples
+    --------
+    >>> from flwr_robustcomp.filters import NormClipping, Spectral, fitted
+    >>> [[one.trim for one in fitted([NormClipping(0.2), Spectral(0.2)], m)] for m in (4, 5, 6, 7, 10)]
+    [[1, 0], [1, 1], [2, 1], [2, 2], [2, 2]]
+    """
+    result, left = [], m
+    for i, one in enumerate(filters):
+        trim = trim_of(one.trim, m)
+        if isinstance(one.trim, float) if shares is None else shares[i]:
+            trim = next((t for t in range(trim, 0, -1) if one.least(t) <= left), 0)
+        result.append(replace(one, trim=trim))
+        left = one.left(left, trim)
+    return result
 
 
 def reach_of(filters: Sequence[Filter], m: int) -> float:

@@ -154,7 +154,15 @@ class CompressedStrategy(Resumable, FedAvg, ABC):
         expected = receiver.expected
         layout, spans = expected.layout, expected.spans
         round_ = Round(
-            server_round, expected.compressor, layout, spans, receiver.model, accepted, screened.rejected, self.policy
+            server_round,
+            expected.compressor,
+            layout,
+            spans,
+            receiver.model,
+            accepted,
+            screened.rejected,
+            self.policy,
+            self.history.left_out,
         )
         try:
             outcome = self.aggregate(round_, self.carried)

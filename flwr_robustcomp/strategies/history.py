@@ -42,6 +42,8 @@ class RunHistory:
         One for each round so far.
     ledger : Ledger
         The rejections so far.
+    left_out : int
+        How many nodes that had sent garbage are left out of the current round.
     """
 
     def __init__(self, on_round: Callable[[RoundReport], None] | None, policy: Policy | None) -> None:
@@ -50,6 +52,7 @@ class RunHistory:
         self.policy = Policy() if policy is None else policy
         self.ledger = Ledger(self.policy)
         self.reports: list[RoundReport] = []
+        self.left_out = 0
         self._without_quorum = 0
         self._watch = StepWatch()
         self._proven = False  # whether a reply was ever accepted: the configuration then works for somebody
@@ -117,7 +120,14 @@ class RunHistory:
                 f"{last.skipped}; rejected so far: {self.ledger.total() or 'nobody'}"
             )
         needed = max(strategy.min_available_nodes, strategy.min_train_nodes)
-        return SamplingView(grid, lambda nodes: self.ledger.available(server_round, nodes, needed))
+
+        def available(nodes: Iterable[int]) -> list[int]:
+            connected = list(nodes)
+            sampled = self.ledger.available(server_round, connected, needed)
+            self.left_out = self.ledger.garbage_senders(set(connected) - set(sampled))
+            return sampled
+
+        return SamplingView(grid, available)
 
     def check(self) -> None:
         """Raise `ConfigurationError` if all nodes of a round failed alike before any reply was ever accepted.

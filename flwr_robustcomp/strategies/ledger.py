@@ -13,7 +13,7 @@ from flwr.app import ConfigRecord, MetricRecord
 from flwr_robustcomp.errors import ConfigurationError, printable
 from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.strategies.policy import Policy
-from flwr_robustcomp.strategies.report import Reason, Rejection
+from flwr_robustcomp.strategies.report import NO_GARBAGE, Reason, Rejection
 
 __all__ = ["STRANGERS", "Ledger", "Standing"]
 
@@ -109,6 +109,11 @@ class Ledger:
             for node in back:
                 del out[node]
         return [node for node in connected if node not in out]
+
+    def garbage_senders(self, nodes: Iterable[int]) -> int:
+        """Return how many of some nodes ever sent a reply that was at fault itself, and was no error reply."""
+        sent = (self.standings[node].rejections for node in nodes if node in self.standings)
+        return sum(any(reason not in NO_GARBAGE for reason in reasons) for reasons in sent)
 
     def metrics(self) -> MetricRecord:
         """Return the totals of the run so far: the node ids, and for each reason that occurred a list with a count for each."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.filters.base import trim_of
-from flwr_robustcomp.strategies.report import Reason, Rejection
+from flwr_robustcomp.strategies.report import NO_GARBAGE, Rejection
 
 __all__ = ["Policy"]
 
@@ -31,7 +31,8 @@ class Policy:
         Whether a faulty reply takes one off a trim that is a count: the Byzantine node that sent it is no longer among the
         accepted, b - r of which then are. Error replies take nothing off: honest nodes fail too. A trim that is a fraction is
         always one of the accepted replies. Where the filters of `RobustCompressed` would be left with too few replies to do
-        anything, faulty ones are taken off in any case: senders of garbage cannot hold up the run.
+        anything, faulty ones are taken off in any case, and so are nodes in quarantine that had sent faulty ones: senders of
+        garbage cannot hold up the run.
 
     Notes
     -----
@@ -65,21 +66,35 @@ class Policy:
         needed = self.needed(asked)
         return None if accepted >= needed else f"the quorum is {needed} of {asked} nodes, and {accepted} replies were accepted"
 
-    def to_trim(self, trim: int | float, rejected: Sequence[Rejection], accepted: int) -> int:
+    def to_trim(self, trim: int | float, rejected: Sequence[Rejection], accepted: int, left_out: int = 0) -> int:
         """Return how many of the accepted replies to trim; faulty replies are taken off where more than half would go.
 
         Senders of garbage cannot hold up a run: they are among those that were to be trimmed.
         """
-        count = trim_of(self.left_to_trim(trim, rejected), accepted)
+        count = trim_of(self.left_to_trim(trim, rejected, left_out), accepted)
         short = 2 * count >= accepted
-        return trim_of(self.left_to_trim(trim, rejected, short=True), accepted) if short else count
+        return trim_of(self.left_to_trim(trim, rejected, left_out, short=True), accepted) if short else count
 
-    def left_to_trim(self, trim: int | float, rejected: Sequence[Rejection], *, short: bool = False) -> int | float:
-        """Return what rejected replies leave of a trim; they spend it in any case where a filter is ``short`` of replies."""
+    def left_to_trim(
+        self, trim: int | float, rejected: Sequence[Rejection], left_out: int = 0, *, short: bool = False
+    ) -> int | float:
+        """Return what rejected replies leave of a trim; they spend it in any case where a filter is ``short`` of replies.
+
+        Parameters
+        ----------
+        trim : int or float
+            As configured; a share is always one of the accepted replies.
+        rejected : sequence of Rejection
+            Of the round.
+        left_out : int
+            Nodes that were left out of this round because they had sent garbage before (`Ledger.garbage_senders`).
+        short : bool
+            Whether a filter has too few replies otherwise.
+        """
         if not (self.rejected_spend_trim or short) or isinstance(trim, float):
             return trim
-        faulty = {one.node_id for one in rejected if one.reason not in (Reason.ERROR_REPLY, Reason.NOT_ASKED)}
-        return max(0, trim - len(faulty))
+        faulty = {one.node_id for one in rejected if one.reason not in NO_GARBAGE}
+        return max(0, trim - len(faulty) - left_out)
 
 
 def _is_number(value: object) -> bool:

@@ -40,6 +40,10 @@ class Reason(StrEnum):
     UNREADABLE = "unreadable"
 
 
+NO_GARBAGE = frozenset({Reason.ERROR_REPLY, Reason.NOT_ASKED})
+"""Reasons that say nothing of the sender: honest nodes fail too, and a stranger can name any node."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """One reply that was dropped before anything else looked at it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from flwr_robustcomp.component import resolve
 from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.compressors.products import RUN
 from flwr_robustcomp.errors import ConfigurationError, require
-from flwr_robustcomp.filters import FILTERS, Filter, Matrix, Vectors, chain, reach_of
+from flwr_robustcomp.filters import FILTERS, Filter, Matrix, Vectors, chain, fitted, reach_of
 from flwr_robustcomp.filters.base import check_trim, trim_of
 from flwr_robustcomp.filters.length import FACTOR
 from flwr_robustcomp.flower import LOG
@@ -44,9 +45,10 @@ class RobustCompressed(CompressedStrategy):
         Q, equal to the clients'.
     trim : int or float
         How many Byzantine nodes to expect: a count, or a fraction in [0, 0.5) of the accepted replies, rounded up.
-    filters : str or sequence of Filter or str
+    filters : str or Filter or sequence of them
         Applied one after the other. A name of `FILTERS`, or the import path of one's own, stands for that filter with this
-        strategy's ``trim``; names can be joined, as in ``"norm+spectral"``.
+        strategy's ``trim``; names can be joined, as in ``"norm+spectral"``. A `Filter` without a trim of its own gets the
+        strategy's, as in ``[NormClipping(), Spectral(slack=5)]``.
     step : ServerStep, optional
         What to do with the aggregate: `Plain` by default; `Momentum` and `Adam` have the semantics of FedAvgM and FedAdam.
     step_size : float
@@ -70,9 +72,11 @@ class RobustCompressed(CompressedStrategy):
 
     Notes
     -----
-    Cost beyond the sum: m (m - 1) / 2 inner products of packed vectors, and eigenvectors of an m x m matrix. A round with
-    fewer replies than a filter needs leaves the model as it is. What each filter guarantees stands in its docstring and in
-    docs/filters.md.
+    Cost beyond the sum: m (m - 1) / 2 inner products of packed vectors, and eigenvectors of an m x m matrix. What each filter
+    guarantees stands in its docstring and in docs/filters.md.
+
+    *Too few replies.* A round with fewer replies than a filter needs for its count leaves the model as it is. Where ``trim`` is
+    a share, the filter works for as many liars as it can with the replies that came, and the log says so.
 
     *Dropped before the filters*, and taken off what they may trim: updates that the length screen stops, and under a sketch
     those whose length it does not show (`sketch.misleading`). A sketch that shows the typical update wrongly is not used in
@@ -90,7 +94,7 @@ class RobustCompressed(CompressedStrategy):
         *,
         compressor: Compressor,
         trim: int | float = 0,
-        filters: str | Sequence[Filter | str] = "spectral",
+        filters: str | Filter | Sequence[Filter | str] = "spectral",
         step: ServerStep | None = None,
         step_size: float = 1.0,
         radius: float | None = None,
@@ -109,7 +113,7 @@ class RobustCompressed(CompressedStrategy):
         require(seed is None or (isinstance(seed, int) and seed >= 0), "seed", seed, "an integer from 0, or None")
         super().__init__(compressor=compressor, **options)
         self.trim = trim
-        named = filters.split("+") if isinstance(filters, str) else filters
+        named = filters.split("+") if isinstance(filters, str) else [filters] if isinstance(filters, Filter) else filters
         self.filters = tuple(_filter(one, trim) for one in named)
         share = sum(one.trim for one in self.filters if isinstance(one.trim, float))
         require(share < 0.5, "filters", [f"{one.name}: {one.trim}" for one in self.filters], "trimming less than half together")
@@ -122,7 +126,9 @@ class RobustCompressed(CompressedStrategy):
     def check_nodes(self, nodes: int) -> None:
         """Raise `ConfigurationError` if the filters cannot work on the replies of so many nodes."""
         super().check_nodes(nodes)
-        chain(self.filters, Vectors.of_gram(np.eye(nodes)))
+        fit = fitted(self.filters, nodes)
+        some = [own if own.trim else one for own, one in zip(fit, self.filters, strict=True)]  # a share of nobody is no defence
+        chain(some, Vectors.of_gram(np.eye(nodes)))
 
     def with_trim(self, trim: int) -> Self:
         """Return this strategy, and all of its filters, for another number of Byzantine nodes."""
@@ -142,7 +148,7 @@ class RobustCompressed(CompressedStrategy):
             If the filters cannot work on so few replies.
         """
         self.check_nodes(nodes)
-        own = reach_of(self.filters, nodes) if self.sketch is None else math.inf
+        own = reach_of(fitted(self.filters, nodes), nodes) if self.sketch is None else math.inf
         return min(own, math.inf if self.length_screen is None else self.length_screen)
 
     def check_carried(self, state: Mapping[str, Tensor], d: int | None = None, dtype: torch.dtype | None = None) -> None:
@@ -180,17 +186,25 @@ class RobustCompressed(CompressedStrategy):
         return Outcome(step, weights, norms=norms, state=state)
 
     def _combined(self, vectors: Vectors, round_: Round, stopped: int) -> Matrix:
-        """Return what the filters make of the updates that were not stopped before, shape (m,)."""
+        """Return what the filters make of the updates that were not stopped before, shape (m,).
 
-        def combined(*, short: bool) -> Matrix:
-            trims = [self.policy.left_to_trim(one.trim, round_.rejected, short=short) for one in self.filters]
-            counts = [max(0, trim_of(trim, len(round_)) - stopped) for trim in trims]
-            return chain([replace(one, trim=count) for one, count in zip(self.filters, counts, strict=True)], vectors)
+        Where they have too few, faulty replies spend the trim; where that is not enough, shares fit what came (`fitted`).
+        """
+        m = len(round_)
 
-        try:
-            return combined(short=False)
-        except ConfigurationError:
-            return combined(short=True)
+        def spent(*, short: bool) -> list[Filter]:
+            trims = [trim_of(round_.left_to_trim(one.trim, short=short), m) for one in self.filters]
+            return [replace(one, trim=max(0, trim - stopped)) for one, trim in zip(self.filters, trims, strict=True)]
+
+        for short in (False, True):
+            with contextlib.suppress(ConfigurationError):
+                return chain(spent(short=short), vectors)
+        wanted = spent(short=True)
+        fit = fitted(wanted, len(vectors), [isinstance(one.trim, float) for one in self.filters])
+        combined = chain(fit, vectors)
+        told = [f"{one.name} for {one.trim}, not {full.trim}" for one, full in zip(fit, wanted, strict=True) if one != full]
+        LOG.warning("\t> round %d: %d updates are few, filters work for fewer liars: %s", round_.number, m, ", ".join(told))
+        return combined
 
     def _sketch(self, round_: Round, norms: Mapping[int, float]) -> tuple[list[Runs] | None, dict[int, float]]:
         """Return the runs that inner products come from, None for all, and the norms of the updates that these misrepresent."""
@@ -207,6 +221,6 @@ class RobustCompressed(CompressedStrategy):
 
 def _filter(one: Filter | str, trim: int | float) -> Filter:
     if isinstance(one, Filter):
-        return one
+        return one if one.trim else replace(one, trim=trim)
     require(isinstance(one, str), "filters", one, "Filters, or names of them")
     return resolve("filters", FILTERS, one, base=Filter)(trim)

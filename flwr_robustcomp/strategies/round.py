@@ -45,6 +45,8 @@ class Round:
         The replies that failed screening.
     policy : Policy
         The strategy's.
+    left_out : int
+        How many nodes were not asked because they had sent garbage before.
     """
 
     number: int
@@ -55,6 +57,7 @@ class Round:
     updates: Sequence[Update]
     rejected: Sequence[Rejection]
     policy: Policy
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.updates)
@@ -70,7 +73,11 @@ class Round:
 
     def to_trim(self, trim: int | float) -> int:
         """Return how many updates a trim stands for, as the policy counts (`Policy.to_trim`)."""
-        return self.policy.to_trim(trim, self.rejected, len(self))
+        return self.policy.to_trim(trim, self.rejected, len(self), self.left_out)
+
+    def left_to_trim(self, trim: int | float, *, short: bool = False) -> int | float:
+        """Return what rejected replies leave of a trim, as the policy counts (`Policy.left_to_trim`)."""
+        return self.policy.left_to_trim(trim, self.rejected, self.left_out, short=short)
 
     def norms(self, order: float = 2) -> list[float]:
         """Return the norm by which each update is sorted, m of them.

@@ -1,0 +1,87 @@
+"""Nodes that fail or send garbage in every round cost their replies: the default recipe goes on without them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flwr.app import ArrayRecord, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from flwr_robustcomp import CompressionMod, to_arrays
+from flwr_robustcomp.compressors import Compressor, Drive, L1Sign
+from flwr_robustcomp.errors import ConfigurationError
+from flwr_robustcomp.filters import NormClipping, Spectral, fitted
+from flwr_robustcomp.filters.base import trim_of
+from flwr_robustcomp.settings import RECIPE
+from flwr_robustcomp.simulations import InProcessGrid
+from flwr_robustcomp.strategies import RobustCompressed
+from tests.apps import app, minus
+from tests.strategies.rounds import MODEL, SAMPLING
+
+ROUNDS = 14
+"""Longer than the policy's patience, and than the time until a node is in quarantine."""
+
+STEP = {name: 0.1 * tensor for name, tensor in MODEL.items()}
+
+
+def _app(compressor: Compressor, spoilt: int, fault: str) -> ClientApp:
+    def spoil(message: Message, context: Any, call_next: Any) -> Message:
+        if int(str(context.node_config["partition-id"])) >= spoilt:
+            return call_next(message, context)  # type: ignore[no-any-return]
+        if fault == "error":
+            raise ValueError("out of memory")
+        return Message(RecordDict({"arrays": ArrayRecord()}), reply_to=message)
+
+    return app(lambda w: minus(w, STEP), [spoil, CompressionMod(compressor)])
+
+
+def _skipped(nodes: int, spoilt: int, trim: int | float, fault: str) -> list[str]:
+    strategy = RobustCompressed(compressor=Drive(), **{**RECIPE, "trim": trim}, **SAMPLING)
+    strategy.start(InProcessGrid(_app(Drive(), spoilt, fault), nodes), to_arrays(MODEL), num_rounds=ROUNDS)
+    assert len(strategy.reports) == ROUNDS
+    return [report.skipped for report in strategy.reports if report.skipped is not None]
+
+
+@pytest.mark.parametrize("fault", ["garbage", "error"])
+@pytest.mark.parametrize(("nodes", "spoilt"), [(5, 1), (6, 1), (7, 1), (7, 2), (8, 2), (10, 2)])
+def test_a_share_goes_on_with_the_replies_that_came(nodes: int, spoilt: int, fault: str) -> None:
+    assert not _skipped(nodes, spoilt, 0.2, fault)
+
+
+@pytest.mark.parametrize(("nodes", "spoilt"), [(5, 1), (7, 2)])
+def test_a_count_is_spent_by_senders_of_garbage_in_quarantine_too(nodes: int, spoilt: int) -> None:
+    assert not _skipped(nodes, spoilt, spoilt, "garbage")
+
+
+def test_a_count_is_not_spent_by_nodes_that_fail() -> None:
+    strategy = RobustCompressed(compressor=Drive(), **{**RECIPE, "trim": 1}, **SAMPLING)
+    strategy.start(InProcessGrid(_app(Drive(), 1, "error"), 5), to_arrays(MODEL), num_rounds=3)
+    assert {report.skipped for report in strategy.reports} == {"vectors for 'spectral' with trim 1 must be at least 5, got 4"}
+
+
+@pytest.mark.parametrize(("nodes", "refused"), [(2, True), (4, True), (5, False), (6, False), (7, False), (11, False)])
+def test_a_share_needs_nodes_enough_for_one_liar_at_the_start(nodes: int, refused: bool) -> None:
+    strategy = RobustCompressed(compressor=Drive(), **RECIPE, **SAMPLING)
+    if not refused:
+        return strategy.check_nodes(nodes)
+    with pytest.raises(ConfigurationError, match=r"must be at least 5|must be at least 3"):
+        strategy.check_nodes(nodes)
+    return None
+
+
+@pytest.mark.parametrize("m", range(1, 30))
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.34, 0.49])
+def test_fitted_filters_have_what_they_need_and_no_larger_trim_would(m: int, share: float) -> None:
+    filters = [NormClipping(share), Spectral(share)]
+    fit = fitted(filters, m)
+    for one, own in zip(fit, filters, strict=True):
+        assert isinstance(one.trim, int) and m >= (one.least(one.trim) if one.trim else 1)
+        assert one.trim == trim_of(share, m) or m < own.least(one.trim + 1)
+    assert fitted([NormClipping(3), Spectral(3)], m) == [NormClipping(3), Spectral(3)]
+
+
+def test_a_filter_without_a_trim_gets_the_strategys() -> None:
+    strategy = RobustCompressed(compressor=L1Sign(), trim=2, filters=[NormClipping(1), Spectral(slack=5.0)])
+    assert strategy.filters == (NormClipping(1), Spectral(2, slack=5.0))
+    assert RobustCompressed(compressor=L1Sign(), trim=2, filters=Spectral(slack=5.0)).filters == (Spectral(2, slack=5.0),)
