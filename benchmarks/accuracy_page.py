@@ -52,7 +52,7 @@ def page(curves: Sequence[Curve]) -> str:
         f"A network of {WEIGHTS:,} weights learns scikit-learn's digits from 10 clients, which train for {PROBLEM['epochs']}",
         "local epochs of SGD with momentum in each round.",
         f"The numbers are test accuracies after {_rounds(rounds)}: means over {len(seeds)} of {len(asked)} seeds",
-        f"({', '.join(map(str, seeds))}), and in brackets the worst seed after the last round.",
+        f"({', '.join(map(str, seeds))}){_BRACKETS if len(seeds) > 1 else ''}. Bytes are per client and round.",
         "Dense FedAvg is Flower's own strategy behind `Decompressed`, so that it goes through the same code.",
         "All other rows but the recommended recipe take the plain mean of what clients send (`NormThreshold` with `trim=0`).",
         "[compressors.md](compressors.md) says what each compressor does, and which parameters it has by default.",
@@ -75,11 +75,14 @@ def page(curves: Sequence[Curve]) -> str:
     return "\n".join(lines) + "\n"
 
 
+_BRACKETS = ", and in brackets the worst seed after the last round"
+
 _ATTACKS = (
     "## Two of ten clients attack",
     "",
     "Each attacker sends -10 times its own update, after compression.",
-    "Where the model has become so large that no client can train on it, the run ends, and its accuracy stays as it is.",
+    "If the attack drives the model to values on which no client can train, the run ends.",
+    "Its last accuracy then stands for the rounds that are missing.",
     "A strategy that drops an attacker loses the images of that client with it.",
 )
 

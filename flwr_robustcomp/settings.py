@@ -17,6 +17,7 @@ import difflib
 import functools
 import inspect
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
@@ -158,6 +159,8 @@ class Settings(BaseModel):
             In one line: every bad key, its value and what is allowed.
         """
         heads = {key.split(".")[0] for key in config}
+        if joined := sorted(head for head in heads if re.match(rf"{TABLE}($|[-_])", head, re.IGNORECASE) and head != TABLE):
+            raise ConfigurationError(f"settings must be in the table {TABLE}, as {TABLE}.compressor is, got {joined[0]!r}")
         if TABLE not in heads and (near := difflib.get_close_matches(TABLE, heads, n=1, cutoff=0.76)):
             raise ConfigurationError(f"{TABLE} must be the name of the table, got {near[0]!r}")
         own = {key: copy.deepcopy(value) for key, value in config.items() if key.split(".")[0] == TABLE}
@@ -199,6 +202,9 @@ class Settings(BaseModel):
         **options
             Passed on: those of Flower's strategy (``fraction_train``, ``min_available_nodes``, ...), and ``on_round``.
         """
+        if twice := sorted(options.keys() & {"trim", "filters", "step_size", "radius", "length_screen", "sketch", "seed"}):
+            own = f"{TABLE}.strategy.{twice[0]}"
+            raise ConfigurationError(f"{twice[0]} is set by the table, as {own}, and not by make_strategy")
         params = {name: value for name, value in self.strategy.params.items() if (name, repr(value)) != ("trim", "0")}
         component = Component(name=self.strategy.name, **params)
         compressor, granularity = self.make_compressor(), self.granularity

@@ -181,12 +181,12 @@ def _parse_npy_header(header: bytes) -> tuple[np.dtype[np.generic], Literal["C",
     try:
         fields = ast.literal_eval("" if _WARNED_OF.search(header) else header.decode("latin1"))
         dtype, fortran, shape = np.dtype(fields["descr"]), fields["fortran_order"], fields["shape"]
-    except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as error:
+    except (ValueError, SyntaxError, TypeError, LookupError, OverflowError, MemoryError, RecursionError) as error:
         raise WireError("unreadable npy header") from error
     # Not text, records, or arrays inside arrays: their items can be empty, or stand for more than one number.
     if dtype.kind not in "biufc" or not isinstance(fortran, bool) or not isinstance(shape, tuple):
         raise WireError("npy header must announce plain numbers")
-    if not all(isinstance(n, int) and n >= 0 for n in shape):
+    if not all(type(n) is int and 0 <= n < 2**63 for n in shape):
         raise WireError("npy header must announce a shape")
     return dtype, "F" if fortran else "C", shape, math.prod(shape) * dtype.itemsize
 
@@ -258,7 +258,10 @@ def _npy_view(array: Array, shape: tuple[int, ...] | None) -> npt.NDArray[np.gen
     if len(data) - start - header_size != size:
         raise WireError("length does not match the npy header")
     ndarray = np.frombuffer(data, np_dtype, offset=start + header_size) if size else np.empty(0, np_dtype)
-    return ndarray.reshape(np_shape, order=order)
+    try:
+        return ndarray.reshape(np_shape, order=order)
+    except ValueError as error:  # of no entries, and of sides that numpy cannot multiply
+        raise WireError("npy header must announce a shape that an array can have") from error
 
 
 def to_arrays(tensors: Mapping[str, Tensor]) -> ArrayRecord:

@@ -86,6 +86,17 @@ def test_the_server_can_take_a_step_of_its_own() -> None:
         read(strategy__name="robust-compressed", step="adan")
 
 
+@pytest.mark.parametrize("key", ["robustcomp-compressor", "robustcomp_compressor", "Robustcomp.compressor"])
+def test_a_key_beside_the_table_is_refused(key: str) -> None:
+    with pytest.raises(ConfigurationError, match="settings must be in the table robustcomp, as robustcomp"):
+        Settings.from_run_config({key: "sign"})
+
+
+def test_what_the_table_sets_is_not_given_twice() -> None:
+    with pytest.raises(ConfigurationError, match="trim is set by the table, as robustcomp"):
+        read().make_strategy(trim=1)
+
+
 def test_algorithm_1_makes_clients_report_the_norm_that_the_server_sorts_by() -> None:
     settings = read(strategy__norm="reported", strategy__norm_order=1)
     strategy = settings.make_strategy()

@@ -102,6 +102,9 @@ class CompressionMod:
         self.seed = seed
         self.report_delta = report_delta
         self.key = key
+        whole = keeping_zeros(compressor)
+        still = whole.keeps_zeros or whole.wants_matrices
+        require(not partial or still, "partial", partial, f"False with {compressor!r}, which moves what a reply leaves out")
         self.partial = partial
 
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:

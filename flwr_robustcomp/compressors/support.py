@@ -121,9 +121,14 @@ class _Memory:
         with self._lock:
             if key not in self._masks:
                 self._masks[key] = mask
-                self._size += mask.nbytes
+                self._size += _footprint(key, mask)
             while self._size > self._BYTES:
-                self._size -= self._masks.popitem(last=False)[1].nbytes
+                self._size -= _footprint(*self._masks.popitem(last=False))
+
+
+def _footprint(key: tuple[bytes, tuple[Shape, ...]], mask: Mask) -> int:
+    """Return about how many bytes an entry takes; shapes are shared by all entries of a model."""
+    return len(key[0]) + mask.nbytes + 400
 
 
 _MEMORY = _Memory()
@@ -148,6 +153,8 @@ def _read(data: bytes, shapes: tuple[Shape, ...]) -> Mask:
 def _fill(some: Sequence[Mask], rest: _Reader) -> None:
     """Write what rows, columns and exceptions say into the arrays that have some zeros."""
     sides = _split(rest.left(sum(sum(part.shape) for part in some if len(part) > 1)), some)
+    if not all(rows.any() and columns.any() for rows, columns in sides):
+        raise WireError("an array of form 2 must have entries that are not zero")
     lengths = _lengths(sides)
     holed = ~rest.left(lengths.size)
     within = np.repeat(holed, lengths)

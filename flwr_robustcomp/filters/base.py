@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from flwr_robustcomp.errors import require
+from flwr_robustcomp.errors import ConfigurationError, require
 
 __all__ = ["Filter", "Matrix", "Vectors", "chain", "check_trim", "fitted", "kept_rows", "reach_of", "shortening", "trim_of"]
 
@@ -198,7 +198,8 @@ def chain(filters: Sequence[Filter], vectors: Vectors) -> Matrix:
     for one in filters:
         trim = trim_of(one.trim, m)
         left = len(vectors)
-        require(left >= one.least(trim), f"vectors for {one.name!r} with trim {trim}", left, f"at least {one.least(trim)}")
+        if left < one.least(trim):
+            raise ConfigurationError(f"{one.name!r} with trim {trim} needs at least {one.least(trim)} updates, got {left}")
         step = one.combine(vectors, trim)
         total = step if total is None else step @ total
         if one is not filters[-1]:

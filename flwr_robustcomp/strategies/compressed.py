@@ -30,7 +30,7 @@ from flwr_robustcomp.strategies.private import check_wrapped
 from flwr_robustcomp.strategies.receiver import UpdateReceiver
 from flwr_robustcomp.strategies.report import RoundReport
 from flwr_robustcomp.strategies.resumable import Resumable
-from flwr_robustcomp.strategies.round import Outcome, Round, SkippedRound
+from flwr_robustcomp.strategies.round import Outcome, Round, SkippedRound, check_outcome
 from flwr_robustcomp.strategies.screening import Screened
 
 __all__ = ["CompressedStrategy"]
@@ -165,13 +165,16 @@ class CompressedStrategy(Resumable, FedAvg, ABC):
             self.history.left_out,
         )
         try:
-            outcome = self.aggregate(round_, self.carried)
+            # Copies: a rule that writes to its state must not change what an overflow leaves behind.
+            outcome = self.aggregate(round_, {name: vector.clone() for name, vector in self.carried.items()})
         except SkippedRound as skipped:
             report = replace(report, trimmed=skipped.trimmed, norms=skipped.norms)
             return self._skip(report, screened, str(skipped), quorum=False)
         except ConfigurationError as error:
             return self._skip(report, screened, str(error), quorum=False)
 
+        if (why := check_outcome(outcome, round_, type(self).__name__)) is not None:
+            return self._skip(report, screened, why)
         weight_of = dict(zip(round_.nodes, outcome.weights, strict=True))
         report = replace(
             report,
@@ -180,6 +183,7 @@ class CompressedStrategy(Resumable, FedAvg, ABC):
             threshold=outcome.threshold,
             norms=dict(outcome.norms),
             delta=median_delta(accepted),
+            weakened=outcome.weakened,
         )
         if not is_finite_model(outcome.state):
             return self._skip(report, screened, "what the step carries overflows")
@@ -203,7 +207,7 @@ class CompressedStrategy(Resumable, FedAvg, ABC):
 
     def _skip(self, report: RoundReport, screened: Screened, why: str, *, quorum: bool = True) -> tuple[None, MetricRecord]:
         """Publish the report of a round that leaves the model as it is; return what `aggregate_train` returns."""
-        return None, self.history.publish(replace(report, skipped=why, quorum=quorum), screened)
+        return None, self.history.publish(replace(report, kept=(), skipped=why, quorum=quorum), screened)
 
     def check_nodes(self, nodes: int) -> None:
         """Raise `ConfigurationError` if a round of so many nodes cannot move the model, even if every one of them replies.

@@ -18,8 +18,11 @@ _UNAVAILABLE = {3, 4, 5}
 _MANY = 10
 """So many nodes are believed although most nodes were not asked: chance alone does not draw that many from a minority."""
 
-_VARYING = re.compile(r"\b0x[0-9a-f]+\b|\b(?=[0-9a-f]*\d)[0-9a-f]{8,}\b|\d+(?:\.\d+)?(?:e[+-]?\d+)?")
-"""Addresses, identifiers and numbers: what differs between nodes that fail alike."""
+_VARYING = re.compile(r"[-+]?[\w.,-]*\d[\w.,-]*")
+"""Addresses, identifiers and numbers, which is every word with a digit in it: what differs between nodes that fail alike."""
+
+_IF_ZEROS = "non-zeros+"
+"""In the name of a codec where a node's update has zeros, which others need not have."""
 
 
 def common_fault(rejected: Sequence[Rejection], asked: Collection[int], connected: int) -> str | None:
@@ -63,7 +66,7 @@ def _tells_of_the_app(one: Rejection) -> bool:
 
 
 def _words(one: Rejection) -> str:
-    return _VARYING.sub("#", one.detail)
+    return _VARYING.sub("#", one.detail.replace(_IF_ZEROS, ""))
 
 
 _LIST_THE_MOD = "List CompressionMod or configured_mod in ClientApp(mods=[...])"

@@ -21,7 +21,7 @@ def further_arrays(update: Update, key: str, like: Mapping[str, Tensor]) -> dict
     Parameters
     ----------
     update : Update
-        From a strategy's ``conclude``.
+        From a strategy's ``aggregate``.
     key : str
         The ArrayRecord's.
     like : mapping of str to Tensor

@@ -43,7 +43,7 @@ class RunHistory:
     ledger : Ledger
         The rejections so far.
     left_out : int
-        How many nodes that had sent garbage are left out of the current round.
+        How many nodes that had sent garbage are left out of the current round, where all others are asked.
     """
 
     def __init__(self, on_round: Callable[[RoundReport], None] | None, policy: Policy | None) -> None:
@@ -91,9 +91,15 @@ class RunHistory:
         """
         view = self.open(server_round, grid, sampling)
         if self._proven or self.reports or server_round != 1:
-            return list(sample(view))
-        quorum = Need(f"policy.quorum = {self.policy.quorum}", self._check_quorum)
-        return ask_enough(lambda: sample(view), (need, quorum), view, sampling)
+            messages = list(sample(view))
+        else:
+            quorum = Need(f"policy.quorum = {self.policy.quorum}", self._check_quorum)
+            messages = ask_enough(lambda: sample(view), (need, quorum), view, sampling)
+        # Counted when all are asked for: nodes register while sampling waits.
+        self._connected = len(list(grid.get_node_ids()))
+        if len({message.metadata.dst_node_id for message in messages}) < len(list(view.get_node_ids())):
+            self.left_out = 0  # a trim is about the nodes that are asked: those left out count only where all others are
+        return messages
 
     def _check_quorum(self, nodes: int) -> None:
         quorum = self.policy.quorum
@@ -111,8 +117,6 @@ class RunHistory:
             As `check` does.
         """
         self.check()
-        if not self._proven:
-            self._connected = len(list(grid.get_node_ids()))
         if self.policy.patience is not None and self._without_quorum >= self.policy.patience:
             last = self.reports[-1]
             raise QuorumError(
@@ -164,6 +168,7 @@ class RunHistory:
         """Return what a checkpoint keeps: the ledger and the last steps' lengths. A run that goes on has its patience back."""
         state = self.ledger.state()
         state["steps"] = list(self._watch.norms)
+        state["judged"] = self._proven or bool(self.reports)
         return state
 
     def restore(self, state: object) -> None:
@@ -175,4 +180,4 @@ class RunHistory:
             raise ConfigurationError(f"{LEDGER_RECORD}.steps must be a list of floats, got {type(steps).__name__}")
         self.ledger.restore(state)
         self._watch = StepWatch(float(str(norm)) for norm in steps)
-        self._proven = True  # the run has had rounds: its configuration was judged in its first one
+        self._proven = bool(state.get("judged", True))  # a run that has had rounds was judged in its first one

@@ -53,7 +53,8 @@ def kept_seed(state: RecordDict, name: str, own: int) -> int:
     if not isinstance(record, ConfigRecord):
         return own
     seed = record.get("seed")
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        got = seed if isinstance(seed, int | float) else type(seed).__name__
-        raise ConfigurationError(f"seed of {name!r} must be an integer from 0, got {got}")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**64:
+        small = isinstance(seed, float) or (isinstance(seed, int) and abs(seed) < 2**128)  # others take long to print
+        got = repr(seed) if small else type(seed).__name__
+        raise ConfigurationError(f"seed of {name!r} must be an integer in [0, 2**64), got {got}")
     return seed

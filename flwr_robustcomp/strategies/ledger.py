@@ -111,9 +111,9 @@ class Ledger:
         return [node for node in connected if node not in out]
 
     def garbage_senders(self, nodes: Iterable[int]) -> int:
-        """Return how many of some nodes ever sent a reply that was at fault itself, and was no error reply."""
+        """Return how many of some nodes sent more replies that were at fault themselves than error replies."""
         sent = (self.standings[node].rejections for node in nodes if node in self.standings)
-        return sum(any(reason not in NO_GARBAGE for reason in reasons) for reasons in sent)
+        return sum(2 * sum(reasons[one] for one in NO_GARBAGE) < reasons.total() for reasons in sent)
 
     def metrics(self) -> MetricRecord:
         """Return the totals of the run so far: the node ids, and for each reason that occurred a list with a count for each."""

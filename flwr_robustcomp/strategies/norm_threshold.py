@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, Unpack, get_args
 
@@ -158,4 +159,5 @@ class NormThreshold(CompressedStrategy):
         if self.weighting == "equal":
             return [1.0 / len(kept)] * len(kept)
         counts = [float(str(update.metrics[self.weighted_by_key])) for update in kept]
-        return [count / math.fsum(counts) for count in counts]
+        total = math.fsum(counts)
+        return [max(count / total, sys.float_info.min) for count in counts]  # a count that underflows was kept all the same

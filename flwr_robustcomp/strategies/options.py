@@ -58,7 +58,7 @@ def check_options(strategy: type, options: Iterable[str]) -> None:
     """
     for name in options:
         if name not in _of(FedAvg):
-            known = sorted({parameter for cls in strategy.__mro__ for parameter in _of(cls)})
+            known = sorted({parameter for cls in strategy.__mro__ for parameter in _of(cls)} - {name})
             near = difflib.get_close_matches(name, known, n=1)
             hint = f", did you mean {near[0]!r}?" if near else f": it has {', '.join(known)}"
             raise ConfigurationError(f"{strategy.__name__} has no option {name!r}{hint}")

@@ -104,6 +104,8 @@ class RoundReport:
         ||w_t - w_{t+1}|| over the arrays that are compressed; None where the model was left as it is.
     alarm : str or None
         What is wrong with the step: it is zero, or a thousand times as long as the last ones (`StepWatch`).
+    weakened : str or None
+        For how many liars less than asked the filters worked, in words, where too few replies came for their share.
     dropped_metrics : dict of str to int
         Metrics that accepted replies lost because they were not finite, with the number of these replies.
     """
@@ -120,6 +122,7 @@ class RoundReport:
     norms: dict[int, float] = field(default_factory=dict)
     step: float | None = None
     alarm: str | None = None
+    weakened: str | None = None
     dropped_metrics: dict[str, int] = field(default_factory=dict)
 
     def metrics(self) -> MetricRecord:
@@ -136,6 +139,8 @@ class RoundReport:
         if self.step is not None:
             record["robustcomp.step-norm"] = self.step
             record["robustcomp.alarm"] = int(self.alarm is not None)
+        if self.weakened is not None:
+            record["robustcomp.weakened"] = 1
         if self.dropped_metrics:
             record["robustcomp.metrics-dropped"] = sum(self.dropped_metrics.values())
         if self.trimmed:
@@ -163,6 +168,8 @@ class RoundReport:
             LOG.warning("\t> rejected node %d (%s): %s", rejection.node_id, rejection.reason, rejection.detail)
         if self.dropped_metrics:
             LOG.warning("\t> %s", drops_in_words(self.dropped_metrics))
+        if self.weakened is not None:
+            LOG.warning("\t> round %d: too few replies, the filters work for fewer liars: %s", self.round_, self.weakened)
         if self.alarm is not None:
             LOG.warning("\t> ALARM in round %d: %s", self.round_, self.alarm)
         if self.skipped is not None:

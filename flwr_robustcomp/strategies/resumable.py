@@ -11,6 +11,7 @@ from torch import Tensor
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import working_dtype
+from flwr_robustcomp.errors import ConfigurationError, printable
 from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.strategies.history import LEDGER_RECORD, RunHistory
 from flwr_robustcomp.strategies.kept_state import check_vectors, kept_seed
@@ -80,4 +81,12 @@ class Resumable:
 
     def _carried_in(self, state: RecordDict) -> dict[str, Tensor]:
         record = state.get(self.state_record)
-        return wire.from_arrays(record) if isinstance(record, ArrayRecord) else {}
+        if record is None:
+            return {}
+        if not isinstance(record, ArrayRecord):
+            raise ConfigurationError(f"{self.state_record!r} must be an ArrayRecord, got {type(record).__name__}")
+        try:
+            return wire.from_arrays(record)
+        except ValueError as error:  # WireError is one
+            why = printable(str(error))
+            raise ConfigurationError(f"{self.state_record!r} must hold arrays that can be read: {why}") from error

@@ -76,7 +76,8 @@ class RobustCompressed(CompressedStrategy):
     guarantees stands in its docstring and in docs/filters.md.
 
     *Too few replies.* A round with fewer replies than a filter needs for its count leaves the model as it is. Where ``trim`` is
-    a share, the filter works for as many liars as it can with the replies that came, and the log says so.
+    a share, filters work for as many liars as they can with the replies that came, as long as one of them works against
+    somebody, and the report says so (`RoundReport.weakened`).
 
     *Dropped before the filters*, and taken off what they may trim: updates that the length screen stops, and under a sketch
     those whose length it does not show (`sketch.misleading`). A sketch that shows the typical update wrongly is not used in
@@ -177,18 +178,19 @@ class RobustCompressed(CompressedStrategy):
         try:
             require(len(left) > 0, "updates left by the length screen", 0, "at least 1")
             vectors = Vectors(np.array([norms[node] for node in left.nodes]), lambda: left.gram(runs))
-            combined = self._combined(vectors, round_, len(stopped))
+            combined, weakened = self._combined(vectors, round_, len(stopped))
         except ConfigurationError as error:
             raise SkippedRound(str(error), norms=norms, trimmed=stopped) from error
         weight_of = dict(zip(left.nodes, map(float, combined), strict=True))
         weights = [weight_of.get(node, 0.0) for node in round_.nodes]
         step, state = self.step.apply(round_.sum(weights), dict(state), round_.number)
-        return Outcome(step, weights, norms=norms, state=state)
+        return Outcome(step, weights, norms=norms, state=state, weakened=weakened)
 
-    def _combined(self, vectors: Vectors, round_: Round, stopped: int) -> Matrix:
-        """Return what the filters make of the updates that were not stopped before, shape (m,).
+    def _combined(self, vectors: Vectors, round_: Round, stopped: int) -> tuple[Matrix, str | None]:
+        """Return what the filters make of the updates that were not stopped before, shape (m,), and how they were weakened.
 
-        Where they have too few, faulty replies spend the trim; where that is not enough, shares fit what came (`fitted`).
+        Where they have too few, faulty replies spend the trim. Where that is not enough, shares fit what came (`fitted`), as
+        long as one of the filters still works against somebody.
         """
         m = len(round_)
 
@@ -198,13 +200,13 @@ class RobustCompressed(CompressedStrategy):
 
         for short in (False, True):
             with contextlib.suppress(ConfigurationError):
-                return chain(spent(short=short), vectors)
+                return chain(spent(short=short), vectors), None
         wanted = spent(short=True)
         fit = fitted(wanted, len(vectors), [isinstance(one.trim, float) for one in self.filters])
-        combined = chain(fit, vectors)
-        told = [f"{one.name} for {one.trim}, not {full.trim}" for one, full in zip(fit, wanted, strict=True) if one != full]
-        LOG.warning("\t> round %d: %d updates are few, filters work for fewer liars: %s", round_.number, m, ", ".join(told))
-        return combined
+        if not any(one.trim for one in fit):
+            return chain(wanted, vectors), None  # raises, with what the filters need
+        told = [f"{one.name} for {one.trim} of {full.trim}" for one, full in zip(fit, wanted, strict=True) if one != full]
+        return chain(fit, vectors), ", ".join(told)
 
     def _sketch(self, round_: Round, norms: Mapping[int, float]) -> tuple[list[Runs] | None, dict[int, float]]:
         """Return the runs that inner products come from, None for all, and the norms of the updates that these misrepresent."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from flwr_robustcomp.compressors import Compressor
+from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.filters import Matrix
 from flwr_robustcomp.layout import Layout, Span
 from flwr_robustcomp.spans import decompress_spans
@@ -17,10 +19,11 @@ from flwr_robustcomp.strategies.aggregation import weighted_sum
 from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.report import Rejection
 from flwr_robustcomp.strategies.screening import Update
+from flwr_robustcomp.strategies.server_step import LARGEST_STEP
 from flwr_robustcomp.strategies.sketch import Runs
 from flwr_robustcomp.strategies.sort_norm import sort_norm
 
-__all__ = ["Outcome", "Round", "SkippedRound"]
+__all__ = ["Outcome", "Round", "SkippedRound", "check_outcome"]
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class Round:
         Parameters
         ----------
         order : float
-            q, one of 1, 2 and inf.
+            q, one of 1, 2 and inf; where clients report norms, the order of these.
 
         Returns
         -------
@@ -110,7 +113,15 @@ class Round:
         return np.asarray(np.sum(parts, axis=0))
 
     def sum(self, weights: Sequence[float]) -> Tensor:
-        """Return sum_i weights[i] Q(x_i), shape (d,), from the packed form; an update of weight 0 is not touched."""
+        """Return sum_i weights[i] Q(x_i), shape (d,), from the packed form; an update of weight 0 is not touched.
+
+        Raises
+        ------
+        SkippedRound
+            For a weight that no float32 vector can be multiplied by: a rule that divides by a client's norm has no say in it.
+        """
+        if not all(abs(weight) <= LARGEST_STEP for weight in weights):
+            raise SkippedRound("a weight overflows")
         used = [(update, float(weight)) for update, weight in zip(self.updates, weights, strict=True) if weight != 0]
         return weighted_sum([u for u, _ in used], [w for _, w in used], self.layout, self.spans, self.compressor)
 
@@ -140,6 +151,8 @@ class Outcome:
         The largest kept norm, where norms decided.
     state : mapping of str to Tensor
         Vectors of shape (d,) for the next round. The base class keeps them, and checkpoints have them.
+    weakened : str or None
+        For how many liars less than asked the rule could work with the updates that came, in words.
     """
 
     step: Tensor
@@ -148,6 +161,7 @@ class Outcome:
     norms: Mapping[int, float] = field(default_factory=dict)
     threshold: float | None = None
     state: Mapping[str, Tensor] = field(default_factory=dict)
+    weakened: str | None = None
 
 
 class SkippedRound(Exception):
@@ -169,3 +183,30 @@ class SkippedRound(Exception):
         super().__init__(why)
         self.norms = dict(norms or {})
         self.trimmed = dict(trimmed or {})
+
+
+def check_outcome(outcome: object, round_: Round, rule: str) -> str | None:
+    """Return why a round cannot be concluded with what a rule returned; None if it can.
+
+    Raises
+    ------
+    ConfigurationError
+        Where no reply has a part in it: for another type, shape or number, or a negative weight.
+    """
+    if not isinstance(outcome, Outcome):
+        raise ConfigurationError(f"{rule}.aggregate must return an Outcome, got {type(outcome).__name__}")
+    shape, count, m = (round_.layout.dim,), len(outcome.weights), len(round_)
+    _check_vector(f"the step of {rule}", outcome.step, shape)
+    require(count == m, f"weights of {rule}", count, f"one for each of {m} updates")
+    require(not any(weight < 0 for weight in outcome.weights), f"weights of {rule}", list(outcome.weights)[:8], "not negative")
+    for name, vector in outcome.state.items():
+        _check_vector(f"state {name!r} of {rule}", vector, shape)
+    if not all(map(math.isfinite, outcome.weights)):
+        return "a weight is not finite"
+    return None if abs(outcome.step_size) <= LARGEST_STEP else "the step size overflows"
+
+
+def _check_vector(what: str, vector: object, shape: tuple[int, ...]) -> None:
+    fits = isinstance(vector, Tensor) and vector.is_floating_point() and tuple(vector.shape) == shape
+    got = f"{vector.dtype} {tuple(vector.shape)}" if isinstance(vector, Tensor) else type(vector).__name__
+    require(fits, what, got, f"a Tensor of floats of shape {shape}")

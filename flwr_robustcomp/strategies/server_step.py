@@ -13,19 +13,19 @@ from torch import Tensor
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.strategies.kept_state import check_vectors
 
-__all__ = ["Adam", "Momentum", "Plain", "ServerStep", "StepState", "check_step_size"]
+__all__ = ["LARGEST_STEP", "Adam", "Momentum", "Plain", "ServerStep", "StepState", "check_step_size"]
 
 StepState = dict[str, Tensor]
 """What a step carries to the next round: vectors of shape (d,), by name; empty at the start."""
 
 
-_LARGEST_STEP = torch.finfo(torch.float32).max
+LARGEST_STEP = torch.finfo(torch.float32).max
 """A larger gamma cannot multiply a float32 vector: torch refuses it, in the middle of a round."""
 
 
 def check_step_size(step_size: float) -> None:
     """Raise `ConfigurationError` unless gamma is a positive number that a float32 vector can be multiplied by."""
-    require(0 < step_size <= _LARGEST_STEP, "step_size", step_size, f"positive and at most {_LARGEST_STEP:.2g}")
+    require(0 < step_size <= LARGEST_STEP, "step_size", step_size, f"positive and at most {LARGEST_STEP:.2g}")
 
 
 @dataclass(frozen=True)

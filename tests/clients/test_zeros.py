@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from flwr_robustcomp import CompressionMod, NormThreshold, from_arrays, to_arrays
 from flwr_robustcomp.compressors import COMPRESSORS, Compressor, Identity, L1Sign, LowRank
+from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.layout import Granularity
 from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.simulations.run import quiet_flower
@@ -151,3 +152,9 @@ def test_tied_weights_stay_together(name: str, granularity: Granularity) -> None
         assert reached < before - 0.5 * (before - best)
         moved = float((dense["head"] - start["head"]).norm())
         assert float((after["embedding"] - after["head"]).norm()) < 0.5 * moved
+
+
+def test_partial_replies_need_zeros_that_stay_zero() -> None:
+    with pytest.raises(ConfigurationError, match="partial must be False with L1Sign"):
+        CompressionMod(L1Sign(plus_zero=True), partial=True)
+    assert CompressionMod(L1Sign(), partial=True).partial

@@ -117,3 +117,8 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for mask in [*masks, *masks]:
         assert np.array_equal(read_support(write_support(mask, ((30,),)), ((30,),)), mask)
         assert sum(one.nbytes for one in memory._masks.values()) == memory._size <= 100
+
+
+def test_rows_without_a_column_are_refused() -> None:
+    with pytest.raises(WireError, match="must have entries that are not zero"):
+        read_support(bytes.fromhex("020202000c00"), ((2, 2),))

@@ -98,7 +98,7 @@ def test_zero_vectors_give_zero_and_no_warning(rule: Filter) -> None:
 def test_too_few_vectors_are_refused_with_the_bound(rule: Filter) -> None:
     trim = rule.trim if isinstance(rule.trim, int) else 1
     if rule.least(trim) > 1:
-        with pytest.raises(ConfigurationError, match=f"vectors for {rule.name!r}.*must be at least .*, got 1"):
+        with pytest.raises(ConfigurationError, match=f"'{rule.name}' with trim .* needs at least .* updates, got 1"):
             chain([rule], of(np.ones((1, 3))))
 
 
@@ -123,7 +123,7 @@ def test_filters_chain_by_what_they_leave() -> None:
 
 
 def test_a_chain_that_leaves_too_few_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="vectors for 'multi-krum' with trim 4 must be at least 11, got 8"):
+    with pytest.raises(ConfigurationError, match="'multi-krum' with trim 4 needs at least 11 updates, got 8"):
         chain([Norm(4), MultiKrum(4)], of(vectors(12, 5)))
 
 

@@ -14,7 +14,7 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "unknown-problem": ('problem = "halting"', ("problem", "'halting'", "digits", "least-squares")),
     "too-few-nodes-for-the-filters": (
         COMMON + 'strategy = { name = "robust-compressed", filters = "norm+spectral", trim = 3 }',
-        ("vectors for 'spectral' with trim 3", "at least 9", "got 7"),
+        ("'spectral' with trim 3", "at least 9", "got 7"),
     ),
     "unknown-aggregator": (
         COMMON + 'strategy = { name = "byzfl", aggregator = "Krumm", trim = 2 }',

@@ -114,9 +114,32 @@ def test_without_patience_a_run_goes_on_for_ever(caplog: pytest.LogCaptureFixtur
 
 def test_a_run_that_goes_on_from_a_checkpoint_was_judged_before() -> None:
     strategy, other = _strategy(), _strategy()
+    strategy.aggregate_train(1, [answer(request, updates(1)[0], L1Sign()) for request in ask(strategy, 4)])
     restore_strategy(other, state_of(strategy))
     other.aggregate_train(7, [*map(_garbage, ask(other, 4, round_=7))])
     _evaluates(other)
+
+
+def test_a_checkpoint_that_is_refused_leaves_a_new_run_to_be_judged() -> None:
+    strategy = _strategy()
+    state = state_of(_strategy())
+    state["robustcomp.ledger"] = ConfigRecord({"standings": "[]"})
+    with pytest.raises(ConfigurationError, match="ledger"):
+        restore_strategy(strategy, state)
+    strategy.aggregate_train(1, [*map(_garbage, ask(strategy, 4))])
+    with pytest.raises(ConfigurationError, match="failed alike"):
+        _evaluates(strategy)
+
+
+def test_identifiers_of_every_kind_and_zeros_do_not_tell_failures_apart() -> None:
+    words = [
+        "no /tmp/tmpk3x9_a1/data.csv for 0b5c1f5e-93f2-4d2a-8a4e-1f2a3b4c5d6e, loss -1.5, stype robustcomp/non-zeros+drive/1",
+        "no /tmp/tmpq8q2_zz/data.csv for 7e57d004-2b97-0e7a-b45f-5387367791cd, loss 1,234, stype robustcomp/drive/1",
+    ]
+    rejected = [Rejection(node, Reason.WIRE, text) for node, text in enumerate(words, 1)]
+    assert common_fault(rejected, {1, 2}, 2) is not None
+    rejected[1] = Rejection(2, Reason.WIRE, "another fault")
+    assert common_fault(rejected, {1, 2}, 2) is None
 
 
 @pytest.mark.parametrize(("code", "stops"), [(0, True), (1, True), (2, True), (3, False), (5, False), (6, True)])

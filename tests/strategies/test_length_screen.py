@@ -122,7 +122,7 @@ def test_a_run_config_switches_it_off_with_zero() -> None:
 def test_a_promise_is_made_only_for_rounds_that_the_filters_can_use() -> None:
     strategy = RobustCompressed(compressor=L1Sign(), trim=4)
     assert strategy.reach(20) == pytest.approx(3.43, abs=0.01)
-    with pytest.raises(ConfigurationError, match="vectors for 'spectral' with trim 4 must be at least 11, got 10"):
+    with pytest.raises(ConfigurationError, match="'spectral' with trim 4 needs at least 11 updates, got 10"):
         strategy.reach(10)
     assert RobustCompressed(compressor=L1Sign(), trim=4, sketch=640).reach(20) == 100.0  # lengths are exact, directions are not
 

@@ -5,23 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from flwr.app import ArrayRecord, Message, RecordDict
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from flwr_robustcomp import CompressionMod, to_arrays
-from flwr_robustcomp.compressors import Compressor, Drive, L1Sign
+from flwr_robustcomp.compressors import Compressor, Drive, Identity, L1Sign
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.filters import NormClipping, Spectral, fitted
 from flwr_robustcomp.filters.base import trim_of
+from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.settings import RECIPE
 from flwr_robustcomp.simulations import InProcessGrid
-from flwr_robustcomp.strategies import RobustCompressed
+from flwr_robustcomp.strategies import NormThreshold, Reason, Rejection, RobustCompressed
 from tests.apps import app, minus
-from tests.strategies.rounds import MODEL, SAMPLING
+from tests.strategies.rounds import MODEL, SAMPLING, answer, answers, updates
 
 ROUNDS = 14
 """Longer than the policy's patience, and than the time until a node is in quarantine."""
 
+D = Layout.of(MODEL).dim
 STEP = {name: 0.1 * tensor for name, tensor in MODEL.items()}
 
 
@@ -57,7 +60,7 @@ def test_a_count_is_spent_by_senders_of_garbage_in_quarantine_too(nodes: int, sp
 def test_a_count_is_not_spent_by_nodes_that_fail() -> None:
     strategy = RobustCompressed(compressor=Drive(), **{**RECIPE, "trim": 1}, **SAMPLING)
     strategy.start(InProcessGrid(_app(Drive(), 1, "error"), 5), to_arrays(MODEL), num_rounds=3)
-    assert {report.skipped for report in strategy.reports} == {"vectors for 'spectral' with trim 1 must be at least 5, got 4"}
+    assert {report.skipped for report in strategy.reports} == {"'spectral' with trim 1 needs at least 5 updates, got 4"}
 
 
 @pytest.mark.parametrize(("nodes", "refused"), [(2, True), (4, True), (5, False), (6, False), (7, False), (11, False)])
@@ -65,7 +68,7 @@ def test_a_share_needs_nodes_enough_for_one_liar_at_the_start(nodes: int, refuse
     strategy = RobustCompressed(compressor=Drive(), **RECIPE, **SAMPLING)
     if not refused:
         return strategy.check_nodes(nodes)
-    with pytest.raises(ConfigurationError, match=r"must be at least 5|must be at least 3"):
+    with pytest.raises(ConfigurationError, match=r"needs at least [35] updates"):
         strategy.check_nodes(nodes)
     return None
 
@@ -85,3 +88,35 @@ def test_a_filter_without_a_trim_gets_the_strategys() -> None:
     strategy = RobustCompressed(compressor=L1Sign(), trim=2, filters=[NormClipping(1), Spectral(slack=5.0)])
     assert strategy.filters == (NormClipping(1), Spectral(2, slack=5.0))
     assert RobustCompressed(compressor=L1Sign(), trim=2, filters=Spectral(slack=5.0)).filters == (Spectral(2, slack=5.0),)
+
+
+def test_senders_of_garbage_spend_no_trim_of_a_sample_that_they_are_not_in() -> None:
+    strategy = NormThreshold(compressor=Identity(), trim=4, fraction_evaluate=0.0, fraction_train=0.1)
+    for _ in range(3):
+        rejected = [Rejection(node, Reason.WIRE, "garbage") for node in (1000, 1001, 1002, 1003)]
+        strategy.ledger.enter(0, {1000, 1001, 1002, 1003}, [], rejected)
+    grid = InProcessGrid(ClientApp(), 100)
+    strategy.min_train_nodes = 10
+    messages = list(strategy.configure_train(1, to_arrays(MODEL), ConfigRecord(), grid))
+    assert len(messages) == 10
+    liars = [torch.full((D,), 1e6)] * 2
+    replies = [answer(r, x, Identity()) for r, x in zip(messages[:8], [*updates(6), *liars], strict=True)]
+    strategy.aggregate_train(1, replies)
+    assert strategy.reports[-1].skipped == "trimming 4 needs more than 8 accepted replies, got 8"
+
+
+def test_a_filter_that_would_work_against_nobody_skips_the_round() -> None:
+    strategy = RobustCompressed(compressor=Identity(), trim=0.2, **SAMPLING)  # spectral alone
+    replies = answers(strategy, updates(5), Identity())
+    strategy.aggregate_train(1, replies[:4])
+    assert strategy.reports[-1].skipped == "'spectral' with trim 1 needs at least 5 updates, got 4"
+
+
+def test_the_report_says_that_filters_were_weakened() -> None:
+    strategy = RobustCompressed(compressor=Identity(), **RECIPE, **SAMPLING)
+    replies = answers(strategy, updates(5), Identity())
+    _, metrics = strategy.aggregate_train(1, replies[:4])
+    assert strategy.reports[-1].weakened == "spectral for 0 of 1"
+    assert metrics is not None and metrics["robustcomp.weakened"] == 1
+    _, metrics = strategy.aggregate_train(1, replies)
+    assert strategy.reports[-1].weakened is None and metrics is not None and "robustcomp.weakened" not in metrics

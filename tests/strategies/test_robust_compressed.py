@@ -55,7 +55,7 @@ def test_a_round_with_too_few_replies_leaves_the_model_and_says_why() -> None:
     strategy = RobustCompressed(compressor=L1Sign(), trim=4, **SAMPLING)
     arrays, _ = strategy.aggregate_train(1, answers(strategy, XS, L1Sign())[:10])
     assert arrays is None
-    assert strategy.reports[-1].skipped == "vectors for 'spectral' with trim 4 must be at least 11, got 10"
+    assert strategy.reports[-1].skipped == "'spectral' with trim 4 needs at least 11 updates, got 10"
 
 
 @pytest.mark.parametrize("filters", ["spectral", "multi-krum"])
@@ -77,7 +77,7 @@ def test_nodes_that_fail_spend_no_trim() -> None:
     failed = [Message(Error(0), reply_to=request) for request in requests[:5]]
     honest = [answer(request, x, L1Sign()) for request, x in zip(requests[5:], updates(8), strict=True)]
     strategy.aggregate_train(1, [*failed, *honest])
-    assert strategy.reports[-1].skipped == "vectors for 'spectral' with trim 5 must be at least 13, got 8"
+    assert strategy.reports[-1].skipped == "'spectral' with trim 5 needs at least 13 updates, got 8"
 
 
 def test_momentum_runs_over_the_rounds() -> None:

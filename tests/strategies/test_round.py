@@ -26,9 +26,10 @@ from flwr_robustcomp.strategies import (
 )
 from flwr_robustcomp.strategies.history import LEDGER_RECORD
 from tests.optional import needs_byzfl
-from tests.strategies.rounds import MODEL, SAMPLING, answers, moved, updates
+from tests.strategies.rounds import MODEL, SAMPLING, answer, answers, ask, moved, updates
 
 D = Layout.of(MODEL).dim
+OF_FLOATS = f"must be a Tensor of floats of shape ({D},), got "
 
 
 class Heavy(CompressedStrategy):
@@ -164,3 +165,71 @@ def test_the_centre_of_clipping_is_what_the_rule_made_and_not_the_step() -> None
     for strategy in (whole, half):
         moved(strategy, answers(strategy, updates(5), Identity()))
     assert torch.equal(whole.carried["centre"], half.carried["centre"])
+
+
+@pytest.mark.parametrize(
+    ("outcome", "told"),
+    [
+        (None, "Wrong.aggregate must return an Outcome, got NoneType"),
+        (Outcome([0.0] * D, [1.0] * 3), f"the step of Wrong {OF_FLOATS}'list'"),  # type: ignore[arg-type]
+        (Outcome(torch.zeros(D + 1), [1.0] * 3), f"the step of Wrong {OF_FLOATS}'torch.float32 ({D + 1},)'"),
+        (Outcome(torch.zeros(D), [1.0]), "weights of Wrong must be one for each of 3 updates, got 1"),
+        (Outcome(torch.zeros(D), [1.0, -1.0, 1.0]), "weights of Wrong must be not negative, got [1.0, -1.0, 1.0]"),
+        (Outcome(torch.zeros(D), [1.0] * 3, state={"t": 3}), f"state 't' of Wrong {OF_FLOATS}'int'"),  # type: ignore[dict-item]
+    ],
+    ids=["none", "list", "length", "weights", "negative", "state"],
+)
+def test_a_rule_that_returns_something_else_is_told_in_one_line(outcome: Any, told: str) -> None:
+    class Wrong(CompressedStrategy):
+        def aggregate(self, round_: Round, state: Mapping[str, Tensor]) -> Outcome:
+            return outcome  # type: ignore[no-any-return]
+
+    strategy = Wrong(compressor=Identity(), **SAMPLING)
+    with pytest.raises(ConfigurationError) as caught:
+        strategy.aggregate_train(1, answers(strategy, updates(3), Identity()))
+    assert str(caught.value) == told
+
+
+class InPlace(CompressedStrategy):
+    """A rule that writes to what it is given."""
+
+    def aggregate(self, round_: Round, state: Mapping[str, Tensor]) -> Outcome:
+        mean = round_.sum([1 / len(round_)] * len(round_))
+        memory = state["m"].mul_(0.5).add_(mean) if state else mean.clone()
+        return Outcome(memory.clone(), [1 / len(round_)] * len(round_), state={"m": memory})
+
+
+class Unit(CompressedStrategy):
+    """The mean of directions: weights follow from what clients sent."""
+
+    def aggregate(self, round_: Round, state: Mapping[str, Tensor]) -> Outcome:
+        weights = [1 / norm / len(round_) if norm else 0.0 for norm in round_.norms()]
+        return Outcome(round_.sum(weights), weights)
+
+
+def test_a_rule_that_writes_to_its_state_is_safe_from_an_overflow() -> None:
+    strategy = InPlace(compressor=Identity(), **SAMPLING)
+    huge = [torch.full((D,), 3e38)] * 3
+    moved(strategy, answers(strategy, huge, Identity()))
+    before = strategy.carried["m"].clone()
+    arrays, _ = strategy.aggregate_train(2, answers(strategy, huge, Identity()))
+    assert arrays is None and not strategy.reports[-1].kept
+    assert torch.equal(strategy.carried["m"], before)
+
+
+def test_a_tiny_update_of_one_client_does_not_raise() -> None:
+    strategy = Unit(compressor=Identity(), **SAMPLING)
+    replies = answers(strategy, [*updates(4), torch.full((D,), 1e-43)], Identity())
+    arrays, _ = strategy.aggregate_train(1, replies)
+    assert arrays is None and strategy.reports[-1].skipped == "a weight overflows"
+
+
+def test_an_update_whose_count_underflows_is_still_kept() -> None:
+    strategy = NormThreshold(compressor=Identity(), weighting="examples", **SAMPLING)
+    requests = ask(strategy, 3)
+    counts = [5e-324, 3.0, 3.0]
+    replies = [
+        answer(r, x, Identity(), metrics={"num-examples": n}) for r, x, n in zip(requests, updates(3), counts, strict=True)
+    ]
+    strategy.aggregate_train(1, replies)
+    assert len(strategy.reports[-1].kept) == 3 and not strategy.reports[-1].trimmed
