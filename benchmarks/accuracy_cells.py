@@ -13,6 +13,7 @@ __all__ = [
     "ATTACKED",
     "COMPRESSED",
     "DENSE",
+    "HONEST",
     "LEFT_OUT",
     "PROBLEM",
     "RECIPES",
@@ -138,6 +139,9 @@ ATTACKED = (
 DENSE = Recipe("FedAvg, dense", {"name": "identity"}, {"name": "fed-avg"})
 """Flower's own strategy behind `Decompressed`: every run goes through the same code."""
 
+HONEST = Recipe("FedAvg, dense, the honest alone", {"name": "identity"}, {"name": f"{_SAMPLING}HonestFedAvg"})
+"""What is left to learn from where the attackers' images are lost: the limit of every strategy that drops them."""
+
 ROBUST = Recipe(
     "recommended recipe",
     {"name": "drive"},
@@ -185,7 +189,7 @@ def cases(seeds: Sequence[int], rounds: int) -> list[Case]:
     """Return all runs, seed by seed: one that stops early has whole seeds."""
     plain = [(setting, recipe) for setting in SETTINGS for recipe in RECIPES]
     drive = next(one for one in COMPRESSED if one.name == "drive" and one.error_feedback)
-    attacked = [(setting, recipe) for setting in ATTACKED for recipe in (DENSE, drive, ROBUST)]
+    attacked = [(setting, recipe) for setting in ATTACKED for recipe in (DENSE, HONEST, drive, ROBUST)]
     return [Case(setting, recipe, seed, rounds) for seed in seeds for setting, recipe in [*plain, *attacked]]
 
 
@@ -196,6 +200,8 @@ def scenario_of(case: Case) -> Scenario:
     """
     setting, recipe = case.setting, case.recipe
     strategy = dict(recipe.strategy)
+    if recipe == HONEST:
+        strategy |= {"byzantine": setting.byzantine, "scenario_seed": case.seed}
     if setting.sampled is not None:
         strategy |= {"name": _SAMPLED[strategy["name"]], "sampled": setting.sampled, "sample_seed": case.seed}
     return Scenario.parse(

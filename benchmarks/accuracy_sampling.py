@@ -18,7 +18,7 @@ from flwr_robustcomp.randomness import generator
 from flwr_robustcomp.strategies import NormThreshold, RobustCompressed
 from flwr_robustcomp.strategies.sampling import SamplingView
 
-__all__ = ["Sampled", "SampledFedAvg", "SampledNormThreshold", "SampledRobustCompressed", "drawn"]
+__all__ = ["HonestFedAvg", "Sampled", "SampledFedAvg", "SampledNormThreshold", "SampledRobustCompressed", "drawn"]
 
 
 def drawn(nodes: Iterable[int], sampled: int, seed: int, server_round: int) -> list[int]:
@@ -61,6 +61,33 @@ class Sampled(FedAvg):
 
 class SampledFedAvg(Sampled):
     """Flower's `FedAvg` on sampled nodes; it runs behind `Decompressed`."""
+
+
+class HonestFedAvg(FedAvg):
+    """Flower's `FedAvg` without the nodes that attack, as if somebody knew them: what is left to learn from.
+
+    Parameters
+    ----------
+    byzantine : int
+        How many nodes attack.
+    scenario_seed : int
+        Which ones, as in `byzantine_partitions`.
+    **options
+        Those of `FedAvg`.
+    """
+
+    def __init__(self, *, byzantine: int, scenario_seed: int, **options: Any) -> None:
+        honest = options["min_train_nodes"] - byzantine
+        super().__init__(**{**options, "min_train_nodes": honest, "min_available_nodes": honest})
+        self.byzantine = byzantine
+        self.scenario_seed = scenario_seed
+
+    def configure_train(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
+        """Ask the honest nodes."""
+        partition_of: dict[int, int] = grid.partition_of  # type: ignore[attr-defined]
+        liars = set(generator(self.scenario_seed, "byzantine").permutation(len(partition_of))[: self.byzantine].tolist())
+        view = SamplingView(grid, lambda nodes: [node for node in nodes if partition_of[node] not in liars])
+        return super().configure_train(server_round, arrays, config, view)
 
 
 class SampledNormThreshold(Sampled, NormThreshold):
