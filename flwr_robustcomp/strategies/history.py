@@ -95,8 +95,6 @@ class RunHistory:
         else:
             quorum = Need(f"policy.quorum = {self.policy.quorum}", self._check_quorum)
             messages = ask_enough(lambda: sample(view), (need, quorum), view, sampling)
-        # Counted when all are asked for: nodes register while sampling waits.
-        self._connected = len(list(grid.get_node_ids()))
         if len({message.metadata.dst_node_id for message in messages}) < len(list(view.get_node_ids())):
             self.left_out = 0  # a trim is about the nodes that are asked: those left out count only where all others are
         return messages
@@ -117,6 +115,7 @@ class RunHistory:
             As `check` does.
         """
         self.check()
+        self._connected = len(list(grid.get_node_ids()))
         if self.policy.patience is not None and self._without_quorum >= self.policy.patience:
             last = self.reports[-1]
             raise QuorumError(
@@ -127,6 +126,7 @@ class RunHistory:
 
         def available(nodes: Iterable[int]) -> list[int]:
             connected = list(nodes)
+            self._connected = len(connected)  # nodes register while sampling waits
             sampled = self.ledger.available(server_round, connected, needed)
             self.left_out = self.ledger.garbage_senders(set(connected) - set(sampled))
             return sampled

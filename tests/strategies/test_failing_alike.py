@@ -178,3 +178,24 @@ def test_every_reason_has_its_advice_or_stops_nothing(reason: Reason) -> None:
 def test_a_long_traceback_keeps_its_end() -> None:
     detail = Rejection(1, Reason.ERROR_REPLY, "Traceback\n" + "  File somewhere\n" * 200 + "KeyError: 'label'").detail
     assert detail.startswith("Traceback") and detail.endswith("KeyError: 'label'") and len(detail) <= 500
+
+
+class Growing(InProcessGrid):
+    """A Grid that shows two of its nodes when it is first asked, and all of them from then on."""
+
+    asked = 0
+
+    def get_node_ids(self) -> list[int]:
+        self.asked += 1
+        nodes = list(super().get_node_ids())
+        return nodes[:2] if self.asked <= 1 else nodes
+
+
+def test_two_of_a_hundred_that_registered_late_stop_no_run() -> None:
+    strategy = NormThreshold(
+        compressor=L1Sign(), fraction_evaluate=0.0, fraction_train=0.02, min_train_nodes=2, min_available_nodes=100
+    )
+    messages = list(strategy.configure_train(1, to_arrays(MODEL), ConfigRecord(), Growing(ClientApp(), 100)))
+    assert len(messages) == 2
+    strategy.aggregate_train(1, [*map(_garbage, messages)])
+    _evaluates(strategy)
