@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from flwr_robustcomp import CompressionMod, Decompressed, NormThreshold, RobustCompressed
 from flwr_robustcomp.compressors import Compressor, Drive, L1Sign, TopK
+from flwr_robustcomp.settings import RECIPE
 from flwr_robustcomp.simulations import InProcessGrid
 
 NODES, ROUNDS = 5, 16
@@ -96,7 +97,7 @@ def dense_accuracy() -> float:
 @pytest.mark.parametrize("error_feedback", [True, False], ids=["feedback", "no feedback"])
 def test_a_frozen_backbone_stays_bit_for_bit_and_the_head_learns(name: str, error_feedback: bool) -> None:
     compressor = COMPRESSORS[name]()
-    strategy = RobustCompressed(compressor=compressor, filters="norm-clipping", trim=1, length_screen=5, **SAMPLING)
+    strategy = RobustCompressed(compressor=compressor, **RECIPE, **SAMPLING)
     arrays = trained(strategy, [CompressionMod(compressor, error_feedback=error_feedback)])
     after = arrays.to_torch_state_dict()
     for layer in ("0.weight", "0.bias"):
