@@ -176,8 +176,8 @@ class RunHistory:
         if not isinstance(state, ConfigRecord):
             raise ConfigurationError(f"{LEDGER_RECORD} must be a ConfigRecord, got {type(state).__name__}")
         steps = state.get("steps", [])  # checkpoints of 0.1.0 have none
-        if not isinstance(steps, list) or not all(isinstance(norm, float) for norm in steps):
-            raise ConfigurationError(f"{LEDGER_RECORD}.steps must be a list of floats, got {type(steps).__name__}")
+        if not isinstance(steps, list) or not all(isinstance(norm, float) and norm >= 0 for norm in steps):
+            raise ConfigurationError(f"{LEDGER_RECORD}.steps must be a list of lengths, got {type(steps).__name__}")
         self.ledger.restore(state)
         self._watch = StepWatch(float(str(norm)) for norm in steps)
         self._proven = bool(state.get("judged", True))  # a run that has had rounds was judged in its first one

@@ -129,5 +129,5 @@ def test_a_garbled_standard_in_a_checkpoint_is_refused(steps: Any) -> None:
     strategy = NormThreshold(compressor=L1Sign(), **SAMPLING)
     state = strategy.state()
     state["robustcomp.ledger"] = ConfigRecord({"standings": "{}", "steps": steps})
-    with pytest.raises(ConfigurationError, match="steps must be a list of floats"):
+    with pytest.raises(ConfigurationError, match="steps must be a list of lengths"):
         strategy.restore(state)
