@@ -15,60 +15,28 @@ from __future__ import annotations
 import copy
 import difflib
 import functools
-import inspect
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Self
 
 from flwr.app import Context, Message
 from flwr.clientapp.typing import ClientAppCallable
-from flwr.serverapp.strategy import FedAvg
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from flwr_robustcomp.clients import CompressionMod
 from flwr_robustcomp.clients.update import Reply
-from flwr_robustcomp.component import Component, build, one_line, resolve, unflatten
+from flwr_robustcomp.component import Component, build, one_line, unflatten
 from flwr_robustcomp.compressors import COMPRESSORS, Compressor
 from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
-from flwr_robustcomp.strategies import (
-    ByzFL,
-    CompressedStrategy,
-    Decompressed,
-    NormThreshold,
-    Policy,
-    RobustCompressed,
-    SignMajorityVote,
-)
-from flwr_robustcomp.strategies.flower_builtin import FLOWER_STRATEGIES, check_named
-from flwr_robustcomp.strategies.server_step import Adam, Momentum, Plain, ServerStep
+from flwr_robustcomp.strategies import CompressedStrategy, Decompressed, Policy, RobustCompressed
+from flwr_robustcomp.strategies.registry import STEPS, STRATEGIES, build_strategy, find_strategy, reported_norm
 
 __all__ = ["RECIPE", "STEPS", "STRATEGIES", "TABLE", "Settings", "build_strategy", "configured_mod", "reported_norm"]
 
 TABLE = "robustcomp"
 """The table of the run config."""
-
-_OURS: dict[str, type[CompressedStrategy]] = {
-    "byzfl": ByzFL,
-    "majority-vote": SignMajorityVote,
-    "norm-threshold": NormThreshold,
-    "robust-compressed": RobustCompressed,
-}
-
-STRATEGIES: tuple[str, ...] = tuple(sorted([*_OURS, *FLOWER_STRATEGIES]))
-"""Every strategy by the name that run configs and scenarios use; Flower's own run behind `Decompressed`.
-
-Ours give every client the same weight. Flower's that average weight by the number of examples that clients claim, as without
-compression; of ours, ``norm-threshold`` does so with ``weighting = "examples"``.
-"""
-
-# What is the app's to settle: sampling, keys and callbacks of the strategy.
-_RESERVED = {"on_round", "policy", "step", "uncompressed", "weight_required", *inspect.signature(FedAvg.__init__).parameters}
-
-
-STEPS: dict[str, type[ServerStep]] = {"adam": Adam, "momentum": Momentum, "plain": Plain}
-"""What the server can do with the aggregate, by the name that run configs use."""
 
 RECIPE: dict[str, Any] = {"filters": "norm-clipping+spectral", "trim": 0.2, "length_screen": 5.0}
 """Of the default strategy, `RobustCompressed`: clip the longest fifth, look for colluders, drop what is far too long."""
@@ -209,7 +177,7 @@ class Settings(BaseModel):
         component = Component(name=self.strategy.name, **params)
         compressor, granularity = self.make_compressor(), self.granularity
         if self.step is not None:
-            found = resolve(f"{TABLE}.strategy", {**_OURS, **FLOWER_STRATEGIES}, component.name, base=FedAvg)
+            found = find_strategy(f"{TABLE}.strategy", component.name)
             ours = isinstance(found, type) and issubclass(found, RobustCompressed)
             require(ours, f"{TABLE}.step", self.step.name, f"left out with the strategy {component.name!r}")
             options["step"] = build(f"{TABLE}.step", STEPS, self.step)
@@ -251,61 +219,3 @@ def configured_mod(message: Message, context: Context, call_next: ClientAppCalla
 @functools.lru_cache(maxsize=4)
 def _mod(config: str) -> CompressionMod:
     return Settings.from_run_config(json.loads(config)).make_mod()
-
-
-def build_strategy(
-    field: str,
-    component: Component,
-    *,
-    compressor: Compressor,
-    granularity: Granularity,
-    on_round: Callable[..., None] | None = None,
-    policy: Policy | None = None,
-    uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
-    **fedavg_options: Any,
-) -> CompressedStrategy | Decompressed:
-    """Build a strategy by name: one of ours, or one of Flower's behind `Decompressed`.
-
-    Parameters
-    ----------
-    field : str
-        The key or field that holds the component, for error messages.
-    component : Component
-        One of `STRATEGIES`, or the import path of a `CompressedStrategy` or of a subclass of Flower's `FedAvg`, with its own
-        parameters; for Flower's also ``step_size``, which is `Decompressed`'s. ``fed-prox`` needs ``proximal_mu``, and
-        ``q-fed-avg`` needs ``client_learning_rate`` and a training loss from the clients.
-    compressor : Compressor
-        Equal to the clients'.
-    granularity : {"model", "array"}
-        Equal to the clients'.
-    on_round : callable, optional
-        Called with the `RoundReport` of every round.
-    policy : Policy, optional
-        What follows from rejected replies.
-    uncompressed : sequence of str
-        Equal to the clients'.
-    **fedavg_options
-        Passed to Flower's strategy.
-
-    Raises
-    ------
-    ConfigurationError
-        For an unknown name or parameter, or a value out of range.
-    """
-    common: dict[str, Any] = {"compressor": compressor, "granularity": granularity, "on_round": on_round, "policy": policy}
-    common["uncompressed"] = tuple(uncompressed)
-    check_named(field, component.name, component.params)
-    strategies: dict[str, type[FedAvg]] = {**_OURS, **FLOWER_STRATEGIES}
-    factory = resolve(field, strategies, component.name, base=FedAvg)
-    if not (isinstance(factory, type) and issubclass(factory, CompressedStrategy)):
-        own = {key: value for key, value in component.params.items() if key == "step_size"}
-        rest = Component(name=component.name, **{k: v for k, v in component.params.items() if k not in own})
-        inner = build(field, {rest.name: factory}, rest, reserved=_RESERVED, elsewhere=("step_size",), **fedavg_options)
-        return build(field, {rest.name: Decompressed}, Component(name=rest.name, **own), strategy=inner, **common)
-    return build(field, {component.name: factory}, component, reserved=_RESERVED, **common, **fedavg_options)
-
-
-def reported_norm(strategy: Component) -> float | None:
-    """Return the order of the norm that clients must report: Algorithm 1's, None for the others."""
-    params = strategy.params
-    return params.get("norm_order", 2) if params.get("norm") == "reported" else None

@@ -186,13 +186,18 @@ class _Reader:
     def left(self, n: int) -> Mask:
         """Return which of n are not gone."""
         left = np.ones(n, np.bool_)
-        count = int.from_bytes(self._take(_number(n)), "little")
+        count = self._whole(n)
         if count > n:
             raise WireError(f"zeros must be at most {n}, got {count}")
         if count:
-            size = int.from_bytes(self._take(_number(largest_size(count, n, "entropy"))), "little")
+            size = self._whole(largest_size(count, n, "entropy"))
             left[read_positions(self._take(size), count, n, "entropy")] = False
         return left
+
+    def _whole(self, most: int) -> int:
+        """Return a number from 0 to ``most``, or one that is as long in bytes."""
+        size = _number(most)
+        return int(unpack_uints(self._take(size), 1, 8 * size)[0]) if size else 0
 
     def end(self) -> None:
         if self._data:

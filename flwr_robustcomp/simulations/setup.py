@@ -20,13 +20,13 @@ from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.filters.base import trim_of
 from flwr_robustcomp.layout import Layout, check_granularity
 from flwr_robustcomp.randomness import generator
-from flwr_robustcomp.settings import STRATEGIES, build_strategy, reported_norm
 from flwr_robustcomp.simulations.attacks import ATTACKS, Collusion
 from flwr_robustcomp.simulations.attacks.accomplice import Accomplice
 from flwr_robustcomp.simulations.problems import PROBLEMS, Problem, StampedProblem
 from flwr_robustcomp.simulations.scenario import RunConfig, Scenario
 from flwr_robustcomp.strategies import CompressedStrategy, Decompressed
 from flwr_robustcomp.strategies.flower_builtin import NEED_CLIENTS
+from flwr_robustcomp.strategies.registry import STRATEGIES, build_strategy, reported_norm
 
 __all__ = [
     "SCENARIO_STRATEGIES",
