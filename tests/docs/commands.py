@@ -73,7 +73,7 @@ def run(words: list[str], folder: Path) -> str:
         env={**os.environ, "PYTHONPATH": path, "COLUMNS": "120"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, f"{shlex.join(words)}: {done.stderr}"

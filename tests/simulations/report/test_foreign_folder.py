@@ -116,7 +116,7 @@ def test_no_data_are_made_for_a_recorded_run(tmp_path: Path, fields: dict[str, A
     def made(*args: Any, **given: Any) -> None:
         pytest.fail("something was built")
 
-    for where in ("make_problem", "construct"):
+    for where in ("make_problem", "build"):
         monkeypatch.setattr(f"flwr_robustcomp.simulations.setup.{where}", made)
     monkeypatch.setattr("flwr_robustcomp.simulations.cell_index.make_problem", made)
     scenario = Scenario.parse({**SMALL, **fields}, recorded=True)
