@@ -32,7 +32,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(READY) ## Compare the recommended recipe with FedAvg, and strategies under attack, and report it, in under two minutes
+demo: $(READY) ## Compare the recommended recipe with FedAvg, and strategies under attack, and report it, in two to three minutes
 	@$(BIN)/robustcomp compare examples/recipe.toml examples/regression.toml examples/digits.toml --out $(OUT)/demo
 	@$(BIN)/robustcomp report $(OUT)/demo
 
