@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
-from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.filters.length import overlong
-from flwr_robustcomp.strategies.screening import Update
 
-__all__ = ["checked_length_screen", "l2_norms", "stopped_by_length"]
+__all__ = ["checked_length_screen", "stopped_by_length"]
 
 
 def checked_length_screen(factor: float | None) -> float | None:
@@ -27,11 +24,6 @@ def checked_length_screen(factor: float | None) -> float | None:
     ok = factor is None or (number and (factor == 0 or 1 < factor < math.inf))
     require(ok, "length_screen", factor, "above 1 and finite, or 0 for none")
     return factor or None
-
-
-def l2_norms(updates: Sequence[Update], compressor: Compressor) -> dict[int, float]:
-    """Return the updates' l2 norms by node id."""
-    return {update.node_id: math.hypot(*(compressor.norm(payload) for payload in update.payloads)) for update in updates}
 
 
 def stopped_by_length(norms: dict[int, float], trim: int, factor: float | None, longest: float) -> dict[int, float]:
