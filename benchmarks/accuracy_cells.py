@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flwr_robustcomp.layout import Granularity
+from flwr_robustcomp.packing import Granularity
 from flwr_robustcomp.simulations.scenario import Scenario
 
 __all__ = [

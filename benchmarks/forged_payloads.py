@@ -15,7 +15,6 @@ from flwr_robustcomp.compressors import (
     Compressor,
     CrossPolytope,
     Drive,
-    LowRank,
     NonZeros,
     Payload,
     RotatedQuantizer,
@@ -87,8 +86,6 @@ def _inputs(compressor: Compressor, shape: tuple[int, ...]) -> list[Tensor]:
         case TopK():
             k = compressor.kept(d)
             return [torch.cat([x, torch.zeros(d - k)]).reshape(shape) for x in _inputs(compressor.values, (k,))]
-        case LowRank() if len(shape) == 1:
-            return _inputs(compressor.vectors, shape)
         case QSGD():
             return [_in_one_bucket(_just_above(compressor.levels, in_bucket(d, compressor.bucket)), shape)]
         case TernGrad():

@@ -36,6 +36,7 @@ from flwr_robustcomp import from_arrays, to_arrays, wire
 from flwr_robustcomp.compressors import vector_norm
 from flwr_robustcomp.flower import assume_identity
 from flwr_robustcomp.layout import Layout
+from flwr_robustcomp.packing import Packing
 from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.spans import compress_spans
 from flwr_robustcomp.strategies.ledger import STRANGERS
@@ -80,7 +81,7 @@ class Arena:
         self._subject = subject
         self._model = _model(subject.dtype)
         self._layout = Layout.of(self._model)
-        self._spans = self._layout.spans(subject.granularity)
+        self._spans = Packing(subject.compressor, subject.granularity).spans(self._layout, round_=1)
         self.strategy = subject.strategy()
         asked = self._asked(self.strategy.configure_train)
         self._asked(self.strategy.configure_evaluate)
@@ -154,8 +155,8 @@ class Arena:
 
     def _length(self, reply: Message) -> float:
         """Return how long an honest reply's update is, as the server decodes it."""
-        payloads = self.strategy.receiver.screen([reply]).accepted[0].payloads
-        return math.hypot(*(self.strategy.receiver.expected.compressor.norm(payload) for payload in payloads))
+        packed = zip(self._spans, self.strategy.receiver.screen([reply]).accepted[0].payloads, strict=True)
+        return math.hypot(*(span.compressor.norm(payload) for span, payload in packed))
 
     def _told(self, metrics: MetricRecord, told: MetricRecord) -> str | None:
         for record in (metrics, told):
@@ -192,9 +193,8 @@ class Arena:
         return np.asarray(rows[HONEST + place % len(colluders)])
 
     def _reply(self, request: Message, x: torch.Tensor, rng: np.random.Generator, loss: float) -> Message:
-        compressor = self._subject.compressor.for_round(1)
-        packed = zip(self._spans, compress_spans(x, self._spans, compressor, rng), strict=True)
-        arrays = ArrayRecord({span.name or wire.MODEL_ARRAY: wire.pack(payload, compressor) for span, payload in packed})
+        packed = zip(self._spans, compress_spans(x, self._spans, rng), strict=True)
+        arrays = ArrayRecord({span.name or wire.MODEL_ARRAY: wire.pack(payload, span.compressor) for span, payload in packed})
         for slot in self._layout.uncompressed:
             arrays[slot.name] = wire.to_array(self._model[slot.name])
         content = RecordDict({"arrays": arrays, "metrics": MetricRecord({"num-examples": 3, "loss": float(loss)})})

@@ -14,7 +14,7 @@ from flwr.serverapp.strategy import Bulyan, FedAdam, FedAvg, FedMedian, FedTrimm
 from flwr_robustcomp import compressors as q
 from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.filters.length import FACTOR
-from flwr_robustcomp.layout import Granularity
+from flwr_robustcomp.packing import Granularity
 from flwr_robustcomp.strategies import ByzFL, Decompressed, NormThreshold, Policy, RobustCompressed, SignMajorityVote
 from flwr_robustcomp.strategies.server_step import Adam
 

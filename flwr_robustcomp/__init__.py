@@ -11,6 +11,9 @@ from flwr_robustcomp.checkpoints import Checkpointed
 from flwr_robustcomp.clients import CompressionMod, old_client, training_labels
 from flwr_robustcomp.compressors import (
     QSGD,
+    ByName,
+    ByShape,
+    BySize,
     CrossPolytope,
     Drive,
     Identity,
@@ -26,6 +29,7 @@ from flwr_robustcomp.compressors import (
     TopK,
 )
 from flwr_robustcomp.errors import ConfigurationError, QuorumError, WireError
+from flwr_robustcomp.packing import Packing
 from flwr_robustcomp.settings import Settings, configured_mod
 from flwr_robustcomp.strategies import (
     Decompressed,
@@ -41,6 +45,9 @@ from flwr_robustcomp.wire import from_arrays, to_arrays
 
 __all__ = [
     "QSGD",
+    "ByName",
+    "ByShape",
+    "BySize",
     "Checkpointed",
     "CompressionMod",
     "ConfigurationError",
@@ -54,6 +61,7 @@ __all__ = [
     "NonZeros",
     "NormThreshold",
     "OldStrategy",
+    "Packing",
     "Policy",
     "QuorumError",
     "RandomK",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import types
 import typing
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
@@ -86,9 +87,9 @@ def build(
         if name not in known:
             allowed = ", ".join(sorted({*known, *elsewhere})) or "none"
             raise ConfigurationError(f"{field}.{name} is no parameter of {component.name!r}, allowed: {allowed}")
-        if _holds_member(known[name], registry):
+        if members := _members(known[name], registry):
             # A member inside a member: top-k whose values go through QSGD.
-            params[name] = build(f"{field}.{name}", registry, _component(f"{field}.{name}", value), base=base)
+            params[name] = build(f"{field}.{name}", members, _component(f"{field}.{name}", value), base=_bases(known[name]))
             continue
         try:
             TypeAdapter(known[name]).validate_python(value, strict=True)
@@ -166,10 +167,19 @@ def find_subclass(base: type[T], name: str) -> type[T] | None:
     return None
 
 
-def _holds_member(hint: Any, registry: Mapping[str, Callable[..., Any]]) -> bool:
-    """Whether a parameter's type is the common base of a registry's classes."""
-    members = [cls for cls in registry.values() if isinstance(cls, type)]
-    return isinstance(hint, type) and hint is not object and len(members) > 1 and all(issubclass(m, hint) for m in members)
+def _members(hint: Any, registry: Mapping[str, Callable[..., T]]) -> dict[str, Callable[..., T]]:
+    """Return the members of a registry that a parameter of this type can hold, where it is for such members."""
+    bases = _bases(hint)
+    if not bases or object in bases:
+        return {}
+    classes = {name: member for name, member in registry.items() if isinstance(member, type)}
+    return {name: registry[name] for name, member in classes.items() if issubclass(member, bases)}
+
+
+def _bases(hint: Any) -> tuple[type, ...]:
+    """Return the classes that a type stands for, of a union all; none for other types."""
+    alternatives = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return alternatives if all(isinstance(one, type) for one in alternatives) else ()
 
 
 def _component(field: str, value: Any) -> Component:

@@ -10,18 +10,15 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from flwr_robustcomp.compressors import DTYPES, Compressor, working_dtype
+from flwr_robustcomp.compressors import DTYPES, working_dtype
 from flwr_robustcomp.errors import ConfigurationError, require
+from flwr_robustcomp.one_slot import OneSlot
 
-__all__ = ["DEFAULT_UNCOMPRESSED", "Granularity", "Layout", "Slot", "Span", "check_granularity", "shared_layout"]
-
-Granularity = Literal["model", "array"]
-"""Compress all floating arrays as one vector, or each array on its own."""
+__all__ = ["DEFAULT_UNCOMPRESSED", "Layout", "Slot", "shared_layout"]
 
 DEFAULT_UNCOMPRESSED = ("*running_mean", "*running_var")
 """Batch statistics: a sign step could make a variance negative, so by default they travel as they are."""
@@ -33,17 +30,6 @@ class Slot:
 
     name: str
     shape: torch.Size
-    dtype: torch.dtype
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """One vector that is compressed: the whole model (``name`` None) or one array."""
-
-    name: str | None
-    shape: tuple[int, ...]
     dtype: torch.dtype
     start: int
     stop: int
@@ -121,18 +107,6 @@ class Layout:
         """Shapes of the compressed arrays."""
         return tuple(tuple(slot.shape) for slot in self.compressed)
 
-    def spans(self, granularity: Granularity) -> tuple[Span, ...]:
-        """Return the vectors that are compressed, in order; they tile [0, d)."""
-        return self._whole if granularity == "model" else self._each
-
-    @functools.cached_property
-    def _whole(self) -> tuple[Span, ...]:
-        return (Span(None, (self.dim,), self.dtype, 0, self.dim),)
-
-    @functools.cached_property
-    def _each(self) -> tuple[Span, ...]:
-        return tuple(Span(s.name, tuple(s.shape), s.dtype, s.start, s.stop) for s in self.compressed)
-
     def flatten(self, arrays: Mapping[str, Tensor], out: Tensor | None = None) -> Tensor:
         """Return the compressed arrays as one vector, shape (d,), in working precision: a new one, or ``out``."""
         flat = torch.empty(self.dim, dtype=working_dtype(self.dtype)) if out is None else out
@@ -150,20 +124,9 @@ class Layout:
         return {name: parts[name] for name in self.order}
 
 
-_last: tuple[Mapping[str, Tensor], tuple[str, ...], Layout] | None = None
+_LAYOUT: OneSlot[Layout] = OneSlot()
 
 
 def shared_layout(arrays: Mapping[str, Tensor], uncompressed: tuple[str, ...]) -> Layout:
     """Return `Layout.of`, made once for all callers in a row that pass the same mapping object, as a round's nodes do."""
-    global _last  # noqa: PLW0603
-    if _last is None or _last[0] is not arrays or _last[1] != uncompressed:
-        _last = (arrays, uncompressed, Layout.of(arrays, uncompressed))
-    return _last[2]
-
-
-def check_granularity(value: str, compressor: Compressor) -> None:
-    """Raise unless ``value`` is a `Granularity` that suits the compressor."""
-    allowed = get_args(Granularity)
-    require(value in allowed, "granularity", value, f"one of {', '.join(allowed)}")
-    suits = value == "array" or not compressor.wants_matrices
-    require(suits, "granularity", value, f'"array" for {compressor.name!r}, which sees no matrix in a whole model')
+    return _LAYOUT.get([arrays], uncompressed, lambda: Layout.of(arrays, uncompressed))

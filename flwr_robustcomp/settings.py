@@ -27,9 +27,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from flwr_robustcomp.clients import CompressionMod
 from flwr_robustcomp.clients.update import Reply
 from flwr_robustcomp.component import Component, build, one_line, unflatten
-from flwr_robustcomp.compressors import COMPRESSORS, Compressor
+from flwr_robustcomp.compressors import Choice, Compressor
 from flwr_robustcomp.errors import ConfigurationError, require
-from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
+from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED
+from flwr_robustcomp.packing import Granularity, Packing, build_compressor
 from flwr_robustcomp.strategies import CompressedStrategy, Decompressed, Policy, RobustCompressed
 from flwr_robustcomp.strategies.registry import STEPS, STRATEGIES, build_strategy, find_strategy, reported_norm
 
@@ -51,7 +52,7 @@ class Settings(BaseModel):
     Attributes
     ----------
     compressor : Component
-        One of `COMPRESSORS`, or the import path of one's own, with its parameters; `Drive` by default.
+        One of `COMPRESSORS` or `CHOICES`, or the import path of one's own, with its parameters; `Drive` by default.
     strategy : Component
         One of `STRATEGIES`, or the import path of one's own, with its own parameters. Parameters of the default that are not
         given are those of `RECIPE`: ``strategy.trim = 0.3`` alone expects more Byzantine nodes. ``trim = 0`` fits every
@@ -143,23 +144,26 @@ class Settings(BaseModel):
         except ValidationError as error:
             raise ConfigurationError(one_line(error, prefix=f"{TABLE}.")) from error
 
-    def make_compressor(self) -> Compressor:
+    def make_packing(self) -> Packing:
+        """Build what both sides share: how the model's arrays travel."""
+        patterns = tuple(pattern.strip() for pattern in self.uncompressed.split(",") if pattern.strip())
+        return Packing(build_compressor(f"{TABLE}.compressor", self.compressor), self.granularity, patterns)
+
+    def make_compressor(self) -> Compressor | Choice:
         """Build Q."""
-        return build(f"{TABLE}.compressor", COMPRESSORS, self.compressor, base=Compressor)
+        return self.make_packing().compressor
 
     def make_mod(self) -> CompressionMod:
         """Build the client's mod."""
-        compressor = self.make_compressor()
-        feedback = _is_contraction(compressor) if self.error_feedback is None else self.error_feedback
+        packing = self.make_packing()
+        feedback = all(map(_is_contraction, packing.compressors)) if self.error_feedback is None else self.error_feedback
         return CompressionMod(
-            compressor,
+            packing,
             error_feedback=feedback,
-            granularity=self.granularity,
             reply=self.reply,
             report_norm=reported_norm(self.strategy),
             key=self.key,
             partial=self.partial,
-            uncompressed=self._patterns,
         )
 
     def make_strategy(self, **options: Any) -> CompressedStrategy | Decompressed:
@@ -175,7 +179,6 @@ class Settings(BaseModel):
             raise ConfigurationError(f"{twice[0]} is set by the table, as {own}, and not by make_strategy")
         params = {name: value for name, value in self.strategy.params.items() if (name, repr(value)) != ("trim", "0")}
         component = Component(name=self.strategy.name, **params)
-        compressor, granularity = self.make_compressor(), self.granularity
         if self.step is not None:
             found = find_strategy(f"{TABLE}.strategy", component.name)
             ours = isinstance(found, type) and issubclass(found, RobustCompressed)
@@ -184,15 +187,10 @@ class Settings(BaseModel):
         return build_strategy(
             f"{TABLE}.strategy",
             component,
-            compressor=compressor,
-            granularity=granularity,
+            packing=self.make_packing(),
             policy=self.make_policy(),
-            **{"uncompressed": self._patterns, **options},
+            **options,
         )
-
-    @property
-    def _patterns(self) -> tuple[str, ...]:
-        return tuple(pattern.strip() for pattern in self.uncompressed.split(",") if pattern.strip())
 
     def make_policy(self) -> Policy:
         """Build what the server does about rejected replies."""
@@ -200,12 +198,12 @@ class Settings(BaseModel):
         return build(f"{TABLE}.policy", {"policy": Policy}, Component(name="policy", **given))
 
 
-_MANY = 2**24
-"""Coordinates of a large model, where the guarantee of a compressor is asked for without a model."""
+_LARGE = (2**12, 2**12)
+"""Shape of a large array, for which the guarantee of a compressor is asked without a model."""
 
 
 def _is_contraction(compressor: Compressor) -> bool:
-    return not compressor.unbiased and compressor.delta(_MANY) is not None
+    return not compressor.unbiased and compressor.delta_of(_LARGE) is not None
 
 
 def configured_mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:

@@ -28,6 +28,7 @@ from flwr_robustcomp.component import find_subclass
 from flwr_robustcomp.compressors import COMPRESSORS, Compressor, Identity, Payload, dtype_name, working_dtype
 from flwr_robustcomp.compressors.values import as_numpy
 from flwr_robustcomp.errors import ConfigurationError, WireError
+from flwr_robustcomp.one_slot import OneSlot
 
 __all__ = [
     "MODEL_ARRAY",
@@ -277,7 +278,7 @@ def from_arrays(record: ArrayRecord) -> dict[str, Tensor]:
     return {name: read_dense(array) for name, array in record.items()}
 
 
-_last: tuple[tuple[bytes, ...], dict[str, Tensor]] = ((), {})
+_MODEL: OneSlot[dict[str, Tensor]] = OneSlot()
 
 
 def shared_tensors(record: ArrayRecord) -> dict[str, Tensor]:
@@ -285,16 +286,14 @@ def shared_tensors(record: ArrayRecord) -> dict[str, Tensor]:
 
     Notes
     -----
-    The tensors are shared between callers, and not to be written to. The key is the identity of the immutable ``data`` bytes.
-    One slot is enough: all nodes of a process work on one model.
+    The tensors are shared between callers, and not to be written to. What tells a model is the identity of the immutable
+    ``data`` bytes.
     """
-    global _last  # noqa: PLW0603
-    key = tuple(array.data for array in record.values())
-    known, tensors = _last
-    if len(key) != len(known) or any(a is not b for a, b in zip(key, known, strict=True)) or list(tensors) != list(record):
-        try:
-            tensors = from_arrays(record)
-        except WireError as error:
-            raise ConfigurationError(f"the model cannot be read: {error}") from error
-        _last = (key, tensors)
-    return tensors
+    return _MODEL.get([array.data for array in record.values()], list(record), lambda: _readable(record))
+
+
+def _readable(record: ArrayRecord) -> dict[str, Tensor]:
+    try:
+        return from_arrays(record)
+    except WireError as error:
+        raise ConfigurationError(f"the model cannot be read: {error}") from error

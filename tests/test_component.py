@@ -10,8 +10,9 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr_robustcomp.clients import poison_of
 from flwr_robustcomp.clients.label_attack import LABEL_RECORD
 from flwr_robustcomp.component import Component, build, flatten, unflatten
-from flwr_robustcomp.compressors import COMPRESSORS, QSGD, Drive, LowRank, TopK
+from flwr_robustcomp.compressors import COMPRESSORS, QSGD, ByName, ByShape, Drive, Identity, LowRank, TopK
 from flwr_robustcomp.errors import ConfigurationError
+from flwr_robustcomp.packing import build_compressor
 from flwr_robustcomp.simulations.run import run_scenario
 from flwr_robustcomp.simulations.scenario import Scenario
 
@@ -23,7 +24,16 @@ def _make(**table: object) -> object:
 def test_a_member_inside_a_member() -> None:
     made = _make(name="top-k", ratio=0.01, values={"name": "qsgd", "levels": 4})
     assert made == TopK(ratio=0.01, values=QSGD(levels=4))
-    assert _make(name="low-rank", rank=2, vectors="drive") == LowRank(2, vectors=Drive())
+    choice = {"name": "by-shape", "matrices": {"name": "low-rank", "rank": 2}, "vectors": "drive"}
+    assert build_compressor("compressor", Component.model_validate(choice)) == ByShape(LowRank(2), Drive())
+    inside = {"name": "by-name", "patterns": "head.*", "matching": "identity", "others": choice}
+    made = build_compressor("compressor", Component.model_validate(inside))
+    assert made == ByName("head.*", Identity(), ByShape(LowRank(2), Drive()))
+
+
+def test_a_member_that_does_not_fit_is_refused_with_those_that_do() -> None:
+    with pytest.raises(ConfigurationError, match=r"compressor\.values must be one of cross-polytope, .*, got 'by-shape'"):
+        build_compressor("compressor", Component(name="top-k", ratio=0.1, values="by-shape"))
 
 
 @pytest.mark.parametrize(
@@ -186,7 +196,7 @@ def test_a_filter_and_a_flower_strategy_of_ones_own() -> None:
         ({"compressor": "somebodys_parts:Codex"}, "must be importable .* has no attribute 'Codex'"),
         ({"compressor": "somebodys_broken:Codec"}, "must be importable .*'somebodys_broken:Codec': two$"),
         ({"compressor": ":"}, "must be importable .* got ':': Empty module name"),
-        ({"compressor": "somebodys_parts:Negated"}, "compressor must name a subclass of Compressor, got"),
+        ({"compressor": "somebodys_parts:Negated"}, "compressor must name a subclass of Compressor or Choice, got"),
         ({"compressor": "somebodys_parts:Borrowed"}, "its class attribute name must be .*, got 'l1-sign'"),
         ({"compressor": {"name": "somebodys_parts:Codec", "k": 1}}, "compressor.k is no parameter of .*, allowed: plus_zero"),
         ({"attack": "somebodys_parts:Codec"}, "attack must name a subclass of UpdateAttack or LabelAttack or Collusion"),

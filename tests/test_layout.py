@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from flwr_robustcomp.compressors import Identity
 from flwr_robustcomp.errors import ConfigurationError
-from flwr_robustcomp.layout import Layout, check_granularity, shared_layout
+from flwr_robustcomp.layout import Layout, shared_layout
 
 
 def _model() -> dict[str, Any]:
@@ -55,8 +54,7 @@ def test_flatten_never_shares_memory() -> None:
 def test_mixed_dtypes(first: torch.dtype, second: torch.dtype, whole: torch.dtype) -> None:
     model = {"a": torch.ones(3, dtype=first), "b": torch.ones(2, dtype=second)}
     layout = Layout.of(model)
-    assert layout.dtype == whole and layout.spans("model")[0].dtype == whole
-    assert [span.dtype for span in layout.spans("array")] == [first, second]
+    assert layout.dtype == whole and [slot.dtype for slot in layout.compressed] == [first, second]
     assert {name: t.dtype for name, t in layout.split(layout.flatten(model)).items()} == {"a": first, "b": second}
 
 
@@ -77,8 +75,3 @@ def test_shared_layout_is_made_anew_for_another_mapping() -> None:
     assert shared_layout(one, ()) is shared_layout(one, ())
     assert shared_layout(other, ()).dim == 5 and shared_layout(one, ()).dim == 4
     assert shared_layout(one, ()).uncompressed != shared_layout({"w": torch.ones(2), "x": torch.ones(1)}, ("x",)).uncompressed
-
-
-def test_granularity_is_one_of_two() -> None:
-    with pytest.raises(ConfigurationError, match="granularity must be one of model, array, got 'layer'"):
-        check_granularity("layer", Identity())

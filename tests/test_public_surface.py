@@ -11,6 +11,9 @@ import flwr_robustcomp
 def test_the_public_face() -> None:
     assert flwr_robustcomp.__all__ == [
         "QSGD",
+        "ByName",
+        "ByShape",
+        "BySize",
         "Checkpointed",
         "CompressionMod",
         "ConfigurationError",
@@ -24,6 +27,7 @@ def test_the_public_face() -> None:
         "NonZeros",
         "NormThreshold",
         "OldStrategy",
+        "Packing",
         "Policy",
         "QuorumError",
         "RandomK",

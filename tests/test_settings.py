@@ -51,8 +51,8 @@ def test_both_sides_are_built_from_one_table() -> None:
     settings = read()
     mod, strategy = settings.make_mod(), settings.make_strategy(fraction_train=0.25, min_train_nodes=3)
     assert isinstance(strategy, NormThreshold)
-    assert mod.compressor == strategy.receiver.compressor == L1Sign()
-    assert (mod.error_feedback, mod.granularity, mod.report_norm) == (True, "model", None)
+    assert mod.packing.compressor == strategy.packing.compressor == L1Sign()
+    assert (mod.error_feedback, mod.packing.granularity, mod.report_norm) == (True, "model", None)
     assert (strategy.trim, strategy.fraction_train, strategy.min_train_nodes) == (0.2, 0.25, 3)
 
 
@@ -60,17 +60,17 @@ def test_parameters_go_where_they_belong() -> None:
     settings = read(compressor=None, compressor__name="top-k", compressor__ratio=0.25, granularity="array", reply="update")
     mod, strategy = settings.make_mod(), settings.make_strategy()
     assert isinstance(strategy, NormThreshold)
-    assert mod.compressor == strategy.receiver.compressor == TopK(ratio=0.25)
-    assert mod.granularity == strategy.receiver.granularity == "array"
+    assert mod.packing.compressor == strategy.packing.compressor == TopK(ratio=0.25)
+    assert mod.packing.granularity == strategy.packing.granularity == "array"
     assert mod.reply == "update"
 
 
 def test_arrays_that_travel_as_they_are_are_named_by_patterns() -> None:
     settings = read(uncompressed="*running_mean, head.*,")
     mod, strategy = settings.make_mod(), settings.make_strategy()
-    assert mod.uncompressed == strategy.receiver.uncompressed == ("*running_mean", "head.*")
-    assert read(uncompressed="").make_mod().uncompressed == ()
-    assert read().make_mod().uncompressed == DEFAULT_UNCOMPRESSED
+    assert mod.packing.uncompressed == strategy.packing.uncompressed == ("*running_mean", "head.*")
+    assert read(uncompressed="").make_mod().packing.uncompressed == ()
+    assert read().make_mod().packing.uncompressed == DEFAULT_UNCOMPRESSED
 
 
 def test_the_server_can_take_a_step_of_its_own() -> None:
@@ -123,7 +123,7 @@ def test_flowers_own_strategies_take_their_own_parameters() -> None:
     assert (strategy.strategy.beta, strategy.step_size) == (0.3, 0.5)
     settings = read(compressor="sign", strategy__name="majority-vote", strategy__trim=None, **{"strategy__step-size": 0.5})
     vote = settings.make_strategy()
-    assert isinstance(vote, SignMajorityVote) and vote.step_size == 0.5 and vote.receiver.compressor == Sign()
+    assert isinstance(vote, SignMajorityVote) and vote.step_size == 0.5 and vote.packing.compressor == Sign()
 
 
 OPTIMISERS: dict[str, tuple[type[FedAvg], dict[str, Any]]] = {
@@ -250,7 +250,7 @@ def test_a_table_that_is_none_is_an_error() -> None:
 def test_the_default_is_the_recipe(config: dict[str, Any]) -> None:
     settings = Settings.from_run_config(config)
     mod, strategy = settings.make_mod(), settings.make_strategy()
-    assert (mod.compressor, mod.error_feedback) == (Drive(), True)
+    assert (mod.packing.compressor, mod.error_feedback) == (Drive(), True)
     assert isinstance(strategy, RobustCompressed)
     assert [type(one).__name__ for one in strategy.filters] == ["NormClipping", "Spectral"]
     assert (strategy.trim, strategy.length_screen) == (0.2, 5.0)

@@ -3,50 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message
 from flwr.clientapp.typing import ClientAppCallable
+from torch import Tensor
 
 from flwr_robustcomp import wire
-from flwr_robustcomp.clients.error_feedback import compress_with_feedback, load_residual, store_residual
-from flwr_robustcomp.clients.node import (
-    array_records,
-    is_training,
-    model_keys,
-    partition_of,
-    report_delta,
-    round_of,
-    seed_of,
-)
-from flwr_robustcomp.clients.old_api import call_next_or_explain, is_old, through_old_api
+from flwr_robustcomp.clients.error_feedback import RESIDUAL, compress_with_feedback
+from flwr_robustcomp.clients.exchange import Exchange, TrainingMod
+from flwr_robustcomp.clients.node import is_training, partition_of, report_delta, round_of, seed_of
 from flwr_robustcomp.clients.privacy import check_mod_order, within_clip
 from flwr_robustcomp.clients.update import Reply, check_reply, dense_update, missing_entries
-from flwr_robustcomp.compressors import NORM_ORDERS, Compressor, keeping_zeros, vector_norm
-from flwr_robustcomp.errors import ConfigurationError, require
-from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity, check_granularity, shared_layout
+from flwr_robustcomp.compressors import NORM_ORDERS, Choice, Compressor, Payload, keeping_zeros, vector_norm
+from flwr_robustcomp.errors import require
+from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED
+from flwr_robustcomp.packing import Granularity, Packing
 from flwr_robustcomp.randomness import generator
-from flwr_robustcomp.spans import compress_spans, measured_deltas
+from flwr_robustcomp.spans import Span, compress_rows, draws, measured_deltas
 
-__all__ = ["CompressionMod"]
+__all__ = ["CompressionMod", "Packed"]
 
 
-class CompressionMod:
+class CompressionMod(TrainingMod):
     """Compress the update in a training reply; works with anybody's ``@app.train()`` unchanged.
 
     Parameters
     ----------
-    compressor : Compressor
-        Q. The server's strategy is configured with an equal one.
+    compressor, granularity, uncompressed
+        Those of `Packing`, equal to the server's; or a `Packing` as ``compressor``.
     error_feedback : bool
         Keep what compression drops in `Context.state` and add it to the next update (Algorithm 3).
-    granularity : {"model", "array"}
-        Compress all floating arrays as one vector, or each on its own.
     reply : {"weights", "update"}
         Whether the training function replies with new weights w_local, of which x = w_t - w_local is formed, or with x itself.
     report_norm : {1, 2, inf}, optional
         Also send ||p||_q of the vector before compression, which Algorithm 1 sorts by.
-    uncompressed : sequence of str
-        Shell patterns of floating arrays that travel as they are. Integer and boolean arrays always do.
     seed : int, optional
         Seed of randomized compressors; by default the run config's ``seed``, else 0.
     report_delta : bool
@@ -77,7 +69,7 @@ class CompressionMod:
 
     def __init__(
         self,
-        compressor: Compressor,
+        compressor: Compressor | Choice | Packing,
         *,
         error_feedback: bool = False,
         granularity: Granularity = "model",
@@ -89,77 +81,115 @@ class CompressionMod:
         key: str | None = None,
         partial: bool = False,
     ) -> None:
-        require(isinstance(compressor, Compressor), "compressor", compressor, "a Compressor instance")
-        check_granularity(granularity, compressor)
+        self.packing = Packing.of(compressor, granularity, uncompressed)
+        self.uncompressed = self.packing.uncompressed
         check_reply(reply)
         require(report_norm is None or report_norm in NORM_ORDERS, "report_norm", report_norm, "one of 1, 2, inf, None")
-        self.compressor = compressor
         self.error_feedback = error_feedback
-        self.granularity = granularity
         self.reply = reply
         self.report_norm = report_norm
-        self.uncompressed = tuple(uncompressed)
         self.seed = seed
         self.report_delta = report_delta
         self.key = key
-        whole = keeping_zeros(compressor)
-        still = whole.keeps_zeros or whole.wants_matrices
-        require(not partial or still, "partial", partial, f"False with {compressor!r}, which moves what a reply leaves out")
+        moving = [q for q in map(keeping_zeros, self.packing.compressors) if not (q.keeps_zeros or q.wants_matrices)]
+        named = ", ".join(map(repr, moving))
+        require(not (partial and moving), "partial", partial, f"False with {named}, which moves what a reply leaves out")
         self.partial = partial
 
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         """Train, form x, add the residual, compress, keep what was dropped, reply with packed Arrays."""
-        if is_old(message):
-            return through_old_api(self, message, context, call_next)
-        if not is_training(message):
-            return call_next(message, context)
-        check_mod_order()
-        received = array_records(message.content)
-        if not received or (self.key is not None and self.key not in received):
-            model = "the model" if self.key is None else f"the model under {self.key!r}"
-            raise ConfigurationError(f"the server's message must hold {model} as an ArrayRecord, got {sorted(message.content)}")
-        server_round = round_of(message)
-        answer = call_next_or_explain(call_next, message, context)
-        if answer.has_error():
-            return answer
+        if is_training(message):
+            check_mod_order()
+        return super().__call__(message, context, call_next)
 
-        replied = array_records(answer.content)
-        theirs, key = model_keys(received, replied, self.key)
-        arrays = replied[key]
-        tensors = wire.shared_tensors(received[theirs])
-        layout = shared_layout(tensors, self.uncompressed)
-        p, aside = dense_update(layout, tensors, arrays, self.reply, partial=self.partial)
-        missing = missing_entries(layout, arrays) if self.partial else None
-        spans = layout.spans(self.granularity)
-        compressor = keeping_zeros(self.compressor, layout.shapes).for_round(server_round)
-        rng = None
-        if compressor.randomized:
-            seed, partition = seed_of(context, self.seed), partition_of(context)
-            rng = generator(seed, "compress", round_=server_round, partition=partition)
-        dropped = held = residual = None
+    def rewrite(self, exchange: Exchange, context: Context) -> None:
+        """Replace the model's arrays by packed ones."""
+        layout, server_round = exchange.layout, round_of(exchange.message)
+        x, aside = dense_update(layout, exchange.model, exchange.arrays, self.reply, partial=self.partial)
+        missing = missing_entries(layout, exchange.arrays) if self.partial else None
+        spans = self.packing.spans(layout, server_round)
+        rng = self.generator(seed_of(context, self.seed), server_round, partition_of(context)) if draws(spans) else None
+        held = residual = None
         if self.error_feedback:
-            residual = load_residual(context.state, layout.dim, p.dtype)
+            residual = RESIDUAL.load(context.state, layout.dim, x.dtype)
             if residual is not None and missing is not None:  # what these arrays lack waits until they are sent again
                 held = residual * missing
                 residual = residual - held
-        p, residual = within_clip(message, tensors, p, aside, residual, spans=spans, compressor=compressor, rng=rng)
-        if self.error_feedback:
-            p, payloads, dropped = compress_with_feedback(p, residual, spans, compressor, rng)
-        else:
-            payloads = compress_spans(p, spans, compressor, rng)
+        x, residual = within_clip(exchange.message, exchange.model, x, aside, residual, spans=spans, rng=rng)
+        packed = self.pack(x[None], [residual], spans, [rng])
 
-        packed = ArrayRecord()
-        for span, payload in zip(spans, payloads, strict=True):
-            packed[span.name or wire.MODEL_ARRAY] = wire.pack(payload, compressor)
+        arrays = ArrayRecord()
+        for span, payload in zip(spans, packed.payloads[0], strict=True):
+            arrays[span.name or wire.MODEL_ARRAY] = wire.pack(payload, span.compressor)
         for name, tensor in aside.items():
-            packed[name] = wire.to_array(tensor)
-        answer.content[key] = packed
+            arrays[name] = wire.to_array(tensor)
+        exchange.write(arrays)
+        content = exchange.answer.content
         if self.report_norm is not None:
-            answer.content[wire.NORM_RECORD] = ConfigRecord({wire.norm_key(self.report_norm): vector_norm(p, self.report_norm)})
+            content[wire.NORM_RECORD] = ConfigRecord({wire.norm_key(self.report_norm): packed.norms[0]})
         if self.report_delta:
-            known = None if dropped is None else dropped[None]
-            report_delta(answer.content, measured_deltas(p[None], [payloads], spans, compressor, known)[0])
-        if self.error_feedback and dropped is not None:
+            report_delta(content, packed.deltas[0])
+        if packed.residuals is not None:
             # Last: had anything above raised, nothing would have been sent, and e must stay as it was (docs/adr/0004).
-            store_residual(context.state, dropped if held is None else dropped + held)
-        return answer
+            dropped = packed.residuals[0]
+            context.state[RESIDUAL.record] = RESIDUAL.kept(dropped if held is None else dropped + held)
+
+    @staticmethod
+    def generator(seed: int, round_: int, partition: int) -> np.random.Generator:
+        """Return what a node draws from in a round."""
+        return generator(seed, "compress", round_=round_, partition=partition)
+
+    def pack(
+        self,
+        rows: Tensor,
+        residuals: Sequence[Tensor | None],
+        spans: Sequence[Span],
+        rngs: Sequence[np.random.Generator | None],
+    ) -> Packed:
+        """Compress the updates of k nodes; what this mod does, without any message.
+
+        Parameters
+        ----------
+        rows : Tensor, shape (k, d), working precision
+            The updates; with error feedback the residuals are added in place.
+        residuals : sequence of Tensor, shape (d,), or None; k of them
+            What earlier rounds dropped.
+        spans : sequence of Span
+            The vectors that are compressed.
+        rngs : sequence of numpy.random.Generator or None; k of them
+            For randomized compressors.
+        """
+        dropped = None
+        if self.error_feedback:
+            payloads, dropped = compress_with_feedback(rows, residuals, spans, rngs)
+        else:
+            payloads = compress_rows(rows, spans, rngs)
+        order = self.report_norm
+        return Packed(
+            payloads,
+            dropped,
+            norms=[] if order is None else [vector_norm(row, order) for row in rows],
+            deltas=measured_deltas(rows, payloads, spans, dropped) if self.report_delta else [],
+        )
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What `CompressionMod.pack` makes of the updates of k nodes.
+
+    Attributes
+    ----------
+    payloads : list of tuple of Payload
+        Of each node, one for each span.
+    residuals : Tensor, shape (k, d), or None
+        What compression dropped; None without error feedback.
+    norms : list of float
+        To report; empty where no norm is reported.
+    deltas : list of float
+        To report; empty where no delta is reported.
+    """
+
+    payloads: list[tuple[Payload, ...]]
+    residuals: Tensor | None
+    norms: list[float]
+    deltas: list[float]

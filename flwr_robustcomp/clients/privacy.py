@@ -12,11 +12,10 @@ from flwr.app import ConfigRecord, Message
 from torch import Tensor
 
 from flwr_robustcomp.callers import callers
-from flwr_robustcomp.compressors import Compressor, vector_norm
+from flwr_robustcomp.compressors import vector_norm
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.flower import LOG
-from flwr_robustcomp.layout import Span
-from flwr_robustcomp.spans import compress_spans
+from flwr_robustcomp.spans import Span, compress_spans
 
 __all__ = ["CLIPPING_NORM", "check_mod_order", "within_clip"]
 
@@ -54,7 +53,6 @@ def within_clip(
     residual: Tensor | None,
     *,
     spans: Sequence[Span],
-    compressor: Compressor,
     rng: np.random.Generator | None,
 ) -> tuple[Tensor, Tensor | None]:
     """Return what to compress, so that what is sent is no longer than the clipping norm that the server asks for.
@@ -71,8 +69,8 @@ def within_clip(
         The client's new values of the arrays that travel uncompressed.
     residual : Tensor, shape (d,), or None
         e of error feedback.
-    spans, compressor, rng
-        What compresses next. The generator is left as it is.
+    spans, rng
+        What is compressed next. The generator is left as it is.
 
     Returns
     -------
@@ -111,13 +109,14 @@ def within_clip(
     for _ in range(_TRIES):
         if length > room:
             p = p * (room / length)
-        payloads = compress_spans(p, spans, compressor, copy.deepcopy(rng))
-        length = math.hypot(*(compressor.norm(payload) for payload in payloads))
+        payloads = compress_spans(p, spans, copy.deepcopy(rng))
+        length = math.hypot(*(s.compressor.norm(payload) for s, payload in zip(spans, payloads, strict=True)))
         if length <= room * (1 + _SLACK):
             LOG.info("What is sent is clipped at %s = %.4f", CLIPPING_NORM, bound)
             return p, None
+    named = ", ".join(dict.fromkeys(repr(span.compressor) for span in spans))
     raise ConfigurationError(
-        f"compressor must send at most the {CLIPPING_NORM} = {bound:g} of the request, and {compressor!r} sends {length:g} "
+        f"compressor must send at most the {CLIPPING_NORM} = {bound:g} of the request, and {named} sends {length:g} "
         f"of a vector that is {vector_norm(p, 2):g} long: choose one that scales with its argument"
     )
 

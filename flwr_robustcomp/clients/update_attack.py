@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message
-from flwr.clientapp.typing import ClientAppCallable
 from torch import Tensor
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.clients.attack import Attack, Kind
-from flwr_robustcomp.clients.node import only_arrays, partition_of, round_of, seed_of
-from flwr_robustcomp.clients.old_api import is_old, through_old_api
+from flwr_robustcomp.clients.exchange import Exchange, TrainingMod
+from flwr_robustcomp.clients.node import partition_of, round_of, seed_of
 from flwr_robustcomp.clients.update import Reply, check_reply, dense_update, packed_names, packed_update, with_update
 from flwr_robustcomp.compressors import vector_norm
-from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Layout, shared_layout
+from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Layout
 from flwr_robustcomp.randomness import generator
 
 __all__ = ["UpdateAttack"]
 
 
-class UpdateAttack(Attack, ABC):
+class UpdateAttack(Attack, TrainingMod):
     """A mod that replaces the update x of Byzantine nodes by `transform` (x).
 
     Parameters
@@ -57,30 +56,43 @@ class UpdateAttack(Attack, ABC):
     def transform(self, x: Tensor, rng: np.random.Generator) -> Tensor:
         """Return what the Byzantine node sends in place of x, shape (d,), same dtype; may write to x."""
 
-    def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-        """Let honest nodes pass; transform the update of Byzantine ones, packed or not."""
-        if is_old(message):
-            return through_old_api(self, message, context, call_next)
-        if not self.lies_to(message, context):
-            return call_next(message, context)
-        _, received = only_arrays(message.content, "the server's message")
-        rng = generator(seed_of(context, self.seed), self.name, round_=round_of(message), partition=partition_of(context))
-        answer = call_next(message, context)
-        if answer.has_error():
-            return answer
-        key, arrays = only_arrays(answer.content, "the reply")
-        model = wire.shared_tensors(received)
-        layout = shared_layout(model, self.uncompressed)
+    def concerns(self, message: Message, context: Context) -> bool:
+        """Whether this node lies in its reply to this message."""
+        return self.lies_to(message, context)
+
+    def rewrite(self, exchange: Exchange, context: Context) -> None:
+        """Transform the update, packed or not."""
+        layout, model, arrays = exchange.layout, exchange.model, exchange.arrays
+        rng = self.generator(seed_of(context, self.seed), round_of(exchange.message), partition_of(context))
         if packed := packed_names(arrays, layout):
             x = self._repack(arrays, packed, layout, rng)
-            if isinstance(norms := answer.content.get(wire.NORM_RECORD), ConfigRecord):
+            if isinstance(norms := exchange.answer.content.get(wire.NORM_RECORD), ConfigRecord):
                 # A liar that wants to be believed reports the norm of what it pretends to have compressed.
                 for name in norms:
                     norms[name] = vector_norm(x, float(name.removeprefix("norm-")))
         else:
             x, aside = dense_update(layout, model, arrays, self.reply)
-            answer.content[key] = with_update(layout, model, self.transform(x, rng), aside, self.reply)
-        return answer
+            exchange.write(with_update(layout, model, self.transform(x, rng), aside, self.reply))
+
+    def generator(self, seed: int, round_: int, partition: int) -> np.random.Generator:
+        """Return what a node draws from in a round."""
+        return generator(seed, self.name, round_=round_, partition=partition)
+
+    def falsify(self, rows: Tensor, partitions: Sequence[int], round_: int, seed: int) -> None:
+        """Transform the updates of those of k nodes that lie, in place; what this mod does, without any message.
+
+        Parameters
+        ----------
+        rows : Tensor, shape (k, d), working precision
+            The updates.
+        partitions : sequence of int, k of them
+            The nodes' partition ids.
+        round_, seed : int
+            The server round, and the run's seed.
+        """
+        for row, partition in zip(rows, partitions, strict=True):
+            if self.lies(partition, round_, seed):
+                row.copy_(self.transform(row, self.generator(seed, round_, partition)))
 
     def _repack(self, arrays: ArrayRecord, names: Sequence[str], layout: Layout, rng: np.random.Generator) -> Tensor:
         """Transform the named, packed Arrays in place; return the transformed vector before it was packed again."""

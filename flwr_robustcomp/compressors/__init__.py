@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from flwr_robustcomp.compressors.base import Compressor
+from flwr_robustcomp.compressors.choice import ByName, ByShape, BySize, Choice
 from flwr_robustcomp.compressors.cross_polytope import CrossPolytope
 from flwr_robustcomp.compressors.drive import Drive
 from flwr_robustcomp.compressors.identity import Identity
@@ -24,10 +25,15 @@ from flwr_robustcomp.compressors.tern_grad import TernGrad
 from flwr_robustcomp.compressors.top_k import TopK
 
 __all__ = [
+    "CHOICES",
     "COMPRESSORS",
     "DTYPES",
     "NORM_ORDERS",
     "QSGD",
+    "ByName",
+    "ByShape",
+    "BySize",
+    "Choice",
     "Compressor",
     "CrossPolytope",
     "Drive",
@@ -66,3 +72,6 @@ COMPRESSORS: dict[str, type[Compressor]] = {
     "top-k": TopK,
 }
 """Every compressor by the name that scenarios and the wire use."""
+
+CHOICES: dict[str, type[Choice]] = {"by-name": ByName, "by-shape": ByShape, "by-size": BySize}
+"""Every rule that gives each array a compressor, by the name that scenarios use."""

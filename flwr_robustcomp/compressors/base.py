@@ -180,11 +180,6 @@ class Compressor(Form, ABC):
         """Raise ValueError, naming the parameter, if the parameters do not fit arrays of a shape."""
         self.check_size(math.prod(shape))
 
-    def check_shapes(self, shapes: Sequence[Sequence[int]]) -> None:
-        """Raise ValueError if the parameters do not fit the arrays of a model, taken together."""
-        for shape in shapes:
-            self.check_shape(shape)
-
     def check_size(self, d: int) -> None:
         """Raise ValueError, naming the parameter, if vectors of d coordinates are too short for the parameters."""
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from flwr_robustcomp.compressors.base import Compressor
-from flwr_robustcomp.compressors.low_rank import LowRank
 from flwr_robustcomp.compressors.non_zeros import NonZeros
 
 __all__ = ["keeping_zeros"]
@@ -26,11 +24,8 @@ def keeping_zeros(compressor: Compressor, shapes: Sequence[Sequence[int]] = (), 
 
     Notes
     -----
-    Mods compress with it, and strategies read with it. `LowRank` keeps rows and columns of zeros,
-    and its arrays of one dimension keep theirs through its ``vectors``.
+    Mods compress with it, and strategies read with it. `LowRank` keeps rows and columns of zeros itself.
     """
-    if isinstance(compressor, LowRank):
-        return dataclasses.replace(compressor, vectors=keeping_zeros(compressor.vectors))
     moves_zeros = not compressor.keeps_zeros and not compressor.wants_matrices
     if compressor.wants_non_zeros or (reading and moves_zeros):
         compressor = NonZeros(compressor)

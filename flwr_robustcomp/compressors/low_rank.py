@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal, cast, get_args
 
 import numpy as np
@@ -14,8 +13,6 @@ from torch import Tensor
 
 from flwr_robustcomp.compressors.base import Compressor, Scalars
 from flwr_robustcomp.compressors.factorization import atomic_sample, live_factors, subspace_iteration, truncated_svd
-from flwr_robustcomp.compressors.identity import Identity
-from flwr_robustcomp.compressors.nested import Unspoken, nest, nested_compressor, unnest
 from flwr_robustcomp.compressors.norms import in_units
 from flwr_robustcomp.compressors.payload import Payload, working_dtype
 from flwr_robustcomp.compressors.values import values_from_bytes, values_to_bytes
@@ -32,7 +29,7 @@ _STACKED = 2**22  # entries of the factors that `accumulate` stacks at a time: 1
 
 @dataclass(frozen=True)
 class LowRank(Compressor):
-    """Send a matrix as P Q^T with r columns in each factor; arrays that are no matrices go through another compressor.
+    """Send a matrix as P Q^T with r columns in each factor.
 
     Parameters
     ----------
@@ -43,13 +40,12 @@ class LowRank(Compressor):
         random subspace refined by ``iterations`` (Vogels et al. 2019), which is far cheaper than an SVD.
     iterations : int
         Of "power", in [1, 255].
-    vectors : Compressor
-        For arrays of one dimension, or with n = 1 or c = 1.
 
     Notes
     -----
-    Of use with ``granularity="array"`` only, which mods and strategies insist on: a whole model is one flat vector. With q =
-    min(n, c),
+    Of use with ``granularity="array"`` only, which mods and strategies insist on: a whole model is one flat vector. A model has
+    arrays that are no matrices too. `Packing` sends these as they are, and `ByShape` names another compressor for them. With
+    q = min(n, c),
 
     - svd: delta = r/q for every X (`truncated_svd`);
     - power: delta = r/q in expectation over the start, which each client draws for itself (`subspace_iteration`). The factors
@@ -60,21 +56,27 @@ class LowRank(Compressor):
     Rows and columns of zeros are left out before a matrix is factored, and stay zero to the bit. A zero among other entries of
     its row and column gets a value, as every entry does.
 
-    Wire: r, the method, the iterations and whether the array is a matrix; then P (n x r) and Q (c x r), row by row, in the
-    model's dtype: (n + c) r entries. For other arrays the inner compressor's header, then its body; the codec is
-    ``low-rank+<codec of vectors>``. C_norm as far as ``vectors`` is. The decoder enforces the configured parameters, finite
-    factors, P with orthonormal columns to the dtype's rounding, and entries that do not overflow; every matrix of rank r or
-    less is in the image of all three methods. Norms come from the r x r Gram matrices of both factors, so no freedom is left
-    in P that would move the norm away from what is added.
+    Wire: r, the method and the iterations; then P (n x r) and Q (c x r), row by row, in the model's dtype: (n + c) r entries.
+    C_norm. The decoder enforces the configured parameters, finite factors, P with orthonormal columns to the dtype's rounding,
+    and entries that do not overflow; every matrix of rank r or less is in the image of all three methods. Norms come from the
+    r x r Gram matrices of both factors, so no freedom is left in P that would move the norm away from what is added.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp import LowRank
+    >>> Q, x = LowRank(rank=1), torch.tensor([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0]])
+    >>> torch.allclose(Q.decompress(Q.compress(x)), x)
+    True
     """
 
     rank: int
     method: Method = "svd"
     iterations: int = 1
-    vectors: Compressor = field(default_factory=Identity)
 
     name: ClassVar[str] = "low-rank"
-    header: ClassVar[str] = "<HBB?"
+    version: ClassVar[int] = 2
+    header: ClassVar[str] = "<HBB"
     wants_matrices: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -82,103 +84,60 @@ class LowRank(Compressor):
         require(self.method in _METHODS, "method", self.method, f"one of {', '.join(_METHODS)}")
         count = self.iterations
         require(isinstance(count, int) and 1 <= count <= 255, "iterations", count, "an integer in [1, 255]")
-        inner = isinstance(self.vectors, Compressor) and not isinstance(self.vectors, LowRank)
-        require(inner, "vectors", self.vectors, "a Compressor of vectors")
-
-    @property
-    def codec(self) -> str:
-        """``low-rank+`` and the codec of ``vectors``."""
-        return f"{self.name}+{self.vectors.codec}"
 
     @property
     def randomized(self) -> bool:  # type: ignore[override]
-        """Whether the method or ``vectors`` draws."""
-        return self.method != "svd" or self.vectors.randomized
-
-    @property
-    def exact_size(self) -> bool:  # type: ignore[override]
-        """Whether ``vectors`` has bodies of one size; factors do."""
-        return self.vectors.exact_size
-
-    @property
-    def embeds_norm(self) -> bool:  # type: ignore[override]
-        """Whether ``vectors`` does; factors do."""
-        return self.vectors.embeds_norm
+        """Whether the method draws."""
+        return self.method != "svd"
 
     @property
     def unbiased(self) -> bool:
-        """Whether both parts are."""
-        return self.method == "atomo" and (self.vectors.unbiased or isinstance(self.vectors, Identity))
-
-    @property
-    def pointwise(self) -> bool:
-        """Whether both parts are."""
-        return self.method == "svd" and self.vectors.pointwise
-
-    def for_round(self, round_: int) -> LowRank:
-        """Return this compressor with the ``vectors`` of a round."""
-        vectors = self.vectors.for_round(round_)
-        return self if vectors is self.vectors else LowRank(self.rank, self.method, self.iterations, vectors)
+        """Whether the method is "atomo"."""
+        return self.method == "atomo"
 
     @classmethod
-    def from_payload(cls, scalars: Scalars, body: bytes, inner: Sequence[type[Compressor]]) -> LowRank:
-        """Read the parameters; those of ``vectors`` stand in the bodies of vectors only, and are the default's in others."""
-        if not inner:
-            raise WireError(f"{cls.name!r} must be composed with a compressor of vectors")
-        rank, method, iterations, factors = map(int, scalars)
+    def from_scalars(cls, scalars: Scalars) -> LowRank:
+        """Read the parameters."""
+        rank, method, iterations = map(int, scalars)
         if method >= len(_METHODS):
             raise WireError(f"method must be below {len(_METHODS)}, got {method}")
-        return cls(rank, _METHODS[method], iterations, Unspoken(inner) if factors else nested_compressor(body, inner))
+        return cls(rank, _METHODS[method], iterations)
 
     # -- mathematics ------------------------------------------------------------------------------------------------------
 
     def delta(self, d: int) -> float | None:
-        """Return that of ``vectors``: d coordinates alone are no matrix."""
-        return self.vectors.delta(d)
+        """Return that of a matrix of d rows and one column."""
+        return self.delta_of((d,))
 
     def delta_of(self, shape: Sequence[int]) -> float | None:
-        """Return r/q for a matrix, or 2 - q/r for "atomo" where positive."""
-        if not _is_matrix(shape):
-            return self.vectors.delta_of(shape)
-        share = self.rank / min(_sides(shape))
+        """Return r/q, or 2 - q/r for "atomo" where positive."""
+        share = min(1.0, self.rank / min(_sides(shape)))
         if self.method != "atomo":
             return share
         return 2 - 1 / share if share > 0.5 else None
 
     def check_shape(self, shape: Sequence[int]) -> None:
-        """Ask for r <= min(n, c), and of other arrays what ``vectors`` asks for."""
-        if not _is_matrix(shape):
-            return self.vectors.check_shape(shape)
+        """Ask for r <= min(n, c)."""
         smaller = min(_sides(shape))
         require(
             self.rank <= smaller, "rank", self.rank, f"in [1, {smaller}], the smaller side of an array of shape {tuple(shape)}"
         )
 
-    def check_shapes(self, shapes: Sequence[Sequence[int]]) -> None:
-        """Ask for a matrix to factor besides."""
-        super().check_shapes(shapes)
-        found = [tuple(shape) for shape in shapes]
-        require(any(map(_is_matrix, found)), "shapes of the arrays", found, f"at least one matrix for {self.name!r}")
-
     # -- packing ----------------------------------------------------------------------------------------------------------
 
     def body_size(self, d: int, dtype: torch.dtype) -> int:
-        """Return the bytes of the header and body of ``vectors``."""
+        """Return that of a matrix of d rows and one column."""
         return self.body_size_of((d,), dtype)
 
     def body_size_of(self, shape: Sequence[int], dtype: torch.dtype) -> int:
-        """Return (n + c) r times the size of an entry for a matrix."""
-        if not _is_matrix(shape):
-            return struct.calcsize(self.vectors.header) + self.vectors.body_size_of(shape, dtype)
+        """Return (n + c) r times the size of an entry."""
         return sum(_sides(shape)) * self.rank * dtype.itemsize
 
     def check(self, payload: Payload) -> None:
-        """Ask for the configured header, and for finite factors, the first orthonormal, or an admissible nested payload."""
-        wanted = (self.rank, _METHODS.index(self.method), self.iterations, _is_matrix(payload.shape))
+        """Ask for the configured header, and for finite factors, the first orthonormal."""
+        wanted = (self.rank, _METHODS.index(self.method), self.iterations)
         if payload.scalars != wanted:
-            raise WireError(f"(rank, method, iterations, matrix) must be {wanted}, as configured, got {payload.scalars}")
-        if not _is_matrix(payload.shape):
-            return self.vectors.check(self._inner(payload))
+            raise WireError(f"(rank, method, iterations) must be {wanted}, as configured, got {payload.scalars}")
         if len(payload.body) != self.body_size_of(payload.shape, payload.dtype):
             raise WireError("factors must have exactly their length")
         p, q = (factor.double() for factor in self._factors(payload))
@@ -194,9 +153,7 @@ class LowRank(Compressor):
             raise WireError(f"an entry overflows {payload.dtype}, or the norm does")
 
     def _encode_array(self, array: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
-        header = (self.rank, _METHODS.index(self.method), self.iterations, _is_matrix(array.shape))
-        if not _is_matrix(array.shape):
-            return header, nest(self.vectors.compress(array, rng), self.vectors)
+        header = (self.rank, _METHODS.index(self.method), self.iterations)
         x = array.reshape(_sides(array.shape)).to(working_dtype(array.dtype))
         peak = float(x.abs().max()) or 1.0
         x = x / peak  # so that no square overflows or vanishes
@@ -215,14 +172,9 @@ class LowRank(Compressor):
         return self._encode_array(flat, rng)
 
     def _decode(self, payload: Payload) -> Tensor:
-        if not _is_matrix(payload.shape):
-            return self.vectors.decompress(self._inner(payload)).reshape(-1)
         work = working_dtype(payload.dtype)
         p, q = self._factors(payload)
         return (p.to(work) @ q.to(work).T).to(payload.dtype).reshape(-1)
-
-    def _inner(self, payload: Payload) -> Payload:
-        return unnest(payload.body, self.vectors, payload.shape, payload.dtype)
 
     def _factors(self, payload: Payload) -> tuple[Tensor, Tensor]:
         """Return P and Q, shapes (n, r) and (c, r), in the payload's dtype."""
@@ -234,8 +186,6 @@ class LowRank(Compressor):
 
     def norm(self, payload: Payload, order: float = 2) -> float:
         """Return ||Q(X)||_q of all entries; for q = 2 as sqrt(tr(P^T P Q^T Q))."""
-        if not _is_matrix(payload.shape):
-            return self.vectors.norm(self._inner(payload), order)
         if order != 2:
             return super().norm(payload, order)
         p, q = (factor.double() for factor in self._factors(payload))
@@ -250,8 +200,6 @@ class LowRank(Compressor):
         one are sent as (their sum) / (number of draws left for them); and ||X|| lies between it and 1 / sqrt(min(n, c)) of
         it.
         """
-        if not _is_matrix(payload.shape):
-            return self.vectors.norm_bounds(self._inner(payload), order)
         smaller, root = min(_sides(payload.shape)), math.sqrt(payload.size)
         low, high = self.norm(payload, 2), math.inf
         if self.method != "power":
@@ -269,8 +217,6 @@ class LowRank(Compressor):
         if not payloads:
             return
         shape = payloads[0].shape
-        if not _is_matrix(shape):
-            return self.vectors.accumulate(out, [self._inner(p) for p in payloads], weights)
         group = max(1, _STACKED // (sum(_sides(shape)) * self.rank))
         for start in range(0, len(payloads), group):
             factors = [self._factors(p) for p in payloads[start : start + group]]
@@ -282,8 +228,3 @@ class LowRank(Compressor):
 def _sides(shape: Sequence[int]) -> tuple[int, int]:
     """Return n and c of an array that is read as a matrix."""
     return shape[0], math.prod(shape[1:])
-
-
-def _is_matrix(shape: Sequence[int]) -> bool:
-    """Whether an array has two sides to factor."""
-    return len(shape) >= 2 and min(_sides(shape)) > 1

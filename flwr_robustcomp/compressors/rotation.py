@@ -13,6 +13,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from flwr_robustcomp.one_slot import OneSlot
 from flwr_robustcomp.randomness import random_signs
 
 __all__ = ["MAX_BLOCK", "block_sizes", "hadamard", "largest_block", "rotate", "unrotate"]
@@ -92,16 +93,12 @@ def _each_block(x: Floats) -> Floats:
     return out
 
 
-_last: tuple[tuple[int, int], dict[int, npt.NDArray[np.int8]]] = ((0, 0), {})
+_SIGNS: OneSlot[dict[int, npt.NDArray[np.int8]]] = OneSlot()
 
 
 def _signs(seed: int, round_: int, d: int) -> npt.NDArray[np.int8]:
     """Return the signs of a round, drawn once for each size; one slot, because the nodes of a process follow each other."""
-    global _last  # noqa: PLW0603
-    key = (seed, round_)
-    if _last[0] != key:
-        _last = (key, {})
-    known = _last[1]
+    known = _SIGNS.get([], (seed, round_), dict)
     if d not in known:
         known[d] = random_signs(seed, round_, d)
     return known[d]

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord
 from flwr.clientapp import ClientApp
@@ -22,18 +21,17 @@ from torch import Tensor
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.clients import ClientMomentum, CompressionMod, LabelAttack, Poison, UpdateAttack
-from flwr_robustcomp.clients.client_momentum import MOMENTUM_RECORD, load_momentum, momentum_record, momentum_step
-from flwr_robustcomp.clients.error_feedback import RESIDUAL_RECORD, load_residual, residual_record
+from flwr_robustcomp.clients.client_momentum import MOMENTUM
+from flwr_robustcomp.clients.error_feedback import RESIDUAL
 from flwr_robustcomp.clients.node import is_training, round_of
-from flwr_robustcomp.compressors import keeping_zeros, vector_norm, working_dtype
+from flwr_robustcomp.compressors import working_dtype
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.flower import quick_reply
-from flwr_robustcomp.layout import Layout, shared_layout
-from flwr_robustcomp.randomness import generator
+from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.simulations.attacks.accomplice import Accomplice, mark
 from flwr_robustcomp.simulations.problems import BatchedProblem, Relabel, true_labels
 from flwr_robustcomp.simulations.setup import Setup, setup_of
-from flwr_robustcomp.spans import DELTA_METRIC, compress_rows, decompress_rows, measured_deltas
+from flwr_robustcomp.spans import DELTA_METRIC, draws
 
 __all__ = ["Batch", "BatchClientApp", "train_batch"]
 
@@ -73,7 +71,7 @@ def train_batch(messages: Sequence[Message], contexts: Sequence[Context]) -> lis
     if mods is None or setup.problem.reply != "update" or not isinstance(record, ArrayRecord) or not is_training(messages[0]):
         return None
     model = wire.shared_tensors(record)
-    layout = shared_layout(model, mods.compression.uncompressed)
+    layout = mods.compression.packing.layout(model)
     if layout.uncompressed:
         return None
     replies: list[Message] = []
@@ -127,44 +125,31 @@ def _answer(
     states: list[_States] = [{} for _ in contexts]
     _gradients(setup, mods, model, layout, partitions, server_round, rows)
     if mods.momentum is not None:
-        for row, context, kept in zip(rows, contexts, states, strict=True):
-            row.copy_(momentum_step(row, load_momentum(context.state, row), mods.momentum.beta))
-            kept[MOMENTUM_RECORD] = momentum_record(row)
+        for kept, momentum in zip(states, mods.momentum.mix(rows, [context.state for context in contexts]), strict=True):
+            kept[MOMENTUM.record] = momentum
     if isinstance(attack, UpdateAttack):
-        for row, partition in zip(rows, partitions, strict=True):
-            if attack.lies(partition, server_round, seed):
-                row.copy_(attack.transform(row, generator(seed, attack.name, round_=server_round, partition=partition)))
+        attack.falsify(rows, partitions, server_round, seed)
+    spans = compression.packing.spans(layout, server_round)
+    rngs = [compression.generator(seed, server_round, one) if draws(spans) else None for one in partitions]
+    before: list[Tensor | None] = [None] * len(contexts)
     if compression.error_feedback:
-        for row, context in zip(rows, contexts, strict=True):
-            residual = load_residual(context.state, layout.dim, row.dtype)
-            if residual is not None:
-                row.add_(residual)
-    compressor = keeping_zeros(compression.compressor, layout.shapes).for_round(server_round)
-    rngs: list[np.random.Generator | None] = [None] * len(partitions)
-    if compressor.randomized:
-        rngs = [generator(seed, "compress", round_=server_round, partition=partition) for partition in partitions]
-    spans = layout.spans(compression.granularity)
-    payloads = compress_rows(rows, spans, compressor, rngs)  # k lists, one payload for each span
-    deltas = [math.nan] * len(partitions)
-    residuals = None
-    if compression.error_feedback:
-        residuals = rows - decompress_rows(payloads, spans, compressor, rows.dtype)
-        for residual, kept in zip(residuals, states, strict=True):
-            kept[RESIDUAL_RECORD] = residual_record(residual)
-    if compression.report_delta:
-        deltas = measured_deltas(rows, payloads, spans, compressor, residuals)
+        before = [RESIDUAL.load(context.state, layout.dim, rows.dtype) for context in contexts]
+    packed = compression.pack(rows, before, spans, rngs)
+    if packed.residuals is not None:
+        for kept, residual in zip(states, packed.residuals, strict=True):
+            kept[RESIDUAL.record] = RESIDUAL.kept(residual)
 
     now, replies = time.time(), []
-    for message, partition, packed, row, delta in zip(messages, partitions, payloads, rows, deltas, strict=True):
-        norms = None
-        if (order := compression.report_norm) is not None:
-            norms = ConfigRecord({wire.norm_key(order): vector_norm(row, order)})
+    for i, (message, partition) in enumerate(zip(messages, partitions, strict=True)):
+        norms = (
+            ConfigRecord({wire.norm_key(order): packed.norms[i]}) if (order := compression.report_norm) is not None else None
+        )
         arrays = {
-            span.name or wire.MODEL_ARRAY: wire.packed_fields(payload, compressor)
-            for span, payload in zip(spans, packed, strict=True)
+            span.name or wire.MODEL_ARRAY: wire.packed_fields(payload, span.compressor)
+            for span, payload in zip(spans, packed.payloads[i], strict=True)
         }
         metrics = _metrics(setup.problem.num_examples(partition))
-        told = {DELTA_METRIC: delta} if math.isfinite(delta) else None
+        told = {DELTA_METRIC: packed.deltas[i]} if packed.deltas and math.isfinite(packed.deltas[i]) else None
         reply = quick_reply(message, arrays, metrics, norms, now, norm_record=wire.NORM_RECORD, more=told)
         if isinstance(attack, Accomplice) and attack.lies(partition, server_round, seed):
             mark(reply, partition)

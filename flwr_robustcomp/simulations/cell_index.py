@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from flwr_robustcomp.component import Component
 from flwr_robustcomp.errors import ConfigurationError, printable
 from flwr_robustcomp.simulations.record import RoundRecord, SkippedLine, read_records
 from flwr_robustcomp.simulations.record_lines import CellLine
 from flwr_robustcomp.simulations.scenario import Scenario
-from flwr_robustcomp.simulations.setup import make_compressor, make_problem
+from flwr_robustcomp.simulations.setup import make_packing, make_problem
+from flwr_robustcomp.strategies.guarantee import delta_of_spans
 
 __all__ = ["CELLS_FILE", "cell_lines", "check_folder", "described", "read_cells"]
 
@@ -27,18 +30,21 @@ def cell_lines(scenarios: Iterable[Scenario]) -> Iterator[RoundRecord]:
     neither problem nor compressor: the folder may come from somebody else.
     """
     facts: dict[str, dict[str, Any]] = {}
+    models: dict[str, dict[str, Tensor]] = {}
     for scenario in scenarios:
         # The cells of a comparison share problems but for the seed, which changes none of the facts.
         name = json.dumps([scenario.problem.model_dump(), scenario.nodes], sort_keys=True)
         if name not in facts:
             problem = make_problem(scenario)
-            dimension = sum(tensor.numel() for tensor in problem.initial().values() if tensor.is_floating_point())
+            models[name] = problem.initial()
+            dimension = sum(tensor.numel() for tensor in models[name].values() if tensor.is_floating_point())
             facts[name] = {"metric": problem.metric, "better": problem.better, "dimension": dimension}
+        packing = make_packing(scenario)
         yield {
             "cell": scenario.key,
             "scenario": scenario.model_dump(),
             "problem": facts[name],
-            "guaranteed_delta": make_compressor(scenario).delta(facts[name]["dimension"]),
+            "guaranteed_delta": delta_of_spans(packing.spans(packing.layout(models[name]))),
         }
 
 

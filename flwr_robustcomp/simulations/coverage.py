@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.simulations.scenario import Scenario
 from flwr_robustcomp.simulations.setup import make_problem, make_strategy
 from flwr_robustcomp.strategies import NormThreshold
@@ -16,10 +15,9 @@ def outside_theory(scenario: Scenario) -> str | None:
     strategy = make_strategy(scenario)
     if not isinstance(strategy, NormThreshold):
         return None
-    spans = Layout.of(make_problem(scenario).initial()).spans(scenario.granularity)
     line = guarantee_line(
-        strategy.receiver.compressor,
-        spans,
+        strategy.packing,
+        strategy.packing.layout(make_problem(scenario).initial()),
         scenario.nodes,
         strategy.trim,
         theorem=strategy.theorem,

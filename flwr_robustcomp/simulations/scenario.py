@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from flwr_robustcomp.component import Component, flatten, one_line, unflatten
 from flwr_robustcomp.errors import ConfigurationError
-from flwr_robustcomp.layout import Granularity
+from flwr_robustcomp.packing import Granularity
 
 __all__ = ["RunConfig", "Scenario", "load_toml"]
 

@@ -15,10 +15,10 @@ from flwr.clientapp.typing import Mod
 from flwr_robustcomp.clients import BackdoorTrigger, ClientMomentum, CompressionMod, LabelAttack, Schedule, UpdateAttack
 from flwr_robustcomp.clients.update import Reply
 from flwr_robustcomp.component import Component, build, resolve
-from flwr_robustcomp.compressors import COMPRESSORS, Compressor
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.filters.base import trim_of
-from flwr_robustcomp.layout import Layout, check_granularity
+from flwr_robustcomp.one_slot import OneSlot
+from flwr_robustcomp.packing import Packing, build_compressor
 from flwr_robustcomp.randomness import generator
 from flwr_robustcomp.simulations.attacks import ATTACKS, Collusion
 from flwr_robustcomp.simulations.attacks.accomplice import Accomplice
@@ -35,7 +35,7 @@ __all__ = [
     "check_components",
     "client_mods",
     "make_collusion",
-    "make_compressor",
+    "make_packing",
     "make_problem",
     "make_strategy",
     "setup_of",
@@ -48,9 +48,9 @@ SCENARIO_STRATEGIES = tuple(name for name in STRATEGIES if name not in NEED_CLIE
 _SCHEDULE = ("start", "stop", "fraction")
 
 
-def make_compressor(scenario: Scenario) -> Compressor:
-    """Build the scenario's compressor."""
-    return build("compressor", COMPRESSORS, scenario.compressor, base=Compressor)
+def make_packing(scenario: Scenario) -> Packing:
+    """Build what the scenario's clients and server share: how the model's arrays travel."""
+    return Packing(build_compressor("compressor", scenario.compressor), scenario.granularity)
 
 
 def make_problem(scenario: Scenario) -> Problem:
@@ -76,8 +76,7 @@ def make_strategy(scenario: Scenario) -> CompressedStrategy | Decompressed:
     strategy = build_strategy(
         "strategy",
         _with_trim(scenario),
-        compressor=make_compressor(scenario),
-        granularity=scenario.granularity,
+        packing=make_packing(scenario),
         fraction_train=1.0,
         fraction_evaluate=0.0,
         min_train_nodes=scenario.nodes,
@@ -114,9 +113,8 @@ def client_mods(scenario: Scenario) -> list[Mod]:
     """Return the mods of every node, outermost first; the order is the threat model."""
     reply = make_problem(scenario).reply
     compression = CompressionMod(
-        make_compressor(scenario),
+        make_packing(scenario),
         error_feedback=scenario.error_feedback,
-        granularity=scenario.granularity,
         reply=reply,
         report_norm=reported_norm(scenario.strategy),
         report_delta=True,
@@ -167,13 +165,11 @@ def _scheduled(attack: Component) -> tuple[Schedule, Component]:
 
 def check_components(scenario: Scenario) -> None:
     """Raise `ConfigurationError` unless everything that the scenario names can be built and fits together."""
-    compressor = make_compressor(scenario)
-    spans = Layout.of(make_problem(scenario).initial()).spans(scenario.granularity)
-    check_granularity(scenario.granularity, compressor)
+    packing = make_packing(scenario)
     try:
-        compressor.check_shapes([span.shape for span in spans])
+        packing.check(packing.layout(make_problem(scenario).initial()))
     except ConfigurationError as error:
-        raise ConfigurationError(f"compressor {compressor.name!r}: {error}") from error
+        raise ConfigurationError(f"compressor {packing.compressor.name!r}: {error}") from error
     strategy = make_strategy(scenario)
     if isinstance(strategy, CompressedStrategy):
         strategy.check_nodes(scenario.nodes)
@@ -220,12 +216,9 @@ def _setup(config: str) -> Setup:
     return Setup(scenario, make_problem(scenario), tuple(mods), collusion, backdoor)
 
 
-_last: tuple[RunConfig, Setup] | None = None
+_SETUP: OneSlot[Setup] = OneSlot()
 
 
 def setup_of(config: RunConfig) -> Setup:
     """Return the setup of a run config; the same dict object, which our grids pass every time, is not even hashed."""
-    global _last  # noqa: PLW0603
-    if _last is None or _last[0] is not config:
-        _last = (config, _setup(json.dumps(config, sort_keys=True)))
-    return _last[1]
+    return _SETUP.get([config], None, lambda: _setup(json.dumps(config, sort_keys=True)))

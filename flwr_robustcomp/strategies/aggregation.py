@@ -9,20 +9,19 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from flwr_robustcomp.compressors import Compressor, vector_norm, working_dtype
-from flwr_robustcomp.layout import Layout, Span
+from flwr_robustcomp.compressors import vector_norm, working_dtype
+from flwr_robustcomp.layout import Layout
+from flwr_robustcomp.spans import Span
 from flwr_robustcomp.strategies.screening import Update
 
 __all__ = ["is_finite_model", "median_aside", "median_delta", "project", "step_length", "weighted_sum"]
 
 
-def weighted_sum(
-    updates: Sequence[Update], weights: Sequence[float], layout: Layout, spans: Sequence[Span], compressor: Compressor
-) -> Tensor:
+def weighted_sum(updates: Sequence[Update], weights: Sequence[float], layout: Layout, spans: Sequence[Span]) -> Tensor:
     """Return sum_i weights[i] * Q(x_i), shape (d,), straight from the packed payloads."""
     total = torch.zeros(layout.dim, dtype=working_dtype(layout.dtype))
     for index, span in enumerate(spans):
-        compressor.accumulate(total[span.start : span.stop], [u.payloads[index] for u in updates], weights)
+        span.compressor.accumulate(total[span.start : span.stop], [u.payloads[index] for u in updates], weights)
     return total
 
 

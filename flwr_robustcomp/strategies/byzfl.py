@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from flwr_robustcomp.component import Component, build
-from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.filters.base import check_trim, trim_of
 from flwr_robustcomp.filters.length import FACTOR
@@ -68,8 +67,6 @@ class ByzFL(CompressedStrategy):
 
     Parameters
     ----------
-    compressor : Compressor
-        Q, equal to the clients'.
     aggregator : str or mapping
         The name of an aggregator of ByzFL, such as ``"Krum"``; or a table with its parameters, as in
         ``{"name": "GeometricMedian", "T": 10}``. By default the coordinate-wise trimmed mean.
@@ -86,7 +83,8 @@ class ByzFL(CompressedStrategy):
     seed : int, optional
         Of what rules draw (Bucketing, CAF, SMEA), anew each round. By default it is drawn in secret, and kept in checkpoints.
     **options
-        Those of `CompressedStrategy`. In reports ``kept`` are all that reached ByzFL, which does not tell whom it left out.
+        Those of `CompressedStrategy`, ``compressor`` among them. In reports ``kept`` are all that reached ByzFL, which does not
+        tell whom it left out.
 
     Raises
     ------
@@ -110,7 +108,6 @@ class ByzFL(CompressedStrategy):
     def __init__(
         self,
         *,
-        compressor: Compressor,
         aggregator: Rule = "TrMean",
         pre: Rule | Sequence[Rule] = (),
         trim: int | float = 0,
@@ -125,7 +122,7 @@ class ByzFL(CompressedStrategy):
         require(radius is None or radius > 0, "radius", radius, "positive or None")
         screen = checked_length_screen(length_screen)
         require(seed is None or (isinstance(seed, int) and seed >= 0), "seed", seed, "an integer from 0, or None")
-        super().__init__(compressor=compressor, **options)
+        super().__init__(**options)
         names = pre.split("+") if isinstance(pre, str) and pre else [pre] if isinstance(pre, Mapping) else list(pre)
         parts = [_Part(_component("pre", one), classes_of("preaggregators"), "pre") for one in names]
         self.parts = (*parts, _Part(_component("aggregator", aggregator), classes_of("aggregators"), "aggregator"))
@@ -153,7 +150,7 @@ class ByzFL(CompressedStrategy):
     def summary(self) -> None:
         """Log the configuration."""
         LOG.info("\t├──> ByzFL settings:")
-        LOG.info("\t│\t├── Compressor: %s (per %s)", self.receiver.compressor, self.receiver.granularity)
+        LOG.info("\t│\t├── Compressor: %s", self.packing)
         LOG.info("\t│\t├── Rules: %s, with f = %s", self._names(), self.trim)
         LOG.info("\t│\t└── Step size: %g | radius: %s", self.step_size, self.radius)
         super().summary()

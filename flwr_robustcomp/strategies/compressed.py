@@ -15,9 +15,10 @@ from flwr.serverapp.strategy import FedAvg, Result
 from torch import Tensor
 
 from flwr_robustcomp import wire
-from flwr_robustcomp.compressors import Compressor
+from flwr_robustcomp.compressors import Choice, Compressor
 from flwr_robustcomp.errors import ConfigurationError, require
-from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
+from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED
+from flwr_robustcomp.packing import Granularity, Packing
 from flwr_robustcomp.strategies.aggregation import is_finite_model, median_aside, median_delta, project, step_length
 from flwr_robustcomp.strategies.enough_nodes import Need
 from flwr_robustcomp.strategies.evaluation import EvaluationReceiver
@@ -44,12 +45,8 @@ class CompressedStrategy(Resumable, FedAvg, ABC):
 
     Parameters
     ----------
-    compressor : Compressor
-        Equal to the clients'.
-    granularity : {"model", "array"}
-        Equal to the clients'.
-    uncompressed : sequence of str
-        Equal to the clients'.
+    compressor, granularity, uncompressed
+        Those of `Packing`, equal to the clients'; or a `Packing` as ``compressor``.
     on_round : callable, optional
         Called with the `RoundReport` of every training round as it ends.
     policy : Policy, optional
@@ -63,6 +60,8 @@ class CompressedStrategy(Resumable, FedAvg, ABC):
 
     Attributes
     ----------
+    packing : Packing
+        How updates travel.
     ledger : Ledger
         The rejections so far, by node and reason.
     reports : list of RoundReport
@@ -88,7 +87,7 @@ class CompressedStrategy(Resumable, FedAvg, ABC):
     def __init__(
         self,
         *,
-        compressor: Compressor,
+        compressor: Compressor | Choice | Packing,
         granularity: Granularity = "model",
         uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
         on_round: Callable[[RoundReport], None] | None = None,
@@ -101,10 +100,9 @@ class CompressedStrategy(Resumable, FedAvg, ABC):
         fedavg_options["train_metrics_aggr_fn"] = fedavg_options.get("train_metrics_aggr_fn") or median_metrics
         fedavg_options["evaluate_metrics_aggr_fn"] = fedavg_options.get("evaluate_metrics_aggr_fn") or median_metrics
         super().__init__(**fedavg_options)
+        self.packing = Packing.of(compressor, granularity, uncompressed)
         self.receiver = UpdateReceiver(
-            compressor,
-            granularity,
-            uncompressed,
+            self.packing,
             norm_order=norm_order,
             weight_key=self.weighted_by_key,
             weight_required=weight_required,
@@ -151,13 +149,12 @@ class CompressedStrategy(Resumable, FedAvg, ABC):
         report, accepted = RoundReport(server_round), screened.accepted
         if (why := self.policy.shortfall(len(accepted), len(screened.asked))) is not None:
             return self._skip(report, screened, why, quorum=False)
-        expected = receiver.expected
-        layout, spans = expected.layout, expected.spans
+        layout = receiver.expected.layout
         round_ = Round(
             server_round,
-            expected.compressor,
+            self.packing,
             layout,
-            spans,
+            receiver.expected.spans,
             receiver.model,
             accepted,
             screened.rejected,

@@ -12,9 +12,10 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from flwr_robustcomp import wire
-from flwr_robustcomp.compressors import Compressor
+from flwr_robustcomp.compressors import Choice, Compressor
 from flwr_robustcomp.flower import LOG, private_copy
-from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
+from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED
+from flwr_robustcomp.packing import Granularity, Packing
 from flwr_robustcomp.strategies.aggregation import is_finite_model, median_delta, step_length
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
 from flwr_robustcomp.strategies.dense_replies import dense_replies, in_model_dtypes, with_content
@@ -48,14 +49,10 @@ class Decompressed(Strategy):
     strategy : Strategy
         FedAvg or one of its descendants (FedMedian, FedTrimmedAvg, Krum, MultiKrum, Bulyan, FedAdam, one of your own), or a
         wrapper of one that keeps it as ``strategy``, such as Flower's for differential privacy.
-    compressor : Compressor
-        Equal to the clients'.
+    compressor, granularity, uncompressed
+        Those of `Packing`, equal to the clients'; or a `Packing` as ``compressor``.
     step_size : float
         gamma; 1 where clients reply with weights.
-    granularity : {"model", "array"}
-        Equal to the clients'.
-    uncompressed : sequence of str
-        Equal to the clients'.
     on_round : callable, optional
         Called with the `RoundReport` of every round as it ends. ``kept`` are the replies handed to the inner strategy.
     policy : Policy, optional
@@ -108,7 +105,7 @@ class Decompressed(Strategy):
         self,
         strategy: Strategy,
         *,
-        compressor: Compressor,
+        compressor: Compressor | Choice | Packing,
         step_size: float = 1.0,
         granularity: Granularity = "model",
         uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
@@ -120,10 +117,9 @@ class Decompressed(Strategy):
         self.strategy = strategy
         self._core = core = core_of(strategy)
         self.step_size = step_size
+        self.packing = Packing.of(compressor, granularity, uncompressed)
         self.receiver = UpdateReceiver(
-            compressor,
-            granularity,
-            uncompressed,
+            self.packing,
             weight_key=core.weighted_by_key,
             weight_required=True,
             arrays_key=core.arrayrecord_key,
@@ -181,7 +177,7 @@ class Decompressed(Strategy):
     def summary(self) -> None:
         """Log the configuration, the inner strategy's included."""
         LOG.info("\t├──> Decompressed %s:", type(self.strategy).__name__)
-        LOG.info("\t│\t├── Compressor: %s (per %s)", self.receiver.compressor, self.receiver.granularity)
+        LOG.info("\t│\t├── Compressor: %s", self.packing)
         LOG.info("\t│\t└── Step size: %g", self.step_size)
         self._inner("summary")()
 
@@ -217,7 +213,7 @@ class Decompressed(Strategy):
             skipped=skipped,
             quorum=model is not None,
             delta=median_delta(updates),
-            step=step_length(self.receiver.model, model, self.receiver.layout) if model and not skipped else None,
+            step=step_length(self.receiver.model, model, self.receiver.expected.layout) if model and not skipped else None,
         )
         merged = MetricRecord(dict(metrics or {}))
         merged.update(self.history.publish(report, screened))

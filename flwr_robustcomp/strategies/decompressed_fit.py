@@ -15,7 +15,7 @@ from flwr.serverapp.strategy import FedAvg
 from torch import Tensor
 
 from flwr_robustcomp import wire
-from flwr_robustcomp.compressors import Compressor
+from flwr_robustcomp.compressors import Choice, Compressor
 from flwr_robustcomp.errors import ConfigurationError, WireError, require
 from flwr_robustcomp.flower import (
     LOG,
@@ -29,8 +29,9 @@ from flwr_robustcomp.flower import (
     Parameters,
     Scalar,
 )
-from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
+from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED
 from flwr_robustcomp.old_api import WEIGHT_KEY
+from flwr_robustcomp.packing import Granularity, Packing
 from flwr_robustcomp.spans import decompress_spans
 from flwr_robustcomp.strategies.aggregation import is_finite_model, median_delta, step_length
 from flwr_robustcomp.strategies.alike_metrics import aggregated, attributes_of, restore
@@ -60,15 +61,11 @@ class DecompressedFit(OldApiStrategy):
     ----------
     strategy : flwr.server.strategy.Strategy
         FedAvg, FedProx, FedMedian, FedAdam, a wrapper for differential privacy, or a class of your own.
-    compressor : Compressor
-        Equal to the clients'.
+    compressor, granularity, uncompressed
+        Those of `Packing`, equal to the clients'; or a `Packing` as ``compressor``. Arrays have no names in the old
+        API but their numbers, ``"0"``, ``"1"``, ...; PyTorch's batch statistics are recognised (`old_api.array_names`).
     step_size : float
         gamma; 1 where clients reply with weights.
-    granularity : {"model", "array"}
-        Equal to the clients'.
-    uncompressed : sequence of str
-        Equal to the clients'. Arrays have no names in the old API but their numbers, ``"0"``, ``"1"``, ...; PyTorch's batch
-        statistics are recognised (`old_api.array_names`).
     on_round : callable, optional
         Called with the `RoundReport` of every round as it ends. ``kept`` are the replies handed to the inner strategy.
     policy : Policy, optional
@@ -109,7 +106,7 @@ class DecompressedFit(OldApiStrategy):
         self,
         strategy: OldApiStrategy,
         *,
-        compressor: Compressor,
+        compressor: Compressor | Choice | Packing,
         step_size: float = 1.0,
         granularity: Granularity = "model",
         uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
@@ -125,7 +122,8 @@ class DecompressedFit(OldApiStrategy):
         check_step_size(step_size)
         self.strategy = strategy
         self.step_size = step_size
-        self.receiver = UpdateReceiver(compressor, granularity, uncompressed, weight_key=WEIGHT_KEY, weight_required=True)
+        self.packing = Packing.of(compressor, granularity, uncompressed)
+        self.receiver = UpdateReceiver(self.packing, weight_key=WEIGHT_KEY, weight_required=True)
         self._evaluation = EvaluationReceiver(WEIGHT_KEY)
         self.history = RunHistory(on_round, policy)
         self.ledger = self.history.ledger
@@ -195,7 +193,7 @@ class DecompressedFit(OldApiStrategy):
             restore(before)  # a step that was not made leaves nothing behind
             report = replace(report, skipped="the inner strategy's result is not finite")
         else:
-            report = replace(report, step=step_length(self.receiver.model, model, self.receiver.layout))
+            report = replace(report, step=step_length(self.receiver.model, model, self.receiver.expected.layout))
             parameters = parameters_of(model.values())
         told = {**metrics, **_scalars(self.history.publish(report, screened))}
         return (None if report.skipped else parameters), told
@@ -228,12 +226,12 @@ class DecompressedFit(OldApiStrategy):
 
     def _dense(self, results: list[tuple[ClientProxy, FitRes]], updates: Sequence[Update]) -> list[tuple[ClientProxy, FitRes]]:
         """Return ordinary results, by ascending node id, of w_t - gamma Q(x)."""
-        layout, by_node = self.receiver.layout, {node_of(proxy): (proxy, result) for proxy, result in results}
+        layout, by_node = self.receiver.expected.layout, {node_of(proxy): (proxy, result) for proxy, result in results}
         w = layout.flatten(self.receiver.model)
         dense = []
         for update in updates:
             proxy, result = by_node[update.node_id]
-            step = decompress_spans(update.payloads, self.receiver.expected.compressor, w.dtype).mul_(self.step_size)
+            step = decompress_spans(update.payloads, self.receiver.expected.spans, w.dtype).mul_(self.step_size)
             parameters = parameters_of(layout.join(w - step, update.aside).values())
             dense.append((proxy, replace(result, parameters=parameters, metrics=_told(result.metrics, update.metrics))))
         return dense

@@ -37,11 +37,11 @@ def dense_replies(
     clipped : bool
         Whether Flower's clipping on the server reads them.
     """
-    layout, compressor = receiver.layout, receiver.expected.compressor
+    layout, spans = receiver.expected.layout, receiver.expected.spans
     w = layout.flatten(receiver.model)
     dense = []
     for update in updates:
-        step = decompress_spans(update.payloads, compressor, w.dtype).mul_(step_size)
+        step = decompress_spans(update.payloads, spans, w.dtype).mul_(step_size)
         moved = never_zero(w, step) if clipped else w - step
         arrays = wire.to_arrays(_for_numpy(layout.join(moved, update.aside)))
         dense.append(with_content(update.message, _content(update.message.content, key, arrays, alone=clipped)))

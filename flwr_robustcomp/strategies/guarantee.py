@@ -5,37 +5,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 from logging import INFO, WARNING
 
-from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.filters.base import trim_of
 from flwr_robustcomp.flower import LOG
-from flwr_robustcomp.layout import Span
+from flwr_robustcomp.layout import Layout
+from flwr_robustcomp.packing import Packing
+from flwr_robustcomp.spans import Span
 from flwr_robustcomp.theory import Adversary, Theorem, cover, shortfall
 
 __all__ = ["delta_of_spans", "guarantee_line", "log_guarantee"]
 
 
-def delta_of_spans(compressor: Compressor, spans: Sequence[Span]) -> float | None:
-    """Return what a compressor guarantees for a model: the smallest over the vectors that it is compressed as.
+def delta_of_spans(spans: Sequence[Span]) -> float | None:
+    """Return what is guaranteed for a model: the smallest delta over the vectors that it is compressed as.
 
     sum_a ||Q(x_a) - x_a||^2 <= sum_a (1 - delta_a) ||x_a||^2 <= (1 - min_a delta_a) ||x||^2.
     """
-    deltas = [compressor.delta_of(span.shape) for span in spans]
+    deltas = [span.compressor.delta_of(span.shape) for span in spans]
     known = [delta for delta in deltas if delta is not None]
     return min(known) if len(known) == len(deltas) else None
 
 
 def log_guarantee(
-    compressor: Compressor, spans: Sequence[Span], nodes: int, trim: int | float, *, theorem: Theorem, norm_order: float = 2
+    packing: Packing, layout: Layout, nodes: int, trim: int | float, *, theorem: Theorem, norm_order: float = 2
 ) -> None:
     """Log `guarantee_line`: a warning where no vector could put the run inside the theorem, otherwise for your information."""
-    line = guarantee_line(compressor, spans, nodes, trim, theorem=theorem, norm_order=norm_order)
+    line = guarantee_line(packing, layout, nodes, trim, theorem=theorem, norm_order=norm_order)
     if line is not None:
         LOG.log(*line)
 
 
 def guarantee_line(
-    compressor: Compressor,
-    spans: Sequence[Span],
+    packing: Packing,
+    layout: Layout,
     nodes: int,
     trim: int | float,
     *,
@@ -47,10 +48,10 @@ def guarantee_line(
 
     Parameters
     ----------
-    compressor : Compressor
-        Q.
-    spans : sequence of Span
-        The vectors that are compressed.
+    packing : Packing
+        How updates travel. Each of its compressors is held against the theorem with the smallest delta of all vectors.
+    layout : Layout
+        Of the model.
     nodes : int
         m, the nodes asked in the first round.
     trim : int or float
@@ -72,21 +73,23 @@ def guarantee_line(
     trimmed = trim_of(trim, nodes)
     if 2 * trimmed >= nodes:
         return None  # the round says so itself
-    delta = delta_of_spans(compressor, spans)
-    coverage = cover(
-        compressor,
-        delta,
-        nodes=nodes,
-        byzantine=trimmed,
-        trim=trimmed,
-        theorem=theorem,
-        adversary=adversary,
-        norm_order=norm_order,
-    )
-    why = shortfall(coverage, compressor)
-    if why is None:
-        return None
-    return INFO if coverage.would_be(1.0) else WARNING, (
-        f"Theorem {theorem} does not cover {trimmed} Byzantine of {nodes} nodes, the worst that trim={trim} is for: "
-        f"{why} (docs/theory.md)"
-    )
+    delta = delta_of_spans(packing.spans(layout))
+    lines: list[tuple[int, str]] = []
+    for compressor in packing.compressors:
+        coverage = cover(
+            compressor,
+            delta,
+            nodes=nodes,
+            byzantine=trimmed,
+            trim=trimmed,
+            theorem=theorem,
+            adversary=adversary,
+            norm_order=norm_order,
+        )
+        if (why := shortfall(coverage, compressor)) is not None:
+            said = (
+                f"Theorem {theorem} does not cover {trimmed} Byzantine of {nodes} nodes, the worst that trim={trim} is for: "
+                f"{why} (docs/theory.md)"
+            )
+            lines.append((INFO if coverage.would_be(1.0) else WARNING, said))
+    return max(lines, key=lambda line: line[0], default=None)

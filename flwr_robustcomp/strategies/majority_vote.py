@@ -7,11 +7,12 @@ from typing import Unpack
 
 from torch import Tensor
 
-from flwr_robustcomp.compressors import Compressor, Sign
+from flwr_robustcomp.compressors import Sign
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.flower import LOG
+from flwr_robustcomp.packing import Packing
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
-from flwr_robustcomp.strategies.options import SharedOptions
+from flwr_robustcomp.strategies.options import RoundOptions
 from flwr_robustcomp.strategies.round import Outcome, Round
 from flwr_robustcomp.strategies.server_step import check_step_size
 
@@ -23,7 +24,7 @@ class SignMajorityVote(CompressedStrategy):
 
     Parameters
     ----------
-    compressor : Sign
+    compressor : Sign or Packing
         The one compressor whose payload is a vote.
     step_size : float
         gamma.
@@ -36,12 +37,12 @@ class SignMajorityVote(CompressedStrategy):
     """
 
     def __init__(
-        self, *, compressor: Compressor | None = None, step_size: float = 1.0, **options: Unpack[SharedOptions]
+        self, *, compressor: Sign | Packing | None = None, step_size: float = 1.0, **options: Unpack[RoundOptions]
     ) -> None:
-        compressor = Sign() if compressor is None else compressor
-        require(isinstance(compressor, Sign), "compressor", compressor, "Sign() for a majority vote")
         check_step_size(step_size)
-        super().__init__(compressor=compressor, **options)
+        super().__init__(compressor=Sign() if compressor is None else compressor, **options)
+        chosen = self.packing.compressor
+        require(isinstance(chosen, Sign), "compressor", chosen, "Sign() for a majority vote")
         self.step_size = step_size
 
     def summary(self) -> None:

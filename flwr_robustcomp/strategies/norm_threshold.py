@@ -12,7 +12,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.serverapp import Grid
 from torch import Tensor
 
-from flwr_robustcomp.compressors import NORM_ORDERS, Compressor
+from flwr_robustcomp.compressors import NORM_ORDERS
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.filters.base import check_trim, trim_of
 from flwr_robustcomp.filters.norm import shortest
@@ -43,8 +43,6 @@ class NormThreshold(CompressedStrategy):
 
     Parameters
     ----------
-    compressor : Compressor
-        Q, equal to the clients'.
     trim : int or float
         beta m as a count, or beta as a fraction in [0, 0.5) of the accepted replies, rounded up.
     norm : {"compressed", "reported"}
@@ -59,7 +57,7 @@ class NormThreshold(CompressedStrategy):
     weighting : {"equal", "examples"}
         How kept updates are weighted. "examples" lets clients choose their own weight; see docs/threat-model.md.
     **options
-        Those of `CompressedStrategy`.
+        Those of `CompressedStrategy`, ``compressor`` among them.
 
     Raises
     ------
@@ -75,7 +73,6 @@ class NormThreshold(CompressedStrategy):
     def __init__(
         self,
         *,
-        compressor: Compressor,
         trim: int | float = 0,
         norm: NormSource = "compressed",
         norm_order: float = 2,
@@ -91,16 +88,15 @@ class NormThreshold(CompressedStrategy):
         require(radius is None or radius > 0, "radius", radius, "positive or None")
         require(weighting in get_args(Weighting), "weighting", weighting, f"one of {', '.join(get_args(Weighting))}")
         super().__init__(
-            compressor=compressor,
             norm_order=norm_order if norm == "reported" else None,
             weight_required=weighting == "examples",
             **options,
         )
         require(
-            norm == "reported" or compressor.embeds_norm or trim == 0,
+            norm == "reported" or self.packing.embeds_norm or trim == 0,
             "norm",
             norm,
-            f'"reported" for the compressor {compressor.name!r}, whose output does not embed the norm (section 5)',
+            f'"reported" for the compressor {self.packing.compressor.name!r}, whose output does not embed the norm (section 5)',
         )
         self.trim = trim
         self.norm = norm
@@ -123,7 +119,7 @@ class NormThreshold(CompressedStrategy):
     def summary(self) -> None:
         """Log the configuration."""
         LOG.info("\t├──> NormThreshold settings:")
-        LOG.info("\t│\t├── Compressor: %s (per %s)", self.receiver.compressor, self.receiver.granularity)
+        LOG.info("\t│\t├── Compressor: %s", self.packing)
         LOG.info("\t│\t├── Trim: %s, by the %s l%g norm", self.trim, self.norm, self.norm_order)
         LOG.info("\t│\t└── Step size: %g | radius: %s | weighting: %s", self.step_size, self.radius, self.weighting)
         super().summary()
@@ -133,8 +129,8 @@ class NormThreshold(CompressedStrategy):
         messages = list(super().configure_train(server_round, arrays, config, grid))
         if messages and not self._said:
             self._said = True
-            spans, compressor = self.receiver.spans, self.receiver.compressor
-            log_guarantee(compressor, spans, len(messages), self.trim, theorem=self.theorem, norm_order=self.norm_order)
+            layout = self.receiver.expected.layout
+            log_guarantee(self.packing, layout, len(messages), self.trim, theorem=self.theorem, norm_order=self.norm_order)
         return messages
 
     def aggregate(self, round_: Round, state: Mapping[str, Tensor]) -> Outcome:

@@ -6,17 +6,18 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypedDict
+from typing import Required, TypedDict
 
 from flwr.app import MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 
+from flwr_robustcomp.compressors import Choice, Compressor
 from flwr_robustcomp.errors import ConfigurationError
-from flwr_robustcomp.layout import Granularity
+from flwr_robustcomp.packing import Granularity, Packing
 from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.report import RoundReport
 
-__all__ = ["FedAvgOptions", "SharedOptions", "check_options"]
+__all__ = ["FedAvgOptions", "RoundOptions", "SharedOptions", "check_options"]
 
 MetricsFunction = Callable[[list[RecordDict], str], MetricRecord]
 """Sums up the metrics of replies; the name is that of the metric which counts examples."""
@@ -37,13 +38,19 @@ class FedAvgOptions(TypedDict, total=False):
     evaluate_metrics_aggr_fn: MetricsFunction | None
 
 
-class SharedOptions(FedAvgOptions, total=False):
-    """The options of `CompressedStrategy` but the compressor, which its descendants pass on."""
+class RoundOptions(FedAvgOptions, total=False):
+    """The options of `CompressedStrategy` but the compressor."""
 
     granularity: Granularity
     uncompressed: Sequence[str]
     on_round: Callable[[RoundReport], None] | None
     policy: Policy | None
+
+
+class SharedOptions(RoundOptions, total=False):
+    """The options of `CompressedStrategy`, which its descendants pass on."""
+
+    compressor: Required[Compressor | Choice | Packing]
 
 
 def check_options(strategy: type, options: Iterable[str]) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from flwr.app import ArrayRecord, Message
 from torch import Tensor
 
 from flwr_robustcomp import wire
-from flwr_robustcomp.compressors import Compressor, keeping_zeros
-from flwr_robustcomp.errors import ConfigurationError, require
-from flwr_robustcomp.layout import Granularity, Layout, Span, check_granularity
+from flwr_robustcomp.errors import ConfigurationError
+from flwr_robustcomp.packing import Packing
 from flwr_robustcomp.strategies.reply_size import MODELS
 from flwr_robustcomp.strategies.screening import RoundRequest, Screened, screen
 
@@ -22,11 +21,7 @@ class UpdateReceiver:
 
     Parameters
     ----------
-    compressor : Compressor
-        Equal to the clients'.
-    granularity : {"model", "array"}
-        Equal to the clients'.
-    uncompressed : sequence of str
+    packing : Packing
         Equal to the clients'.
     norm_order : float, optional
         The order of the norm that clients must report.
@@ -45,20 +40,14 @@ class UpdateReceiver:
 
     def __init__(
         self,
-        compressor: Compressor,
-        granularity: Granularity,
-        uncompressed: Sequence[str],
+        packing: Packing,
         *,
         norm_order: float | None = None,
         weight_key: str = "num-examples",
         weight_required: bool = False,
         arrays_key: str = "arrays",
     ) -> None:
-        require(isinstance(compressor, Compressor), "compressor", compressor, "a Compressor instance")
-        check_granularity(granularity, compressor)
-        self.compressor = compressor
-        self.granularity: Granularity = granularity
-        self.uncompressed = tuple(uncompressed)
+        self.packing = packing
         self.norm_order = norm_order
         self.weight_key = weight_key
         self.weight_required = weight_required
@@ -71,13 +60,11 @@ class UpdateReceiver:
         """Remember the round, w_t and the nodes that the messages go to; return the messages."""
         sent = list(messages)
         self.model = wire.shared_tensors(arrays)
-        layout = Layout.of(self.model, self.uncompressed)
-        spans = layout.spans(self.granularity)
-        self.compressor.check_shapes([span.shape for span in spans])
+        layout = self.packing.layout(self.model)
+        self.packing.check(layout)
         self._expected = RoundRequest(
             layout,
-            spans,
-            keeping_zeros(self.compressor, layout.shapes, reading=True).for_round(server_round),
+            self.packing.spans(layout, server_round, reading=True),
             frozenset(message.metadata.dst_node_id for message in sent),
             self.norm_order,
             self.weight_key,
@@ -94,16 +81,6 @@ class UpdateReceiver:
         if self._expected is None:
             raise ConfigurationError("aggregate_train needs the round's model: call configure_train first")
         return self._expected
-
-    @property
-    def layout(self) -> Layout:
-        """The layout of w_t."""
-        return self.expected.layout
-
-    @property
-    def spans(self) -> Sequence[Span]:
-        """The vectors that are compressed."""
-        return self.expected.spans
 
     def screen(self, replies: Iterable[Message]) -> Screened:
         """Screen a round's replies."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from flwr.serverapp.strategy import FedAvg
 
 from flwr_robustcomp.component import Component, build, resolve
-from flwr_robustcomp.compressors import Compressor
-from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Granularity
+from flwr_robustcomp.packing import Packing
 from flwr_robustcomp.strategies.byzfl import ByzFL
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
 from flwr_robustcomp.strategies.decompressed import Decompressed
@@ -38,7 +37,8 @@ compression; of ours, ``norm-threshold`` does so with ``weighting = "examples"``
 """
 
 # What is the app's to settle: sampling, keys and callbacks of the strategy.
-_RESERVED = {"on_round", "policy", "step", "uncompressed", "weight_required", *inspect.signature(FedAvg.__init__).parameters}
+_OURS_ALONE = {"compressor", "granularity", "on_round", "policy", "step", "uncompressed", "weight_required"}
+_RESERVED = {*_OURS_ALONE, *inspect.signature(FedAvg.__init__).parameters}
 
 
 STEPS: dict[str, type[ServerStep]] = {"adam": Adam, "momentum": Momentum, "plain": Plain}
@@ -54,11 +54,9 @@ def build_strategy(
     field: str,
     component: Component,
     *,
-    compressor: Compressor,
-    granularity: Granularity,
+    packing: Packing,
     on_round: Callable[..., None] | None = None,
     policy: Policy | None = None,
-    uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
     **fedavg_options: Any,
 ) -> CompressedStrategy | Decompressed:
     """Build a strategy by name: one of ours, or one of Flower's behind `Decompressed`.
@@ -71,16 +69,12 @@ def build_strategy(
         One of `STRATEGIES`, or the import path of a `CompressedStrategy` or of a subclass of Flower's `FedAvg`, with its own
         parameters; for Flower's also ``step_size``, which is `Decompressed`'s. ``fed-prox`` needs ``proximal_mu``, and
         ``q-fed-avg`` needs ``client_learning_rate`` and a training loss from the clients.
-    compressor : Compressor
-        Equal to the clients'.
-    granularity : {"model", "array"}
+    packing : Packing
         Equal to the clients'.
     on_round : callable, optional
         Called with the `RoundReport` of every round.
     policy : Policy, optional
         What follows from rejected replies.
-    uncompressed : sequence of str
-        Equal to the clients'.
     **fedavg_options
         Passed to Flower's strategy.
 
@@ -89,8 +83,7 @@ def build_strategy(
     ConfigurationError
         For an unknown name or parameter, or a value out of range.
     """
-    common: dict[str, Any] = {"compressor": compressor, "granularity": granularity, "on_round": on_round, "policy": policy}
-    common["uncompressed"] = tuple(uncompressed)
+    common: dict[str, Any] = {"compressor": packing, "on_round": on_round, "policy": policy}
     check_named(field, component.name, component.params)
     factory = find_strategy(field, component.name)
     if not (isinstance(factory, type) and issubclass(factory, CompressedStrategy)):

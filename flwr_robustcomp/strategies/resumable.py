@@ -12,10 +12,9 @@ from torch import Tensor
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import working_dtype
 from flwr_robustcomp.errors import ConfigurationError, printable
-from flwr_robustcomp.layout import Layout
+from flwr_robustcomp.packing import Packing
 from flwr_robustcomp.strategies.history import LEDGER_RECORD, RunHistory
 from flwr_robustcomp.strategies.kept_state import check_vectors, kept_seed
-from flwr_robustcomp.strategies.receiver import UpdateReceiver
 
 __all__ = ["Resumable"]
 
@@ -38,7 +37,7 @@ class Resumable:
     """Name of the record in a checkpoint that has `seed`."""
 
     history: RunHistory
-    receiver: UpdateReceiver
+    packing: Packing
     carried: Mapping[str, Tensor] = {}
     seed: int | None = None
 
@@ -60,7 +59,7 @@ class Resumable:
 
     def check_state(self, state: RecordDict, model: ArrayRecord) -> None:
         """Raise `ConfigurationError` unless this is the state of a run of this model."""
-        layout = Layout.of(wire.from_arrays(model), self.receiver.uncompressed)
+        layout = self.packing.layout(wire.from_arrays(model))
         self.check_carried(self._carried_in(state), layout.dim, working_dtype(layout.dtype))
         if self.seed is not None:
             kept_seed(state, self.seed_record, self.seed)

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from flwr_robustcomp.component import resolve
-from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.compressors.products import RUN
 from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.filters import FILTERS, Filter, Matrix, Vectors, chain, fitted, reach_of
@@ -41,8 +40,6 @@ class RobustCompressed(CompressedStrategy):
 
     Parameters
     ----------
-    compressor : Compressor
-        Q, equal to the clients'.
     trim : int or float
         How many Byzantine nodes to expect: a count, or a fraction in [0, 0.5) of the accepted replies, rounded up.
     filters : str or Filter or sequence of them
@@ -63,7 +60,7 @@ class RobustCompressed(CompressedStrategy):
         Of the sketch. Who knows it knows which coordinates nobody looks at. By default it is drawn in secret, and kept in
         checkpoints; set it for simulations that are to be repeated.
     **options
-        Those of `CompressedStrategy`.
+        Those of `CompressedStrategy`, ``compressor`` among them.
 
     Raises
     ------
@@ -93,7 +90,6 @@ class RobustCompressed(CompressedStrategy):
     def __init__(
         self,
         *,
-        compressor: Compressor,
         trim: int | float = 0,
         filters: str | Filter | Sequence[Filter | str] = "spectral",
         step: ServerStep | None = None,
@@ -112,7 +108,7 @@ class RobustCompressed(CompressedStrategy):
         )
         screen = checked_length_screen(length_screen)
         require(seed is None or (isinstance(seed, int) and seed >= 0), "seed", seed, "an integer from 0, or None")
-        super().__init__(compressor=compressor, **options)
+        super().__init__(**options)
         self.trim = trim
         named = filters.split("+") if isinstance(filters, str) else [filters] if isinstance(filters, Filter) else filters
         self.filters = tuple(_filter(one, trim) for one in named)
@@ -159,7 +155,7 @@ class RobustCompressed(CompressedStrategy):
     def summary(self) -> None:
         """Log the configuration."""
         LOG.info("\t├──> RobustCompressed settings:")
-        LOG.info("\t│\t├── Compressor: %s (per %s)", self.receiver.compressor, self.receiver.granularity)
+        LOG.info("\t│\t├── Compressor: %s", self.packing)
         LOG.info("\t│\t├── Filters: %s", ", then ".join(map(str, self.filters)) or "none")
         screen = "none" if self.length_screen is None else f"{self.length_screen:g} times the median norm"
         LOG.info("\t│\t├── Length screen: %s | sketch: %s", screen, self.sketch or "none")
@@ -210,12 +206,12 @@ class RobustCompressed(CompressedStrategy):
 
     def _sketch(self, round_: Round, norms: Mapping[int, float]) -> tuple[list[Runs] | None, dict[int, float]]:
         """Return the runs that inner products come from, None for all, and the norms of the updates that these misrepresent."""
-        compressor, sizes = round_.compressor, [span.stop - span.start for span in round_.spans]
+        compressors, sizes = [s.compressor for s in round_.spans], [s.stop - s.start for s in round_.spans]
         runs = choose_runs(sizes, self.sketch, self.seed, round_.number)
-        if runs is None or compressor.flat or not round_.updates:
+        if runs is None or all(compressor.flat for compressor in compressors) or not round_.updates:
             return runs, {}
         lengths = np.array([norms[node] for node in round_.nodes])
-        hidden = misleading(lengths, shown(compressor, [update.payloads for update in round_.updates], runs))
+        hidden = misleading(lengths, shown(compressors, [update.payloads for update in round_.updates], runs))
         if hidden is None:
             return None, {}
         return runs, {node: norms[node] for node, out in zip(round_.nodes, hidden, strict=True) if out}

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.filters import Matrix
-from flwr_robustcomp.layout import Layout, Span
-from flwr_robustcomp.spans import decompress_spans
+from flwr_robustcomp.layout import Layout
+from flwr_robustcomp.packing import Packing
+from flwr_robustcomp.spans import Span, decompress_spans
 from flwr_robustcomp.strategies.aggregation import weighted_sum
 from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.report import Rejection
@@ -34,12 +34,12 @@ class Round:
     ----------
     number : int
         The server round, from 1.
-    compressor : Compressor
-        Q of this round, which reads the payloads.
+    packing : Packing
+        How updates travel.
     layout : Layout
         Of w_t.
     spans : sequence of Span
-        The vectors that are compressed.
+        The vectors that are compressed, each with the compressor that reads its payloads.
     model : mapping of str to Tensor
         w_t; not to be written to.
     updates : sequence of Update
@@ -53,7 +53,7 @@ class Round:
     """
 
     number: int
-    compressor: Compressor
+    packing: Packing
     layout: Layout
     spans: Sequence[Span]
     model: Mapping[str, Tensor]
@@ -95,8 +95,11 @@ class Round:
         list of float
             ||Q(x)||_q; where clients report ||x||_q, what `sort_norm` makes of both.
         """
-        packed = [[(self.compressor, payload) for payload in update.payloads] for update in self.updates]
-        return [sort_norm(own, order, update.reported_norm) for own, update in zip(packed, self.updates, strict=True)]
+        compressors = [span.compressor for span in self.spans]
+        return [
+            sort_norm(list(zip(compressors, update.payloads, strict=True)), order, update.reported_norm)
+            for update in self.updates
+        ]
 
     def gram(self, runs: Sequence[Runs | None] | None = None) -> Matrix:
         """Return the inner products of the updates, shape (m, m), float64, from the packed form.
@@ -108,7 +111,8 @@ class Round:
         """
         chosen = [None] * len(self.spans) if runs is None else runs
         parts = [
-            self.compressor.inner_products([update.payloads[i] for update in self.updates], one) for i, one in enumerate(chosen)
+            span.compressor.inner_products([update.payloads[i] for update in self.updates], runs_of_span)
+            for i, (span, runs_of_span) in enumerate(zip(self.spans, chosen, strict=True))
         ]
         return np.asarray(np.sum(parts, axis=0))
 
@@ -123,13 +127,13 @@ class Round:
         if not all(abs(weight) <= LARGEST_STEP for weight in weights):
             raise SkippedRound("a weight overflows")
         used = [(update, float(weight)) for update, weight in zip(self.updates, weights, strict=True) if weight != 0]
-        return weighted_sum([u for u, _ in used], [w for _, w in used], self.layout, self.spans, self.compressor)
+        return weighted_sum([u for u, _ in used], [w for _, w in used], self.layout, self.spans)
 
     def rows(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the updates as rows, shape (m, d); beyond them one vector at a time is in memory."""
         rows = torch.empty(len(self), self.layout.dim, dtype=dtype)
         for row, update in zip(rows, self.updates, strict=True):
-            row.copy_(decompress_spans(update.payloads, self.compressor, dtype))
+            row.copy_(decompress_spans(update.payloads, self.spans, dtype))
         return rows
 
 

@@ -14,11 +14,11 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from torch import Tensor
 
 from flwr_robustcomp import wire
-from flwr_robustcomp.compressors import Compressor, Payload
+from flwr_robustcomp.compressors import Payload
 from flwr_robustcomp.errors import WireError
 from flwr_robustcomp.flower import Metadata
-from flwr_robustcomp.layout import Layout, Span
-from flwr_robustcomp.spans import DELTA_METRIC
+from flwr_robustcomp.layout import Layout
+from flwr_robustcomp.spans import DELTA_METRIC, Span
 from flwr_robustcomp.strategies.replies import (
     Metrics,
     Rejected,
@@ -47,9 +47,7 @@ class RoundRequest:
     layout : Layout
         Of w_t.
     spans : sequence of Span
-        The vectors that are compressed.
-    compressor : Compressor
-        Q.
+        The vectors that are compressed, each with its compressor.
     nodes : set of int
         The node ids that were asked.
     norm_order : float or None
@@ -68,7 +66,6 @@ class RoundRequest:
 
     layout: Layout
     spans: Sequence[Span]
-    compressor: Compressor
     nodes: AbstractSet[int]
     norm_order: float | None = None
     weight_key: str = "num-examples"
@@ -174,11 +171,11 @@ def _read(node_id: int, message: Message, size: Size, expected: RoundRequest) ->
         found = heapq.nsmallest(8, (name[:64] for name in arrays))
         raise Rejected(Reason.ARRAYS, f"arrays must be {sorted(expected.names)[:8]}, got {found} ({len(arrays)})")
     try:
-        payloads = tuple(_payload(arrays, span, expected.compressor) for span in expected.spans)
+        payloads = tuple(_payload(arrays, span) for span in expected.spans)
         aside = {s.name: _aside(arrays[s.name], s.shape, s.dtype) for s in expected.layout.uncompressed}
     except WireError as error:
         raise Rejected(Reason.WIRE, str(error)) from error
-    norm = None if expected.norm_order is None else _reported_norm(norms, payloads, expected.compressor, expected.norm_order)
+    norm = None if expected.norm_order is None else _reported_norm(norms, payloads, expected.spans, expected.norm_order)
     told, dropped = read_metrics(metrics, expected.weight_key, expected.weight_required, ours=(DELTA_METRIC,))
     delta = told.pop(DELTA_METRIC, None)  # not for the strategies' metric aggregation, which takes means
     delta = None if isinstance(delta, list | None) else float(delta)
@@ -208,8 +205,8 @@ def _records(content: RecordDict, key: str) -> tuple[ArrayRecord, Mapping[str, A
     return model, metrics[0] if metrics else {}, norms if isinstance(norms, ConfigRecord) else {}
 
 
-def _payload(arrays: Mapping[str, Array], span: Span, compressor: Compressor) -> Payload:
-    return wire.read_packed(arrays[span.name or wire.MODEL_ARRAY], compressor, span.shape, span.dtype)
+def _payload(arrays: Mapping[str, Array], span: Span) -> Payload:
+    return wire.read_packed(arrays[span.name or wire.MODEL_ARRAY], span.compressor, span.shape, span.dtype)
 
 
 def _aside(array: Array, shape: torch.Size, dtype: torch.dtype) -> Tensor:
@@ -219,12 +216,12 @@ def _aside(array: Array, shape: torch.Size, dtype: torch.dtype) -> Tensor:
     return tensor
 
 
-def _reported_norm(norms: Mapping[str, Any], payloads: Sequence[Payload], compressor: Compressor, order: float) -> float:
+def _reported_norm(norms: Mapping[str, Any], payloads: Sequence[Payload], spans: Sequence[Span], order: float) -> float:
     """Return the reported norm if some x with these payloads has it."""
     value = norms.get(wire.norm_key(order))
     if not isinstance(value, int | float) or isinstance(value, bool) or not is_finite(value) or value < 0:
         raise Rejected(Reason.NORM, f"{wire.norm_key(order)} must be reported, finite and non-negative, got {shown(value)}")
-    bounds = [compressor.norm_bounds(p, order) for p in payloads]
+    bounds = [span.compressor.norm_bounds(p, order) for span, p in zip(spans, payloads, strict=True)]
     low, high = (combine_norms(side, order) for side in zip(*bounds, strict=True))
     # The payload was rounded to the model's dtype, the norm was not: a few units in the last place, or of the smallest
     # normal number where the scale is subnormal.

@@ -65,11 +65,11 @@ def choose_runs(sizes: Sequence[int], size: int | None, seed: int, server_round:
     return [np.sort(rng.permutation(runs_of(d))[:count]) for d, count in zip(sizes, counts, strict=True)]
 
 
-def shown(compressor: Compressor, vectors: Sequence[Sequence[Payload]], runs: Sequence[Runs]) -> Shown:
+def shown(compressors: Sequence[Compressor], vectors: Sequence[Sequence[Payload]], runs: Sequence[Runs]) -> Shown:
     """Return what runs of coordinates show of vectors, each given as one payload for each span."""
     squares, variances = np.zeros(len(vectors)), np.zeros(len(vectors))
     for i, payloads in enumerate(vectors):
-        for payload, chosen in zip(payloads, runs, strict=True):
+        for compressor, payload, chosen in zip(compressors, payloads, runs, strict=True):
             energies = energies_of_runs(compressor.decompress(payload).reshape(-1), chosen)
             squares[i] += energies.sum() * scale_of(payload.size, chosen)
             unseen = 1 - chosen.size / runs_of(payload.size)

@@ -26,7 +26,7 @@ from flwr.serverapp.strategy import (
 
 from flwr_robustcomp import QSGD, Checkpointed, Decompressed, NormThreshold, RobustCompressed, Sign, to_arrays
 from flwr_robustcomp.checkpoints import CHECKPOINT_FILE, HISTORY_FILE, read_snapshot, write_snapshot
-from flwr_robustcomp.clients.error_feedback import RESIDUAL_RECORD
+from flwr_robustcomp.clients.error_feedback import RESIDUAL
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.strategies import Adam, ByzFL, Momentum
@@ -122,7 +122,7 @@ def test_everything_that_is_kept_matters(lost: str, tmp_path: Path) -> None:
         random.seed(3)
         found.random["python"] = [3, list(random.getstate()[1]), None]
     else:
-        assert any(RESIDUAL_RECORD in state for state in found.nodes.values())
+        assert any(RESIDUAL.record in state for state in found.nodes.values())
         found.nodes.clear()
     write_snapshot(path, found)
     assert told(play(Checkpointed(_momentum(), tmp_path), seed=0))[0] != told(play(_momentum()))[0]

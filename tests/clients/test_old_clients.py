@@ -15,7 +15,7 @@ from flwr.common import Code, FitRes, Parameters, Status
 
 from flwr_robustcomp import from_arrays, to_arrays, wire
 from flwr_robustcomp.clients import ClientMomentum, CompressionMod, Scaling, SignFlip
-from flwr_robustcomp.clients.error_feedback import RESIDUAL_RECORD
+from flwr_robustcomp.clients.error_feedback import RESIDUAL
 from flwr_robustcomp.clients.old_api import call_next_or_explain, old_client
 from flwr_robustcomp.compressors import QSGD, Compressor, Drive, Identity, L1Sign, RandomK, TopK
 from flwr_robustcomp.errors import ConfigurationError
@@ -94,7 +94,7 @@ def test_both_apis_send_the_same_bytes(compressor: Compressor, granularity: Any)
             request(NAMED, round_=round_), new_state
         )
         assert data(arrays_of(old)) == data(replied(new))
-    assert old_state.state[RESIDUAL_RECORD] == new_state.state[RESIDUAL_RECORD]
+    assert old_state.state[RESIDUAL.record] == new_state.state[RESIDUAL.record]
 
 
 def test_the_rest_of_the_reply_stays() -> None:

@@ -10,7 +10,7 @@ from flwr.app import Message
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.clients import CompressionMod, SignFlip
-from flwr_robustcomp.clients.error_feedback import load_residual
+from flwr_robustcomp.clients.error_feedback import RESIDUAL
 from flwr_robustcomp.compressors import QSGD, Compressor, Identity, L1Sign, RandomK, TopK, working_dtype
 from tests.apps import Model, app, flat, minus, node, replied, request
 from tests.compressors.samples import DTYPE_LIST
@@ -41,7 +41,7 @@ def test_sent_plus_residual_is_exact_in_working_precision(dtype: torch.dtype, gr
     old, work = torch.zeros_like(x), working_dtype(dtype)
     for round_ in range(1, 5):
         answer = client(request(_model(dtype), round_=round_), context)
-        new = load_residual(context.state, len(x), work)
+        new = RESIDUAL.load(context.state, len(x), work)
         assert new is not None
         # Two additions of numbers below 2, however coarse the model's own dtype is.
         assert float((_sent(answer, granularity) + new.double() - x - old).abs().max()) <= 8 * torch.finfo(work).eps

@@ -15,13 +15,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from flwr_robustcomp import CompressionMod, NormThreshold, from_arrays, to_arrays, wire
-from flwr_robustcomp.clients.error_feedback import RESIDUAL_RECORD, load_residual
+from flwr_robustcomp.clients.error_feedback import RESIDUAL
 from flwr_robustcomp.clients.node import round_of
 from flwr_robustcomp.compressors import QSGD, Compressor, L1Sign, TopK
 from flwr_robustcomp.randomness import generator
 from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.simulations.run import quiet_flower
-from flwr_robustcomp.spans import decompress_spans
 from tests.apps import app, node, request
 
 NODES, ROUNDS, D = 6, 5, 9
@@ -68,7 +67,7 @@ class _Books:
         record = reply.content["arrays"]
         assert isinstance(record, ArrayRecord)
         compressor, payload = wire.unpack_trusted(record[wire.MODEL_ARRAY])
-        self.sent[partition, round_] = decompress_spans([payload], compressor, torch.float64)
+        self.sent[partition, round_] = compressor.decompress(payload).to(torch.float64)
         match self.fate(partition, round_):
             case "spoiled":
                 array = record[wire.MODEL_ARRAY]
@@ -93,7 +92,7 @@ class _Lossy(InProcessGrid):
         states = self.node_states()
         for node_id, partition in self.partition_of.items():
             if self.books.fate(partition, self.round_) == "restarts before":
-                residual = load_residual(states.pop(node_id), D, torch.float64)
+                residual = RESIDUAL.load(states.pop(node_id), D, torch.float64)
                 self.books.forgotten[partition, self.round_] = ZERO if residual is None else residual
         self.restore_node_states(states)
         return [
@@ -130,7 +129,7 @@ def test_every_update_is_sent_once_or_still_in_a_residual(compressor: Compressor
 
     # 1. Each node: sent + residual = updates, whatever became of the replies; a restart forgets the residual, once.
     for i in range(NODES):
-        residual = load_residual(states[i], D, torch.float64)
+        residual = RESIDUAL.load(states[i], D, torch.float64)
         sent, trained, forgotten = (_total(one, {i}) for one in (books.sent, books.trained, books.forgotten))
         assert torch.allclose(sent + forgotten + (ZERO if residual is None else residual), trained, rtol=0, atol=1e-9)
 
@@ -158,12 +157,12 @@ def test_a_round_that_fails_leaves_the_residual_as_it_was(monkeypatch: pytest.Mo
     x = {"w": torch.tensor([3.0, 2.0, 1.0])}
     client, context = app(lambda w: x, [CompressionMod(TopK(k=1), error_feedback=True, reply="update")]), node()
     client(request(x), context)
-    before = context.state[RESIDUAL_RECORD].copy()
+    before = context.state[RESIDUAL.record].copy()
     with monkeypatch.context() as patch:
         patch.setattr(wire, "pack", _raise)  # the last thing that can go wrong, when Q(p) and e' are known
         with pytest.raises(MemoryError):
             client(request(x, round_=2), context)
-    assert context.state[RESIDUAL_RECORD] == before
+    assert context.state[RESIDUAL.record] == before
     answer = client(request(x, round_=3), context)
     record = answer.content["arrays"]
     assert isinstance(record, ArrayRecord)
@@ -183,7 +182,7 @@ def test_a_node_that_restarts_with_an_empty_state_goes_on() -> None:
     first = [client(request(x, round_=r), old).content for r in (1, 2)]
     again = [client(request(x, round_=r), new).content for r in (1, 2)]
     assert again == first
-    residual = load_residual(new.state, 3, torch.float32)
+    residual = RESIDUAL.load(new.state, 3, torch.float32)
     assert residual is not None and residual.tolist() == [3.0, 0.0, 2.0]
 
 
@@ -193,5 +192,5 @@ def test_a_residual_of_another_dtype_is_dropped_with_a_warning(caplog: pytest.Lo
     with caplog.at_level("WARNING", logger="flwr"):
         client(request({"w": torch.tensor([3.0, 2.0], dtype=torch.float64)}, round_=2), context)
     assert "Residual of shape (2,) and dtype torch.float32 dropped" in caplog.text
-    residual = load_residual(context.state, 2, torch.float64)
+    residual = RESIDUAL.load(context.state, 2, torch.float64)
     assert residual is not None and residual.tolist() == [0.0, 2.0]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flwr_robustcomp import CompressionMod, from_arrays, to_arrays, wire
-from flwr_robustcomp.clients.error_feedback import load_residual
+from flwr_robustcomp.clients.error_feedback import RESIDUAL
 from flwr_robustcomp.clients.node import model_keys
 from flwr_robustcomp.compressors import Compressor, Drive, Identity, L1Sign, TopK
 from flwr_robustcomp.errors import ConfigurationError
@@ -152,7 +152,7 @@ def test_the_residual_of_what_is_left_out_waits(compressor: Compressor) -> None:
         client = app(lambda w, part=part: {name: STEP[name] for name in part}, [mod])  # type: ignore[misc]
         sent = _sent(client(request(MODEL, round_=round_), context))
         x = layout.flatten({name: STEP[name] if name in part else torch.zeros_like(STEP[name]) for name in STEP})
-        residual = load_residual(context.state, layout.dim, torch.float32)
+        residual = RESIDUAL.load(context.state, layout.dim, torch.float32)
         assert residual is not None
         if "bias" not in part:
             assert not sent[bias].any()

@@ -12,7 +12,7 @@ from torch.nn import functional
 from flwr_robustcomp import CompressionMod, NormThreshold, from_arrays, to_arrays
 from flwr_robustcomp.compressors import COMPRESSORS, Compressor, Identity, L1Sign, LowRank
 from flwr_robustcomp.errors import ConfigurationError
-from flwr_robustcomp.layout import Granularity
+from flwr_robustcomp.packing import Granularity
 from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.simulations.run import quiet_flower
 from tests.apps import Model, app

@@ -33,11 +33,7 @@ SAMPLES: dict[str, list[Compressor]] = {
     "drive": [Drive(), Drive(unbiased_scale=True, seed=5).for_round(3), Drive(rotate=False)],
     "identity": [Identity()],
     "l1-sign": [L1Sign()],
-    "low-rank": [
-        LowRank(rank=1),
-        LowRank(rank=1, method="power", iterations=2, vectors=Drive()),
-        LowRank(rank=1, method="atomo", vectors=QSGD(levels=4)),
-    ],
+    "low-rank": [LowRank(rank=1), LowRank(rank=1, method="power", iterations=2), LowRank(rank=1, method="atomo")],
     "non-zeros": [
         NonZeros(),
         NonZeros(Sign()),

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.clients import CompressionMod
-from flwr_robustcomp.compressors import QSGD, Drive, Identity, LowRank, TopK, vector_norm, working_dtype
+from flwr_robustcomp.compressors import QSGD, ByShape, LowRank, vector_norm, working_dtype
 from flwr_robustcomp.compressors.factorization import atomic_probabilities, subspace_iteration
 from flwr_robustcomp.compressors.low_rank import Method
 from flwr_robustcomp.errors import ConfigurationError, WireError
 from flwr_robustcomp.layout import Layout
+from flwr_robustcomp.packing import Packing
 from flwr_robustcomp.strategies import NormThreshold
 from tests.compressors.samples import DTYPE_LIST, gaussian, rng
 from tests.strategies.rounds import MODEL, SAMPLING, answers, moved, updates
@@ -103,10 +104,10 @@ def test_atomo_probabilities_spend_the_budget(s: list[float], rank: int) -> None
 @pytest.mark.parametrize("dtype", DTYPE_LIST, ids=str)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_matrices_go_over_the_wire_in_every_dtype(method: Method, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-    q, x = LowRank(2, method=method, vectors=TopK(k=2)), _matrix(shape, dtype)
+    q, x = LowRank(2, method=method), _matrix(shape, dtype)
     payload = q.compress(x, rng())
     array = wire.pack(payload, q)
-    assert array.stype == "robustcomp/low-rank+top-k/1"
+    assert array.stype == "robustcomp/low-rank/2"
     assert len(payload.body) == 2 * (shape[0] + math.prod(shape[1:])) * dtype.itemsize == q.body_size_of(shape, dtype)
     assert wire.read_packed(array, q, shape, dtype) == payload
     found = q.decompress(payload)
@@ -154,17 +155,14 @@ def test_tiny_and_huge_matrices(method: Method, size: float) -> None:
         assert q.measured_delta(x) >= 0.5
 
 
-@pytest.mark.parametrize("vectors", [Identity(), Drive(seed=2), QSGD(levels=4), TopK(k=2)], ids=repr)
+@methods
 @pytest.mark.parametrize("shape", [(9,), (9, 1), (1, 9), (1, 3, 3)])
-def test_what_is_no_matrix_goes_through_vectors(vectors: object, shape: tuple[int, ...]) -> None:
-    assert isinstance(vectors, Drive | Identity | QSGD | TopK)
-    x, q = gaussian(9).reshape(shape), LowRank(50, vectors=vectors).for_round(3)
-    inner = vectors.for_round(3)
+def test_a_vector_is_a_matrix_of_rank_one(method: Method, shape: tuple[int, ...]) -> None:
+    x, q = gaussian(9).reshape(shape), LowRank(1, method=method)
     payload = q.compress(x, rng())
-    assert torch.equal(q.decompress(payload), inner.decompress(inner.compress(x, rng())))
-    assert q.delta_of(shape) == inner.delta(9) and q.norm(payload) == inner.norm(inner.compress(x, rng()))
+    assert torch.allclose(q.decompress(payload), x) and q.delta_of(shape) == 1.0
     other, same = wire.unpack_trusted(wire.pack(payload, q))
-    assert torch.equal(other.decompress(same), q.decompress(payload)) and other.vectors == inner  # type: ignore[attr-defined]
+    assert torch.equal(other.decompress(same), q.decompress(payload)) and other == q
 
 
 # -- refusals -------------------------------------------------------------------------------------------------------------
@@ -202,11 +200,8 @@ def test_a_product_that_overflows_is_refused() -> None:
 def test_other_parameters_are_refused() -> None:
     x, ours = _matrix((6, 6), torch.float32), LowRank(2, method="power", iterations=2)
     for theirs in (LowRank(2, method="power"), LowRank(2, iterations=2)):
-        with pytest.raises(WireError, match=r"\(rank, method, iterations, matrix\) must be"):
+        with pytest.raises(WireError, match=r"\(rank, method, iterations\) must be"):
             wire.read_packed(wire.pack(theirs.compress(x, rng()), theirs), ours, (6, 6), torch.float32)
-    with pytest.raises(WireError, match="stype must be"):
-        theirs = LowRank(2, vectors=Drive())
-        wire.read_packed(wire.pack(theirs.compress(x), theirs), LowRank(2), (6, 6), torch.float32)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +210,6 @@ def test_other_parameters_are_refused() -> None:
         (lambda: LowRank(0), r"rank must be an integer in \[1, 2\*\*16\), got 0"),
         (lambda: LowRank(1, method="pca"), "method must be one of svd, atomo, power, got 'pca'"),
         (lambda: LowRank(1, iterations=0), r"iterations must be an integer in \[1, 255\], got 0"),
-        (lambda: LowRank(1, vectors=LowRank(1)), "vectors must be a Compressor of vectors, got LowRank"),
         (
             lambda: LowRank(4).compress(torch.ones(5, 3)),
             r"rank must be in \[1, 3\], the smaller side of .* \(5, 3\), got 4",
@@ -223,8 +217,8 @@ def test_other_parameters_are_refused() -> None:
         (lambda: CompressionMod(LowRank(1)), "granularity must be \"array\" for 'low-rank'"),
         (lambda: NormThreshold(compressor=LowRank(1)), "granularity must be \"array\" for 'low-rank'"),
         (
-            lambda: LowRank(1).check_shapes([(5,), (1, 7)]),
-            r"at least one matrix for 'low-rank', got \[\(5,\), \(1, 7\)\]",
+            lambda: LowRank(2).check_shape((5,)),
+            r"rank must be in \[1, 1\], the smaller side of an array of shape \(5,\), got 2",
         ),
     ],
 )
@@ -238,14 +232,18 @@ def test_bad_configurations(make: object, named: str) -> None:
 
 @methods
 def test_a_strategy_filters_and_averages_factors_array_by_array(method: Method) -> None:
-    compressor, xs = LowRank(2, method=method, vectors=QSGD(levels=8)), updates(9)
+    choice, xs = ByShape(matrices=LowRank(2, method=method), vectors=QSGD(levels=8)), updates(9)
+    packing = Packing(choice, granularity="array")
     xs[4] = xs[4] * 50
-    strategy = NormThreshold(compressor=compressor, trim=1, granularity="array", **SAMPLING)
-    got = moved(strategy, answers(strategy, xs, compressor, granularity="array"))
+    strategy = NormThreshold(compressor=packing, trim=1, **SAMPLING)
+    got = moved(strategy, answers(strategy, xs, packing))
     assert set(strategy.reports[-1].trimmed) == {1004} and strategy.reports[-1].rejected == ()
     layout, wanted = Layout.of(MODEL), []
     for i in (0, 1, 2, 3, 5, 6, 7, 8):
         generator = rng(1000 + i)
-        parts = [compressor.decompress(compressor.compress(a, generator)) for a in layout.split(xs[i]).values()]
-        wanted.append(torch.cat([part.reshape(-1) for part in parts]))
+        parts = []
+        for name, array in layout.split(xs[i]).items():
+            compressor = choice.compressor_of(name, array.shape)
+            parts.append(compressor.decompress(compressor.compress(array, generator)).reshape(-1))
+        wanted.append(torch.cat(parts))
     assert torch.allclose(got, torch.stack(wanted).mean(dim=0), atol=1e-5)

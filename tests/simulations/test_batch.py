@@ -10,7 +10,7 @@ from flwr.app import ArrayRecord, Context, Message
 from flwr.clientapp import ClientApp
 
 from flwr_robustcomp import wire
-from flwr_robustcomp.clients.error_feedback import RESIDUAL_RECORD
+from flwr_robustcomp.clients.error_feedback import RESIDUAL
 from flwr_robustcomp.compressors import COMPRESSORS
 from flwr_robustcomp.simulations import InProcessGrid, Scenario, batch
 from flwr_robustcomp.simulations.app import client_app
@@ -202,4 +202,4 @@ def test_a_batch_is_asked_only_where_messages_share_a_content() -> None:
 def test_a_batch_app_is_a_client_app() -> None:
     assert isinstance(client_app, ClientApp)
     assert client_app.batch is train_batch
-    assert RESIDUAL_RECORD == "robustcomp.residual"
+    assert RESIDUAL.record == "robustcomp.residual"

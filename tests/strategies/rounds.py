@@ -13,9 +13,10 @@ from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
 from flwr_robustcomp import from_arrays, to_arrays, wire
-from flwr_robustcomp.compressors import Compressor, keeping_zeros
+from flwr_robustcomp.compressors import Choice, Compressor
 from flwr_robustcomp.flower import addressed, envelope
 from flwr_robustcomp.layout import Layout
+from flwr_robustcomp.packing import Packing
 from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.spans import compress_spans
 from tests.apps import Model, gaussian_model
@@ -44,7 +45,7 @@ def ask(strategy: Strategy, nodes: int, model: Model = MODEL, round_: int = 1) -
 def answer(
     message: Message,
     x: Tensor,
-    compressor: Compressor,
+    compressor: Compressor | Choice | Packing,
     *,
     granularity: Any = "model",
     metrics: dict[str, Any] | None = None,
@@ -53,12 +54,11 @@ def answer(
 ) -> Message:
     """Return an honest reply with the update x."""
     layout = Layout.of(model)
-    compressor = keeping_zeros(compressor, layout.shapes).for_round(1)
-    spans = layout.spans(granularity)
+    spans = Packing.of(compressor, granularity).spans(layout, round_=1)
     arrays = ArrayRecord()
     rng = np.random.default_rng(message.metadata.dst_node_id)
-    for span, payload in zip(spans, compress_spans(x, spans, compressor, rng), strict=True):
-        arrays[span.name or wire.MODEL_ARRAY] = wire.pack(payload, compressor)
+    for span, payload in zip(spans, compress_spans(x, spans, rng), strict=True):
+        arrays[span.name or wire.MODEL_ARRAY] = wire.pack(payload, span.compressor)
     for slot in layout.uncompressed:
         arrays[slot.name] = wire.to_array(model[slot.name])
     content = RecordDict({"arrays": arrays, "metrics": MetricRecord(metrics or {"num-examples": 3})})
@@ -67,7 +67,9 @@ def answer(
     return Message(content, reply_to=addressed(message.content, envelope(message, "id")))
 
 
-def answers(strategy: Strategy, xs: Sequence[Tensor], compressor: Compressor, **options: Any) -> list[Message]:
+def answers(
+    strategy: Strategy, xs: Sequence[Tensor], compressor: Compressor | Choice | Packing, **options: Any
+) -> list[Message]:
     messages = ask(strategy, len(xs), model=options.get("model", MODEL))
     return [answer(message, x, compressor, **options) for message, x in zip(messages, xs, strict=True)]
 

@@ -14,6 +14,7 @@ from flwr_robustcomp import from_arrays, to_arrays
 from flwr_robustcomp.compressors import QSGD, Compressor, Identity, L1Sign, TopK
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.layout import Layout
+from flwr_robustcomp.packing import Packing
 from flwr_robustcomp.strategies import Decompressed
 from tests.apps import flat, gaussian_model
 from tests.strategies.rounds import MODEL, SAMPLING, answer, answers, ask, moved, q, updates
@@ -44,7 +45,7 @@ def test_the_inner_strategy_sees_dense_weights(make: Any, compressor: Compressor
         step = torch.cat(
             [
                 q(x[s.start : s.stop], compressor, i)
-                for s in layout.spans(granularity)  # type: ignore[arg-type]
+                for s in Packing.of(compressor, granularity).spans(layout)  # type: ignore[arg-type]
             ]
         )
         weights = layout.split(flat(MODEL) - 0.5 * step)

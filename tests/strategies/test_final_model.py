@@ -49,7 +49,7 @@ def _same(one: ArrayRecord, other: dict[str, torch.Tensor]) -> bool:
 def test_without_a_good_round_it_is_the_initial_model(name: str, caplog: pytest.LogCaptureFixture) -> None:
     strategy = MAKERS[name]()
     with caplog.at_level("WARNING", logger="flwr"):
-        grid = InProcessGrid(_app(strategy.receiver.compressor, 0), 4)
+        grid = InProcessGrid(_app(strategy.packing.compressor, 0), 4)
         result = strategy.start(grid, to_arrays(MODEL), num_rounds=3)
     assert _same(result.arrays, MODEL) and len(strategy.reports) == 3
     assert "the run returns the initial one" in caplog.text
@@ -59,7 +59,7 @@ def test_without_a_good_round_it_is_the_initial_model(name: str, caplog: pytest.
 def test_after_lost_rounds_it_is_the_last_good_one(name: str) -> None:
     def run(rounds: int) -> Result:
         strategy = MAKERS[name]()
-        return strategy.start(InProcessGrid(_app(strategy.receiver.compressor, 2), 4), to_arrays(MODEL), num_rounds=rounds)
+        return strategy.start(InProcessGrid(_app(strategy.packing.compressor, 2), 4), to_arrays(MODEL), num_rounds=rounds)
 
     good = from_arrays(run(2).arrays)
     assert not _same(to_arrays(good), MODEL) and _same(run(4).arrays, good)

@@ -26,7 +26,7 @@ STEP = {name: tensor / 100 for name, tensor in MODEL.items()}
 
 
 def _replies(strategy: Any, **records: Any) -> list[Message]:
-    replies = [answer(r, x, strategy.receiver.compressor) for r, x in zip(ask(strategy, 3), updates(3), strict=True)]
+    replies = [answer(r, x, strategy.packing.compressor) for r, x in zip(ask(strategy, 3), updates(3), strict=True)]
     replies[0].content = RecordDict({**records, **replies[0].content})  # the model is not the first record
     return replies
 

@@ -10,6 +10,7 @@ import torch
 
 from flwr_robustcomp.compressors import QSGD, Compressor, Identity, L1Sign, Sign, TopK
 from flwr_robustcomp.layout import Layout
+from flwr_robustcomp.packing import Packing
 from flwr_robustcomp.strategies import NormThreshold
 from flwr_robustcomp.strategies.guarantee import delta_of_spans
 from tests.strategies.rounds import MODEL, SAMPLING, ask
@@ -64,10 +65,11 @@ def test_one_line_with_its_numbers(caplog: pytest.LogCaptureFixture, options: di
 def test_a_models_delta_is_that_of_its_worst_array(compressor: Compressor) -> None:
     layout = Layout.of(MODEL)
     sizes = [tensor.numel() for tensor in MODEL.values()]
-    assert delta_of_spans(compressor, layout.spans("array")) == min(compressor.delta(n) or 0 for n in sizes)
-    assert delta_of_spans(compressor, layout.spans("model")) == compressor.delta(sum(sizes))
-    assert delta_of_spans(Sign(), layout.spans("array")) is None
+    per_array = delta_of_spans(Packing(compressor, "array").spans(layout))
+    assert per_array == min(compressor.delta(n) or 0 for n in sizes)
+    assert delta_of_spans(Packing(compressor).spans(layout)) == compressor.delta(sum(sizes))
+    assert delta_of_spans(Packing(Sign(), "array").spans(layout)) is None
     x = torch.cat([t.flatten() for t in MODEL.values()])
     parts = [compressor.decompress(compressor.compress(t)).flatten() for t in MODEL.values()]
     lost = float((torch.cat(parts) - x).square().sum() / x.square().sum())
-    assert 1 - lost >= (delta_of_spans(compressor, layout.spans("array")) or 0) - 1e-6
+    assert 1 - lost >= (per_array or 0) - 1e-6

@@ -156,7 +156,7 @@ def test_it_is_copied_pickled_and_kept_like_any_object() -> None:
     strategy = Decompressed(FedAvg(min_train_nodes=3), compressor=L1Sign())
     for other in (copy.copy(strategy), copy.deepcopy(strategy), pickle.loads(pickle.dumps(strategy))):
         assert isinstance(other, Decompressed) and isinstance(other, Strategy)
-        assert other.min_train_nodes == 3 and other.receiver.compressor == L1Sign()
+        assert other.min_train_nodes == 3 and other.packing.compressor == L1Sign()
 
 
 def test_a_checkpoint_keeps_the_ledger_beside_what_the_inner_strategy_says() -> None:

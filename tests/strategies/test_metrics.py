@@ -99,7 +99,7 @@ def test_an_unusual_evaluation_reply_counts(name: str, case: str) -> None:
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_numbers_beyond_floats_cost_the_metric(name: str) -> None:
     strategy = STRATEGIES[name]()
-    compressor, requests = strategy.receiver.compressor, ask(strategy, 3)
+    compressor, requests = strategy.packing.compressor, ask(strategy, 3)
     told: list[Metrics] = [{"num-examples": 1}, {"num-examples": HUGE}, {"num-examples": 1, "loss": [1, -HUGE]}]
     replies = [answer(r, x, compressor, metrics=t) for r, x, t in zip(requests, updates(3), told, strict=True)]
     arrays, _ = strategy.aggregate_train(1, replies)
@@ -165,7 +165,7 @@ def test_four_of_ten_do_not_decide_what_honest_nodes_of_two_kinds_report(name: s
     metrics = strategy.aggregate_evaluate(1, [_told(r, t) for r, t in zip(requests, told, strict=True)])
     assert 1 <= metrics["loss"] <= 2 and metrics["robustcomp.told.loss"] == 10
     assert metrics["robustcomp.told.f1"] == 7 and "auc" not in metrics
-    compressor = strategy.receiver.compressor
+    compressor = strategy.packing.compressor
     replies = [answer(r, x, compressor, metrics=t) for r, x, t in zip(requests, updates(10), told, strict=True)]
     _, metrics = strategy.aggregate_train(1, replies)
     assert 1 <= metrics["loss"] <= 2 and metrics["robustcomp.told.loss"] == 10
@@ -187,7 +187,7 @@ def test_a_function_of_flowers_gets_all_clients_and_alike_contents(
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_client_cannot_report_under_our_names(name: str, metric: str) -> None:
     strategy = STRATEGIES[name]()
-    compressor, requests = strategy.receiver.compressor, ask(strategy, 3)
+    compressor, requests = strategy.packing.compressor, ask(strategy, 3)
     told: list[Metrics] = [{"num-examples": 1, "loss": 1.0, metric: 0.5} for _ in requests]
     evaluated = strategy.aggregate_evaluate(1, [_told(r, t) for r, t in zip(requests, told, strict=True)])
     assert (evaluated["robustcomp.evaluated"], evaluated["robustcomp.evaluations-rejected"]) == (0, 3)
@@ -218,7 +218,7 @@ def test_a_metrics_function_does_not_overwrite_what_the_strategy_counts(inner: b
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_the_median_of_the_told_deltas_is_reported(name: str) -> None:
     strategy = STRATEGIES[name]()
-    compressor, requests = strategy.receiver.compressor, ask(strategy, 7)
+    compressor, requests = strategy.packing.compressor, ask(strategy, 7)
     told: list[Metrics] = [{"num-examples": 1, "loss": 1.0, DELTA_METRIC: d} for d in (0.5, 0.7, 0.6, 1e308, -1e308)]
     told += [{"num-examples": 1, "loss": 1.0}, {"num-examples": 1, "loss": 1.0, DELTA_METRIC: [0.9, 0.9]}]  # not asked, and odd
     replies = [answer(r, x, compressor, metrics=t) for r, x, t in zip(requests, updates(7), told, strict=True)]
@@ -231,7 +231,7 @@ def test_the_median_of_the_told_deltas_is_reported(name: str) -> None:
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_no_delta_is_reported_where_none_was_told(name: str) -> None:
     strategy = STRATEGIES[name]()
-    replies = [answer(r, x, strategy.receiver.compressor) for r, x in zip(ask(strategy, 3), updates(3), strict=True)]
+    replies = [answer(r, x, strategy.packing.compressor) for r, x in zip(ask(strategy, 3), updates(3), strict=True)]
     _, metrics = strategy.aggregate_train(1, replies)
     assert strategy.reports[-1].delta is None and DELTA_METRIC not in metrics
 
@@ -240,7 +240,7 @@ def test_no_delta_is_reported_where_none_was_told(name: str) -> None:
 def test_a_delta_that_is_not_finite_costs_the_delta(name: str) -> None:
     strategy = STRATEGIES[name]()
     told: list[Metrics] = [{"num-examples": 1, DELTA_METRIC: d} for d in (0.5, math.nan)]
-    compressor, requests = strategy.receiver.compressor, ask(strategy, 2)
+    compressor, requests = strategy.packing.compressor, ask(strategy, 2)
     strategy.aggregate_train(
         1, [answer(r, x, compressor, metrics=t) for r, x, t in zip(requests, updates(2), told, strict=True)]
     )
@@ -252,7 +252,7 @@ def test_a_delta_that_is_not_finite_costs_the_delta(name: str) -> None:
 def test_a_metric_that_is_undefined_for_some_never_quarantines(name: str, caplog: pytest.LogCaptureFixture) -> None:
     """The area under a curve, where a client has examples of one class only."""
     strategy = STRATEGIES[name]()
-    compressor = strategy.receiver.compressor
+    compressor = strategy.packing.compressor
     told: list[Metrics] = [{"num-examples": 1, "loss": 1.0, "auc": a} for a in (0.5, 0.75, 1.0, math.nan, -math.inf)]
     for round_ in range(1, 6):
         caplog.clear()

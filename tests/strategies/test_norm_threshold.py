@@ -210,7 +210,7 @@ def test_a_step_that_overflows_is_not_taken() -> None:
         ({"radius": -1.0}, "radius must be positive or None, got -1.0"),
         ({"weighting": "loss"}, "weighting must be one of equal, examples, got 'loss'"),
         ({"granularity": "layer"}, "granularity must be one of model, array, got 'layer'"),
-        ({"compressor": "l1-sign"}, "compressor must be a Compressor instance, got 'l1-sign'"),
+        ({"compressor": "l1-sign"}, "compressor must be a Compressor or a Choice, got 'l1-sign'"),
         ({"compressor": Sign(), "trim": 1}, "norm must be \"reported\" for the compressor 'sign'"),
     ],
 )

@@ -476,7 +476,7 @@ def test_each_adapter_names_the_other() -> None:
         DecompressedFit(NewFedAvg(), compressor=L1Sign())  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match=r"strategy must be a strategy of flwr_robustcomp \(DecompressedFit is for"):
         OldStrategy(FedAvg())  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="compressor must be a Compressor instance"):
+    with pytest.raises(ConfigurationError, match="compressor must be a Compressor or a Choice"):
         DecompressedFit(FedAvg(), compressor="drive")  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="step_size"):
         DecompressedFit(FedAvg(), compressor=L1Sign(), step_size=0.0)

@@ -58,7 +58,7 @@ def test_honest_vectors_of_uneven_arrays_are_not_misleading(seed: int, scales: l
     vectors = [[compressor.compress(x, rng)] for x in xs]
     runs = choose_runs([D], SIZE, seed, 1)
     assert runs is not None
-    hidden = misleading(np.array([compressor.norm(v[0]) for v in vectors]), shown(compressor, vectors, runs))
+    hidden = misleading(np.array([compressor.norm(v[0]) for v in vectors]), shown([compressor], vectors, runs))
     assert hidden is None or not hidden.any()
 
 
@@ -69,7 +69,7 @@ def test_a_sketch_estimates_squared_lengths_and_its_own_error() -> None:
     for seed in range(400):
         runs = choose_runs([D], SIZE, seed, 1)
         assert runs is not None
-        seen = shown(compressor, vectors, runs)
+        seen = shown([compressor], vectors, runs)
         estimates.append(seen.squares[0])
         errors.append(seen.errors[0])
     assert np.mean(estimates) == pytest.approx(float(x.square().sum()), rel=0.02)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from benchmarks.forged_payloads import Upward, forge
 from flwr_robustcomp import wire
-from flwr_robustcomp.compressors import NORM_ORDERS, Compressor, CrossPolytope, L1Sign, LowRank, Payload, Sign, TopK
+from flwr_robustcomp.compressors import NORM_ORDERS, Compressor, CrossPolytope, L1Sign, Payload, Sign, TopK
 from flwr_robustcomp.errors import ConfigurationError, WireError
 from flwr_robustcomp.filters.base import check_trim, trim_of
 from flwr_robustcomp.filters.norm import shortest
@@ -136,7 +136,7 @@ def test_what_is_kept_of_liars_is_no_longer_than_what_the_honest_are_sorted_by(
             assert compressor.norm(forged[i - honest]) <= max(by[:honest])
 
 
-@pytest.mark.parametrize("compressor", [Sign(), TopK(k=4, values=Sign()), LowRank(rank=1, vectors=Sign())], ids=repr)
+@pytest.mark.parametrize("compressor", [Sign(), TopK(k=4, values=Sign())], ids=repr)
 def test_without_an_embedded_norm_the_report_is_all_there_is(compressor: Compressor) -> None:
     payload = compressor.compress(gaussian(40).reshape(_shape(compressor)), rng())
     assert not compressor.embeds_norm

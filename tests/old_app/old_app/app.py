@@ -60,7 +60,7 @@ def server_fn(context: Context) -> ServerAppComponents:
     settings, how = Settings.from_run_config(context.run_config), context.run_config["how"]
     strategy = FedAvg(fraction_evaluate=0.0, min_fit_clients=NODES, min_available_clients=NODES, **options)
     if how == "decompressed":
-        strategy = DecompressedFit(strategy, compressor=settings.make_compressor())
+        strategy = DecompressedFit(strategy, compressor=settings.make_packing())
     if how == "ours":
         strategy = OldStrategy(settings.make_strategy(min_train_nodes=NODES, min_available_nodes=NODES), **options)
     return ServerAppComponents(strategy=strategy, config=ServerConfig(num_rounds=int(context.run_config["rounds"])))
