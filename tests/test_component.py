@@ -12,7 +12,7 @@ from flwr_robustcomp.clients.label_attack import LABEL_RECORD
 from flwr_robustcomp.component import Component, build, flatten, unflatten
 from flwr_robustcomp.compressors import COMPRESSORS, QSGD, Drive, LowRank, TopK
 from flwr_robustcomp.errors import ConfigurationError
-from flwr_robustcomp.simulations.run import run_scenario
+from flwr_robustcomp.simulations.runs.run import run_scenario
 from flwr_robustcomp.simulations.scenario import Scenario
 
 

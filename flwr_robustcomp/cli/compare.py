@@ -14,13 +14,13 @@ from rich.text import Text
 from flwr_robustcomp.cli import console
 from flwr_robustcomp.cli.console import BOARD, Bar, cores, interruptible
 from flwr_robustcomp.errors import require
-from flwr_robustcomp.simulations.compare import Finding, compare
-from flwr_robustcomp.simulations.provenance import note_start
-from flwr_robustcomp.simulations.run import quiet_flower
-from flwr_robustcomp.simulations.suite import Suite
-from flwr_robustcomp.simulations.summary import format_metric
-from flwr_robustcomp.simulations.sweep import ROUNDS_FILE
-from flwr_robustcomp.simulations.tensorboard import tensorboard
+from flwr_robustcomp.simulations.comparison.compare import Finding, compare
+from flwr_robustcomp.simulations.comparison.summary import format_metric
+from flwr_robustcomp.simulations.records.curves import ROUNDS_FILE
+from flwr_robustcomp.simulations.records.provenance import note_start
+from flwr_robustcomp.simulations.records.tensorboard import tensorboard
+from flwr_robustcomp.simulations.runs.run import quiet_flower
+from flwr_robustcomp.simulations.scenario.suite import Suite
 
 __all__ = ["compare_command"]
 

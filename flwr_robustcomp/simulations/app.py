@@ -20,10 +20,10 @@ from flwr_robustcomp.clients.node import round_of
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.filters.base import trim_of
 from flwr_robustcomp.simulations.attacks.colluding_grid import ColludingGrid
-from flwr_robustcomp.simulations.batch import BatchClientApp, train_batch
+from flwr_robustcomp.simulations.engines.batch import BatchClientApp, train_batch
 from flwr_robustcomp.simulations.problems import StampedProblem, true_labels
-from flwr_robustcomp.simulations.record import Recorder, RoundRecord
-from flwr_robustcomp.simulations.setup import byzantine_partitions, make_strategy, setup_of
+from flwr_robustcomp.simulations.records.record import Recorder, RoundRecord
+from flwr_robustcomp.simulations.scenario.setup import byzantine_partitions, make_strategy, setup_of
 from flwr_robustcomp.strategies import NormThreshold, RobustCompressed
 
 __all__ = ["CLIENT_APP", "client_app", "serve", "server_app"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flwr_robustcomp.simulations.ray_session import ray_session
+from flwr_robustcomp.simulations.engines.ray_session import ray_session
 
 
 @pytest.fixture(scope="module")

@@ -15,16 +15,16 @@ from pydantic import ValidationError
 
 from flwr_robustcomp.component import one_line
 from flwr_robustcomp.errors import ConfigurationError, printable
-from flwr_robustcomp.simulations.cell_index import described, read_cells
-from flwr_robustcomp.simulations.cost import COSTS_FILE
 from flwr_robustcomp.simulations.problems import PROBLEMS
-from flwr_robustcomp.simulations.provenance import RUNS_FILE
-from flwr_robustcomp.simulations.record import LONGEST, SkippedLine, decoded, read_records
-from flwr_robustcomp.simulations.record_lines import CellLine, CostLine, ProblemFacts, StartLine
+from flwr_robustcomp.simulations.records.cell_index import described, read_cells
+from flwr_robustcomp.simulations.records.cost import COSTS_FILE
+from flwr_robustcomp.simulations.records.curves import ROUNDS_FILE, Curves, read_curves
+from flwr_robustcomp.simulations.records.provenance import RUNS_FILE
+from flwr_robustcomp.simulations.records.record import LONGEST, SkippedLine, decoded, read_records
+from flwr_robustcomp.simulations.records.record_lines import CellLine, CostLine, ProblemFacts, StartLine
 from flwr_robustcomp.simulations.report.section import Run, Section, Setting, Study
 from flwr_robustcomp.simulations.scenario import Scenario
-from flwr_robustcomp.simulations.suite import NO_ATTACK, Group, Suite, SuiteCell
-from flwr_robustcomp.simulations.sweep import ROUNDS_FILE, Curves, read_curves
+from flwr_robustcomp.simulations.scenario.suite import NO_ATTACK, Group, Suite, SuiteCell
 
 __all__ = ["Run", "Section", "Setting", "Study", "read_study"]
 

@@ -20,8 +20,8 @@ from flwr_robustcomp.simulations.app import CLIENT_APP, serve
 from flwr_robustcomp.simulations.attacks import ATTACKS, InnerProduct
 from flwr_robustcomp.simulations.attacks.accomplice import MARK, Accomplice
 from flwr_robustcomp.simulations.attacks.colluding_grid import ColludingGrid
-from flwr_robustcomp.simulations.run import quiet_flower
-from flwr_robustcomp.simulations.setup import byzantine_partitions
+from flwr_robustcomp.simulations.runs.run import quiet_flower
+from flwr_robustcomp.simulations.scenario.setup import byzantine_partitions
 from tests.apps import app, replied
 from tests.simulations.kit import COMPRESSORS_SMALL, digits, small, snapshot, training_messages
 

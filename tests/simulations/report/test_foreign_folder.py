@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from flwr_robustcomp.simulations.cell_index import CELLS_FILE
-from flwr_robustcomp.simulations.provenance import RUNS_FILE
+from flwr_robustcomp.simulations.records.cell_index import CELLS_FILE
+from flwr_robustcomp.simulations.records.curves import ROUNDS_FILE
+from flwr_robustcomp.simulations.records.provenance import RUNS_FILE
 from flwr_robustcomp.simulations.report import report
 from flwr_robustcomp.simulations.report.study import read_study
 from flwr_robustcomp.simulations.scenario import Scenario
-from flwr_robustcomp.simulations.suite import Suite
-from flwr_robustcomp.simulations.sweep import ROUNDS_FILE
+from flwr_robustcomp.simulations.scenario.suite import Suite
 from tests.simulations.kit import SMALL
 
 START = {"command": "robustcomp run x.toml", "started": "2026-01-01", "versions": {}, "machine": {}, "suites": {}}
@@ -117,8 +117,8 @@ def test_no_data_are_made_for_a_recorded_run(tmp_path: Path, fields: dict[str, A
         pytest.fail("something was built")
 
     for where in ("make_problem", "build"):
-        monkeypatch.setattr(f"flwr_robustcomp.simulations.setup.{where}", made)
-    monkeypatch.setattr("flwr_robustcomp.simulations.cell_index.make_problem", made)
+        monkeypatch.setattr(f"flwr_robustcomp.simulations.scenario.setup.{where}", made)
+    monkeypatch.setattr("flwr_robustcomp.simulations.records.cell_index.make_problem", made)
     scenario = Scenario.parse({**SMALL, **fields}, recorded=True)
     _write(tmp_path / CELLS_FILE, {"cell": scenario.key, "scenario": {**SMALL, **fields}})
     _write(tmp_path / ROUNDS_FILE, *_rounds(Scenario.parse(SMALL, recorded=True), "accuracy", delta=0.5, trimmed=[1]))

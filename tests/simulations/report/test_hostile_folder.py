@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from flwr_robustcomp.errors import ConfigurationError
-from flwr_robustcomp.simulations.provenance import RUNS_FILE
+from flwr_robustcomp.simulations.records.provenance import RUNS_FILE
 from flwr_robustcomp.simulations.report import report, study
 from flwr_robustcomp.simulations.report.section import Section
-from flwr_robustcomp.simulations.suite import Suite
+from flwr_robustcomp.simulations.scenario.suite import Suite
 
 
 def _suite(count: int) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from flwr_robustcomp.simulations.report.heatmap import heat_map
 from flwr_robustcomp.simulations.report.section import Run, Section
 from flwr_robustcomp.simulations.report.verdicts import Defence, judge
 from flwr_robustcomp.simulations.report.words import beaten_in_words, summary
-from flwr_robustcomp.simulations.suite import Suite
-from flwr_robustcomp.simulations.sweep import run_cells
+from flwr_robustcomp.simulations.runs.sweep import run_cells
+from flwr_robustcomp.simulations.scenario.suite import Suite
 from tests.simulations.kit import small
 
 NOTHING = "There is no run without attack to compare with, so nothing is said about who withstands what."
