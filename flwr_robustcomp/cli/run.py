@@ -22,7 +22,7 @@ from flwr_robustcomp.simulations.records.tensorboard import tensorboard
 from flwr_robustcomp.simulations.runs.run import Engine, run_scenario
 from flwr_robustcomp.simulations.scenario import Scenario
 from flwr_robustcomp.simulations.scenario.coverage import outside_theory
-from flwr_robustcomp.simulations.scenario.setup import make_problem
+from flwr_robustcomp.simulations.scenario.setup import check_components, make_problem
 
 __all__ = ["run"]
 
@@ -47,6 +47,7 @@ def run(
         checkpoint_every == 1 or checkpoint is not None, "checkpoint-every", checkpoint_every, "given with --checkpoint only"
     )
     config = Scenario.from_toml(scenario)
+    check_components(config)
     metric = make_problem(config).metric
     out = out or Path("out") / scenario.stem
     check_folder(out, config)

@@ -23,7 +23,8 @@ from flwr_robustcomp.simulations.attacks.colluding_grid import ColludingGrid
 from flwr_robustcomp.simulations.engines.batch import BatchClientApp, train_batch
 from flwr_robustcomp.simulations.problems import StampedProblem, true_labels
 from flwr_robustcomp.simulations.records.record import Recorder, RoundRecord
-from flwr_robustcomp.simulations.scenario.setup import byzantine_partitions, make_strategy, setup_of
+from flwr_robustcomp.simulations.scenario import Scenario
+from flwr_robustcomp.simulations.scenario.setup import byzantine_partitions, check_components, make_strategy, setup_of
 from flwr_robustcomp.strategies import NormThreshold, RobustCompressed
 
 __all__ = ["CLIENT_APP", "client_app", "serve", "server_app"]
@@ -67,7 +68,13 @@ def main(grid: Grid, context: Context) -> None:
 
     With ``record`` set to a path, the record of every round is written there; with ``checkpoint`` set to a folder, the run is
     kept there, every ``checkpoint-every`` rounds, and goes on from there.
+
+    Raises
+    ------
+    ConfigurationError
+        If something that the scenario names cannot be built, or does not fit the rest; no node has been asked then.
     """
+    check_components(Scenario.from_run_config(context.run_config))
     path, checkpoint = (str(context.run_config.get(key, "")) for key in ("record", "checkpoint"))
     every: Any = context.run_config.get("checkpoint-every", 1)
     if not path:
@@ -92,7 +99,7 @@ def serve(
     grid : Grid
         Flower's or one of ours.
     context : Context
-        With the scenario in its run config.
+        With a scenario in its run config that passes `check_components`.
     observe : callable, optional
         Called with the record of every round as it ends, round 0 (the initial model) included.
     checkpoint : str or Path, optional

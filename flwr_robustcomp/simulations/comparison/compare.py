@@ -7,15 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.simulations.comparison.plots import Line, Panel, draw
 from flwr_robustcomp.simulations.comparison.summary import Row, curves_of, headline, summarize
 from flwr_robustcomp.simulations.records.curves import Curves, Observe
 from flwr_robustcomp.simulations.records.record import writing
 from flwr_robustcomp.simulations.runs.sweep import run_cells
-from flwr_robustcomp.simulations.scenario.setup import make_problem
+from flwr_robustcomp.simulations.scenario.setup import check_all, make_problem
 from flwr_robustcomp.simulations.scenario.suite import NO_ATTACK, Suite, SuiteCell
 
-__all__ = ["Finding", "compare"]
+__all__ = ["Finding", "compare", "load_suite"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,22 @@ class Finding:
     sentence: str
     picture: Path
     nodes: int
+
+
+def load_suite(path: Path) -> Suite:
+    """Read a suite file, and check that every cell can be run.
+
+    Raises
+    ------
+    ConfigurationError
+        In one line that names the file.
+    """
+    suite = Suite.from_toml(path)
+    try:
+        check_all(cell.scenario for cell in suite.cells())
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+    return suite
 
 
 def compare(

@@ -67,7 +67,7 @@ def described(component: Component) -> str:
 def _in_words(fields: dict[str, Any]) -> str:
     """Return what tells a recorded scenario from others, as far as it can be read."""
     try:
-        one = Scenario.parse(fields, recorded=True)
+        one = Scenario.parse(fields)
     except ConfigurationError:
         return "a scenario that this version cannot read"
     attack = f"{one.byzantine} x {described(one.attack)}" if one.byzantine else "no attack"

@@ -76,7 +76,7 @@ def read_study(folder: Path) -> Study:
     sections = []
     for name, suite in _suites(folder, starts, skipped.append).items():
         configuration = suite.model_dump(exclude_none=True)
-        sections.append(_section(name, suite.title, suite.cells(recorded=True), configuration, found))
+        sections.append(_section(name, suite.title, suite.cells(), configuration, found))
     known = {cell.scenario.key for section in sections for cell in section.cells}
     loose, unreadable = _loose(found.lines.values(), known)
     for name, cells in loose.items():
@@ -156,7 +156,7 @@ def _suites(folder: Path, starts: Sequence[Mapping[str, Any]], skip: Callable[[S
                     f"it has {suite.size:,} runs, and those before it leave {left:,} of the {_MOST_RUNS:,} that a report shows"
                 )
             left -= suite.size
-            cells = suite.cells(recorded=True)
+            cells = suite.cells()
             _check_nodes(cells[0].scenario)
         except (ValidationError, ConfigurationError) as error:  # of another version: its runs are shown one by one, or counted
             why = str(error) if isinstance(error, ConfigurationError) else one_line(error)
@@ -190,7 +190,7 @@ def _loose(lines: Iterable[CellLine], known: set[str]) -> tuple[dict[str, list[S
         if line.cell in known:
             continue
         try:
-            scenario = Scenario.parse(line.scenario, recorded=True)
+            scenario = Scenario.parse(line.scenario)
             _check_nodes(scenario)
         except ConfigurationError:
             unreadable.add(line.cell)

@@ -16,6 +16,7 @@ from flwr_robustcomp.simulations.engines.in_process_grid import InProcessGrid
 from flwr_robustcomp.simulations.engines.ray_grid import RayGrid
 from flwr_robustcomp.simulations.records.record import RoundRecord
 from flwr_robustcomp.simulations.scenario import Scenario
+from flwr_robustcomp.simulations.scenario.setup import check_components
 
 __all__ = ["Engine", "quiet_flower", "run_scenario"]
 
@@ -59,9 +60,11 @@ def run_scenario(
     Raises
     ------
     ConfigurationError
-        If the folder holds the run of another scenario, or another run is at work there.
+        If something that the scenario names cannot be built, or does not fit the rest, before a node is started; if the folder
+        holds the run of another scenario, or another run is at work there.
     """
     require(engine in get_args(Engine), "engine", engine, f"one of {', '.join(get_args(Engine))}")
+    check_components(scenario)
     config = scenario.to_run_config()
     grid: LocalGrid
     if engine == "ray":

@@ -15,6 +15,7 @@ from flwr_robustcomp.simulations.records.curves import ROUNDS_FILE, Curves, Obse
 from flwr_robustcomp.simulations.records.record import Recorder, RecordError, RoundRecord, SkippedLine
 from flwr_robustcomp.simulations.runs.run import quiet_flower, run_scenario
 from flwr_robustcomp.simulations.scenario import Scenario
+from flwr_robustcomp.simulations.scenario.setup import check_all
 
 __all__ = ["SweepError", "run_cells"]
 
@@ -59,6 +60,8 @@ def run_cells(
 
     Raises
     ------
+    ConfigurationError
+        Before the first cell, if one that is to be run cannot be.
     SweepError
         After all other cells have run, if some raised.
     RecordError
@@ -68,6 +71,8 @@ def run_cells(
     cells = {scenario.key: scenario for scenario in scenarios}
     known = read_curves(out)
     todo = {key: cell for key, cell in cells.items() if len(known.get(key, ())) != cell.rounds + 1}
+    with quiet_flower():  # each is built to see that it can be, and Flower's strategies have something to say each time
+        check_all(todo.values())
     if found := sum(cell.rounds for key, cell in cells.items() if key not in todo):
         advance(found)
     if todo:

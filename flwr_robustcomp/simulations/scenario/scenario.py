@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from flwr_robustcomp.component import Component, flatten, one_line, unflatten
 from flwr_robustcomp.errors import ConfigurationError
@@ -19,14 +19,15 @@ __all__ = ["RunConfig", "Scenario", "load_toml"]
 RunConfig = dict[str, str | int | float | bool]
 """Flower's run config: flat, with dots for nesting."""
 
-_RECORDED = {"recorded": True}
-"""Pydantic's context for a scenario that is read from a record."""
-
 
 class Scenario(BaseModel):
     """One run, complete: two equal scenarios give the same curve on every engine.
 
-    A name of a registry may also be the import path of a class of one's own, ``"package.module:Name"``; see docs/extend/.
+    A name of a registry may also be the import path of a class of one's own, ``"package.module:Name"``; see docs/how-to/.
+
+    A scenario is a value. Making or reading one checks what the fields themselves say, and imports, builds and downloads
+    nothing: a record from somebody else is read like a file of one's own. `setup.check_components` says whether its parts can
+    be built and fit together; whatever runs a scenario asks that first.
 
     Attributes
     ----------
@@ -72,26 +73,14 @@ class Scenario(BaseModel):
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
-    def _consistent(self, info: ValidationInfo) -> Self:
+    def _consistent(self) -> Self:
         if self.byzantine > self.nodes:
             raise ConfigurationError(f"byzantine must be in [0, nodes = {self.nodes}], got {self.byzantine}")
-        if info.context != _RECORDED:
-            from flwr_robustcomp.simulations.scenario.setup import check_components  # noqa: PLC0415 (setup builds on scenarios)
-
-            check_components(self)
         return self
 
     @classmethod
-    def parse(cls, data: Any, *, recorded: bool = False) -> Self:
-        """Validate a mapping; like the constructor, with errors in one line.
-
-        Parameters
-        ----------
-        data : mapping
-            The fields.
-        recorded : bool
-            Whether they come from a record. Then nothing that they name is imported or built, so that reading a folder from
-            somebody else runs no code of theirs and makes no data; such a scenario may be shown, and may not work.
+    def parse(cls, data: Any) -> Self:
+        """Validate a mapping of the fields; like the constructor, with errors in one line.
 
         Raises
         ------
@@ -99,7 +88,7 @@ class Scenario(BaseModel):
             Naming every bad field, its value and what is allowed.
         """
         try:
-            return cls.model_validate(data, context=_RECORDED if recorded else None)
+            return cls.model_validate(data)
         except ValidationError as error:
             raise ConfigurationError(one_line(error)) from error
 

@@ -6,7 +6,7 @@ import functools
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -32,6 +32,7 @@ __all__ = [
     "SCENARIO_STRATEGIES",
     "Setup",
     "byzantine_partitions",
+    "check_all",
     "check_components",
     "client_mods",
     "make_collusion",
@@ -55,7 +56,11 @@ def make_compressor(scenario: Scenario) -> Compressor:
 
 def make_problem(scenario: Scenario) -> Problem:
     """Build the scenario's problem; equal ones of the same process are made once."""
-    return _problem(json.dumps(scenario.problem.model_dump(), sort_keys=True), scenario.nodes, scenario.seed)
+    return _problem(*_problem_key(scenario))
+
+
+def _problem_key(scenario: Scenario) -> tuple[str, int, int]:
+    return json.dumps(scenario.problem.model_dump(), sort_keys=True), scenario.nodes, scenario.seed
 
 
 @functools.lru_cache(maxsize=2)
@@ -180,6 +185,12 @@ def check_components(scenario: Scenario) -> None:
     client_mods(scenario)
     make_collusion(scenario)
     _check_data(scenario)
+
+
+def check_all(scenarios: Iterable[Scenario]) -> None:
+    """Check the components of many scenarios, those with equal problems one after the other: such a problem is made once."""
+    for scenario in sorted(scenarios, key=_problem_key):
+        check_components(scenario)
 
 
 def _check_data(scenario: Scenario) -> None:

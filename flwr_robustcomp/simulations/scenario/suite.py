@@ -97,7 +97,7 @@ class Suite(BaseModel):
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Self:
-        """Read a suite file.
+        """Read a suite file; like a scenario, it is read without building anything.
 
         Raises
         ------
@@ -121,14 +121,8 @@ class Suite(BaseModel):
         pairs = sum(1 if strategy.compressor else len(self.compressors) for strategy in self.strategies)
         return pairs * settings * len(self.seeds)
 
-    def cells(self, *, recorded: bool = False) -> list[SuiteCell]:
-        """Return every run, in the order of the file.
-
-        Parameters
-        ----------
-        recorded : bool
-            Whether the suite comes from a record: see `Scenario.parse`.
-        """
+    def cells(self) -> list[SuiteCell]:
+        """Return every run, in the order of the file."""
         names = [Counter(one.name for one in among) for among in (self.strategies, self.compressors, self.attacks)]
         combinations = [
             (strategy, compressor, byzantine, attack)
@@ -137,9 +131,7 @@ class Suite(BaseModel):
             for byzantine in self.byzantine
             for attack in (self.attacks if byzantine else self.attacks[:1])
         ]
-        # Made seed by seed: checking a scenario makes its problem, and those of one seed share one.
-        by_seed = [[self._cell(*combination, seed, names, recorded) for combination in combinations] for seed in self.seeds]
-        cells = [cell for of_one in zip(*by_seed, strict=True) for cell in of_one]
+        cells = [self._cell(*combination, seed, names) for combination in combinations for seed in self.seeds]
         for (group, seed), count in Counter((cell.group, cell.scenario.seed) for cell in cells).items():
             if count > 1:  # it would be averaged over as if it were another seed
                 raise ConfigurationError(f"suite must hold every combination once, got {group} with seed {seed} {count} times")
@@ -153,7 +145,6 @@ class Suite(BaseModel):
         attack: Component,
         seed: int,
         names: Sequence[Counter[str]],
-        recorded: bool,
     ) -> SuiteCell:
         fields: dict[str, Any] = {
             **self.base,
@@ -173,7 +164,7 @@ class Suite(BaseModel):
             _label(compressor, compressors),
             strategy.label or _label(strategy, strategies),
         )
-        return SuiteCell(group, Scenario.parse(fields, recorded=recorded))
+        return SuiteCell(group, Scenario.parse(fields))
 
 
 def _label(component: Component, names: Counter[str]) -> str:

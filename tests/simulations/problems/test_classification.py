@@ -15,7 +15,7 @@ from flwr_robustcomp.simulations import Scenario, run_scenario
 from flwr_robustcomp.simulations.problems import Classification
 from flwr_robustcomp.simulations.problems.folder import read_folder
 from flwr_robustcomp.simulations.problems.models import ModelSpec, make_model
-from flwr_robustcomp.simulations.scenario.setup import make_problem
+from flwr_robustcomp.simulations.scenario.setup import check_components, make_problem
 
 TRAIN, TEST = 60, 20
 
@@ -342,7 +342,7 @@ def test_making_a_model_leaves_torchs_generator_alone() -> None:
 )
 def test_what_cannot_work_is_one_line(problem: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        _scenario(problem)
+        check_components(_scenario(problem))
     line = str(caught.value)
     assert "\n" not in line
     for word in words:

@@ -64,4 +64,4 @@ def test_what_all_runs_share_is_worked_out_once(monkeypatch: pytest.MonkeyPatch,
     _start(tmp_path, s=_suite(30))
     report(tmp_path)
     assert reads == 1
-    assert len({cell.group for cell in Suite.model_validate(_suite(30)).cells(recorded=True)}) == 30
+    assert len({cell.group for cell in Suite.model_validate(_suite(30)).cells()}) == 30

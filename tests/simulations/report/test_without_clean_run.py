@@ -34,12 +34,12 @@ def _section(finals: dict[tuple[str, str], float | None], *, byzantine: list[int
     )
     runs = []
     metric = "accuracy" if better == "higher" else "error"
-    for cell in suite.cells(recorded=True):
+    for cell in suite.cells():
         final = finals.get((cell.group.strategy, cell.group.attack))
         if final is not None:
             records: list[dict[str, Any]] = [{"round": 0, metric: 0.1}, {"round": 1, metric: final}]
             runs.append(Run(cell, records, {}))
-    return Section("t", "T", suite.cells(recorded=True), runs, {}, metric, better, 12, {})
+    return Section("t", "T", suite.cells(), runs, {}, metric, better, 12, {})
 
 
 def test_a_lone_run_under_attack_has_no_verdict(tmp_path: Path) -> None:

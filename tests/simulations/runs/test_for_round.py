@@ -8,6 +8,7 @@ import pytest
 
 from flwr_robustcomp.simulations import Scenario
 from flwr_robustcomp.simulations.runs.run import run_scenario
+from flwr_robustcomp.simulations.scenario.setup import check_components
 from tests.simulations.kit import digits
 
 ROTATED: dict[str, dict[str, Any]] = {
@@ -54,4 +55,4 @@ def test_a_rank_that_fits_no_array_and_a_model_without_matrices_say_so() -> None
         ),
     ):
         with pytest.raises(ValueError, match=named):
-            digits(**fields)
+            check_components(digits(**fields))

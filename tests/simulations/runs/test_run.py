@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 from flwr_robustcomp.compressors import COMPRESSORS
 from flwr_robustcomp.errors import ConfigurationError
-from flwr_robustcomp.simulations import Scenario, run_scenario
+from flwr_robustcomp.simulations import InProcessGrid, Scenario, run_scenario, run_server_app
+from flwr_robustcomp.simulations.app import CLIENT_APP, server_app
 from flwr_robustcomp.simulations.records.record import RoundRecord
-from flwr_robustcomp.simulations.runs.run import quiet_flower
+from flwr_robustcomp.simulations.runs.run import Engine, quiet_flower
 from flwr_robustcomp.simulations.scenario.setup import SCENARIO_STRATEGIES, byzantine_partitions
 from tests.optional import needs_byzfl
 from tests.simulations.kit import COMPRESSORS_SMALL, digits, small
@@ -133,6 +135,24 @@ def _fits(strategy: str, compressor: str) -> bool:
     return compressor == "sign" if strategy == "majority-vote" else compressor != "sign" or strategy != "norm-threshold"
 
 
+@pytest.mark.parametrize("engine", get_args(Engine))
+def test_a_scenario_that_cannot_be_run_starts_no_node(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def started(*args: Any, **options: Any) -> None:
+        pytest.fail("a node was started")
+
+    for grid in ("RayGrid", "InProcessGrid"):
+        monkeypatch.setattr(f"flwr_robustcomp.simulations.runs.run.{grid}", started)
+    with pytest.raises(ConfigurationError, match="must be one on updates for the problem 'least-squares', which has no labels"):
+        run_scenario(small(attack="random-labels"), engine=engine)
+
+
+def test_the_server_app_refuses_a_scenario_that_cannot_be_run_before_it_asks_a_node(tmp_path: Path) -> None:
+    config = {**small(attack="random-labels").to_run_config(), "record": str(tmp_path / "record.jsonl")}
+    with InProcessGrid(CLIENT_APP, 10, run_config=config) as grid, pytest.raises(ConfigurationError, match="has no labels"):
+        run_server_app(server_app, grid)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("compressor", COMPRESSORS)
 @pytest.mark.parametrize("strategy", [pytest.param(n, marks=needs_byzfl) if n == "byzfl" else n for n in SCENARIO_STRATEGIES])
 def test_strategies_and_compressors_fit_or_say_why_not(strategy: str, compressor: str) -> None:
@@ -144,7 +164,7 @@ def test_strategies_and_compressors_fit_or_say_why_not(strategy: str, compressor
     }
     if not _fits(strategy, compressor):
         with pytest.raises(ConfigurationError, match="must be") as caught:
-            small(**fields)
+            run_scenario(small(**fields))
         assert "\n" not in str(caught.value)
         return
     scenario = small(**fields)

@@ -65,6 +65,13 @@ def test_complete_cells_are_not_run_again(tmp_path: Path, runs: Runs) -> None:
     assert run_cells(CELLS[2:], tmp_path).keys() == {CELLS[2].key}  # of exactly these scenarios
 
 
+def test_a_cell_that_cannot_be_run_is_refused_before_the_first(tmp_path: Path, runs: Runs) -> None:
+    with pytest.raises(ConfigurationError, match=r"compressor must be one of .* got 'zip'"):
+        run_cells([*CELLS, small(compressor="zip")], tmp_path)
+    assert runs.seeds == []
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_equal_cells_run_once(tmp_path: Path, runs: Runs) -> None:
     done: list[int] = []
     curves = run_cells([CELLS[0], small(seed=0), CELLS[1], CELLS[0]], tmp_path, advance=done.append)

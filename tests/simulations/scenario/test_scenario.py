@@ -14,7 +14,9 @@ from pydantic import ValidationError
 
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.simulations import Scenario
-from flwr_robustcomp.simulations.scenario.setup import make_strategy
+from flwr_robustcomp.simulations.problems import PROBLEMS, LeastSquares, sources
+from flwr_robustcomp.simulations.scenario import setup
+from flwr_robustcomp.simulations.scenario.setup import check_all, check_components, make_strategy
 from flwr_robustcomp.strategies import NormThreshold
 from tests.simulations.bad_inputs import BAD, COMMON
 from tests.simulations.kit import ROOT, small
@@ -168,7 +170,7 @@ def test_norm_orders_survive_the_run_config(order: float) -> None:
 def test_a_bad_file_is_one_line_that_says_what_is_allowed(case: str, tmp_path: Path) -> None:
     text, words = BAD[case]
     with pytest.raises(ConfigurationError) as caught:
-        Scenario.from_toml(_file(tmp_path, text))
+        check_components(Scenario.from_toml(_file(tmp_path, text)))
     line = str(caught.value)
     assert "\n" not in line
     for word in words:
@@ -176,7 +178,46 @@ def test_a_bad_file_is_one_line_that_says_what_is_allowed(case: str, tmp_path: P
 
 
 def test_a_good_file_differs_from_the_bad_ones_in_nothing_else(tmp_path: Path) -> None:
-    assert Scenario.from_toml(_file(tmp_path, COMMON)).nodes == 10
+    scenario = Scenario.from_toml(_file(tmp_path, COMMON))
+    check_components(scenario)
+    assert scenario.nodes == 10
+
+
+@pytest.mark.parametrize("field", ["problem", "attack", "compressor", "strategy"])
+def test_reading_a_scenario_imports_nothing(field: str, marker: Path) -> None:
+    scenario = small(**{field: {"name": "robustcomp_trap:Trap", "size": 3}})
+    assert Scenario.from_run_config(scenario.to_run_config()) == scenario.varied() == scenario
+    assert not marker.exists()
+    with pytest.raises(ConfigurationError, match=f"{field} .*robustcomp_trap:Trap|{field}.size"):
+        check_components(scenario)
+    assert marker.exists()
+
+
+def test_reading_a_scenario_downloads_and_builds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(**given: Any) -> None:
+        raise ConnectionError("no network at all")
+
+    monkeypatch.setattr("flwr_datasets.FederatedDataset", offline)
+    sources._load.cache_clear()
+    scenario = small(problem={"name": "classification", "data": "mnist"})
+    assert small(problem={"name": "least-squares", "samples": 10**15}).nodes == 10
+    with pytest.raises(ConfigurationError, match="no network at all"):
+        check_components(scenario)
+
+
+def test_equal_problems_are_made_once_for_many_scenarios(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    class Counted(LeastSquares):
+        def __init__(self, nodes: int, seed: int, **params: Any) -> None:
+            made.append(seed)
+            super().__init__(nodes, seed, **params)
+
+    monkeypatch.setitem(PROBLEMS, "least-squares", Counted)
+    setup._problem.cache_clear()
+    check_all([small(seed=seed, rounds=rounds) for rounds in (1, 2) for seed in (5, 4, 3, 2)])
+    setup._problem.cache_clear()  # what was counted must not stay for other tests
+    assert made == [2, 3, 4, 5]
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.simulations.attacks import ATTACKS
+from flwr_robustcomp.simulations.comparison.compare import load_suite
 from flwr_robustcomp.simulations.scenario.suite import Group, Suite
 from tests.simulations.kit import ROOT, SMALL
 
@@ -132,7 +133,7 @@ def test_a_bad_suite_is_one_line_that_names_the_file(text: str, words: list[str]
     path = tmp_path / "suite.toml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigurationError) as caught:
-        Suite.from_toml(path)
+        load_suite(path)
     line = str(caught.value)
     assert "\n" not in line
     assert "suite.toml" in line
