@@ -18,14 +18,12 @@ from flwr_robustcomp.checkpoints import Checkpointed
 from flwr_robustcomp.clients import poison_of
 from flwr_robustcomp.clients.node import round_of
 from flwr_robustcomp.errors import require
-from flwr_robustcomp.filters.base import trim_of
 from flwr_robustcomp.simulations.attacks.colluding_grid import ColludingGrid
 from flwr_robustcomp.simulations.engines.batch import BatchClientApp, train_batch
 from flwr_robustcomp.simulations.problems import StampedProblem, true_labels
 from flwr_robustcomp.simulations.records.record import Recorder, RoundRecord
 from flwr_robustcomp.simulations.scenario import Scenario
 from flwr_robustcomp.simulations.scenario.setup import byzantine_partitions, check_components, make_strategy, setup_of
-from flwr_robustcomp.strategies import NormThreshold, RobustCompressed
 
 __all__ = ["CLIENT_APP", "client_app", "serve", "server_app"]
 
@@ -42,9 +40,6 @@ def _scenario_mods(message: Message, context: Context, call_next: ClientAppCalla
 def _call_mod(mod: Mod, call_next: ClientAppCallable, message: Message, context: Context) -> Message:
     return mod(message, context, call_next)
 
-
-_TRIMMING = (NormThreshold, RobustCompressed)
-"""The strategies whose trim an adversary who stays under the threshold has to know."""
 
 client_app = BatchClientApp(train_batch)
 server_app = ServerApp()
@@ -125,12 +120,13 @@ def serve(
     partition_of: dict[int, int] = getattr(grid, "partition_of", {})
     liars = byzantine_partitions(setup.scenario)
     if setup.collusion is not None:
+        trim, norm_order = strategy.trimmed_by_norm(setup.scenario.nodes) or (None, 2)
         grid = ColludingGrid(
             grid,
             setup.collusion,
             adversary=setup.scenario.adversary,
-            trim=trim_of(strategy.trim, setup.scenario.nodes) if isinstance(strategy, _TRIMMING) else None,
-            norm_order=strategy.norm_order if isinstance(strategy, NormThreshold) else 2,
+            trim=trim,
+            norm_order=norm_order,
             reply=setup.problem.reply,
             seed=setup.scenario.seed,
         )

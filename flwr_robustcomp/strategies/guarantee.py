@@ -7,11 +7,10 @@ from logging import INFO, WARNING
 
 from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.filters.base import trim_of
-from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.layout import Span
 from flwr_robustcomp.theory import Adversary, Theorem, cover, shortfall
 
-__all__ = ["delta_of_spans", "guarantee_line", "log_guarantee"]
+__all__ = ["delta_of_spans", "guarantee_line"]
 
 
 def delta_of_spans(compressor: Compressor, spans: Sequence[Span]) -> float | None:
@@ -22,15 +21,6 @@ def delta_of_spans(compressor: Compressor, spans: Sequence[Span]) -> float | Non
     deltas = [compressor.delta_of(span.shape) for span in spans]
     known = [delta for delta in deltas if delta is not None]
     return min(known) if len(known) == len(deltas) else None
-
-
-def log_guarantee(
-    compressor: Compressor, spans: Sequence[Span], nodes: int, trim: int | float, *, theorem: Theorem, norm_order: float = 2
-) -> None:
-    """Log `guarantee_line`: a warning where no vector could put the run inside the theorem, otherwise for your information."""
-    line = guarantee_line(compressor, spans, nodes, trim, theorem=theorem, norm_order=norm_order)
-    if line is not None:
-        LOG.log(*line)
 
 
 def guarantee_line(

@@ -17,13 +17,14 @@ from flwr_robustcomp.errors import require
 from flwr_robustcomp.filters.base import check_trim, trim_of
 from flwr_robustcomp.filters.norm import shortest
 from flwr_robustcomp.flower import LOG
+from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
-from flwr_robustcomp.strategies.guarantee import log_guarantee
+from flwr_robustcomp.strategies.guarantee import guarantee_line
 from flwr_robustcomp.strategies.options import SharedOptions
 from flwr_robustcomp.strategies.round import Outcome, Round, SkippedRound
 from flwr_robustcomp.strategies.screening import Update
 from flwr_robustcomp.strategies.server_step import check_step_size
-from flwr_robustcomp.theory import Theorem
+from flwr_robustcomp.theory import Adversary, Theorem
 
 __all__ = ["NormSource", "NormThreshold", "Weighting"]
 
@@ -115,6 +116,22 @@ class NormThreshold(CompressedStrategy):
         super().check_nodes(nodes)
         require(2 * trim_of(self.trim, nodes) < nodes, "trim", self.trim, f"less than half of {nodes} replies")
 
+    def trimmed_by_norm(self, nodes: int) -> tuple[int, float]:
+        """Return how many of so many replies are trimmed, and the order of the norm that they are sorted by."""
+        return trim_of(self.trim, nodes), self.norm_order
+
+    def outside_theory(self, layout: Layout, nodes: int, adversary: Adversary = "arbitrary") -> tuple[int, str] | None:
+        """Return `guarantee_line` for the algorithm that this is."""
+        return guarantee_line(
+            self.receiver.compressor,
+            layout.spans(self.receiver.granularity),
+            nodes,
+            self.trim,
+            theorem=self.theorem,
+            norm_order=self.norm_order,
+            adversary=adversary,
+        )
+
     @property
     def theorem(self) -> Theorem:
         """The theorem of the algorithm that this is: 1 for reported norms, 2 for compressed ones."""
@@ -133,8 +150,8 @@ class NormThreshold(CompressedStrategy):
         messages = list(super().configure_train(server_round, arrays, config, grid))
         if messages and not self._said:
             self._said = True
-            spans, compressor = self.receiver.spans, self.receiver.compressor
-            log_guarantee(compressor, spans, len(messages), self.trim, theorem=self.theorem, norm_order=self.norm_order)
+            if (line := self.outside_theory(self.receiver.layout, len(messages))) is not None:
+                LOG.log(*line)
         return messages
 
     def aggregate(self, round_: Round, state: Mapping[str, Tensor]) -> Outcome:

@@ -179,9 +179,7 @@ def check_components(scenario: Scenario) -> None:
         compressor.check_shapes([span.shape for span in spans])
     except ConfigurationError as error:
         raise ConfigurationError(f"compressor {compressor.name!r}: {error}") from error
-    strategy = make_strategy(scenario)
-    if isinstance(strategy, CompressedStrategy):
-        strategy.check_nodes(scenario.nodes)
+    make_strategy(scenario).check_nodes(scenario.nodes)
     client_mods(scenario)
     make_collusion(scenario)
     _check_data(scenario)
