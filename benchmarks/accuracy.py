@@ -18,7 +18,8 @@ from benchmarks.accuracy_cells import cases, scenario_of
 from benchmarks.accuracy_curves import curves_of, read_curves_file, written
 from benchmarks.accuracy_page import BYTES_PICTURE, ROUNDS_PICTURE, complete, page
 from benchmarks.accuracy_pictures import draw_bytes, draw_rounds
-from flwr_robustcomp.simulations.sweep import SweepError, read_curves, run_cells
+from flwr_robustcomp.simulations.records.curves import read_curves
+from flwr_robustcomp.simulations.runs.sweep import SweepError, run_cells
 
 __all__ = ["main"]
 

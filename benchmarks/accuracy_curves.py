@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.accuracy_cells import Case, scenario_of
-from flwr_robustcomp.simulations.record import RoundRecord
-from flwr_robustcomp.simulations.sweep import Curves
+from flwr_robustcomp.simulations.records.curves import Curves
+from flwr_robustcomp.simulations.records.record import RoundRecord
 from flwr_robustcomp.strategies import Policy
 
 __all__ = ["Curve", "curves_of", "read_curves_file", "written"]

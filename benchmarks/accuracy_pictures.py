@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.accuracy_cells import COMPRESSED, DENSE, ROBUST, SETTINGS
 from benchmarks.accuracy_tables import Table
-from flwr_robustcomp.simulations.plots import draw
+from flwr_robustcomp.simulations.comparison.plots import draw
 
 __all__ = ["draw_bytes", "draw_rounds"]
 

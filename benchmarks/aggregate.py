@@ -23,7 +23,7 @@ from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.flower import private_copy
 from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.simulations import InProcessGrid
-from flwr_robustcomp.simulations.run import quiet_flower
+from flwr_robustcomp.simulations.runs.run import quiet_flower
 
 __all__ = ["MLP", "SMALL", "Case", "load", "measure", "prepare"]
 

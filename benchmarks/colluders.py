@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.outcomes import ARRIVED, SUBJECT, Outcome, Table, error_text, head, outcomes, row
-from flwr_robustcomp.simulations.suite import NO_ATTACK, Suite, SuiteCell
-from flwr_robustcomp.simulations.sweep import Curves
+from flwr_robustcomp.simulations.records.curves import Curves
+from flwr_robustcomp.simulations.scenario.suite import NO_ATTACK, Suite, SuiteCell
 
 __all__ = ["Setting", "part", "settings"]
 

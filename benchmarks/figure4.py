@@ -170,7 +170,7 @@ def prepare(config: dict[str, Any]) -> Step:
     import torch
 
     from flwr_robustcomp.simulations.scenario import Scenario
-    from flwr_robustcomp.simulations.setup import make_problem
+    from flwr_robustcomp.simulations.scenario.setup import make_problem
 
     problem = make_problem(Scenario.from_run_config(config))
     images = np.load(Path(config["problem.data_dir"]) / "images.npz")

@@ -37,7 +37,11 @@ EXTRAS = "byzfl,data,simulation,test"
 TOUCHES = (
     *("tests/test_flower.py", "tests/test_public_surface.py", "tests/test_quickstart.py", "tests/test_readme.py"),
     *("tests/test_settings.py", "tests/test_wire.py", "tests/clients", "tests/checkpoints", "tests/strategies"),
-    *("tests/simulations/test_in_process_grid.py", "tests/simulations/test_batch.py", "tests/simulations/test_run.py"),
+    *(
+        "tests/simulations/engines/test_in_process_grid.py",
+        "tests/simulations/engines/test_batch.py",
+        "tests/simulations/runs/test_run.py",
+    ),
     "tests/simulations/attacks/test_colluding_grid.py",
 )
 """The tests that go through Flower's messages, grids, strategies and apps; the rest is mathematics and reports."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
-from flwr_robustcomp.simulations.run import quiet_flower, run_scenario
+from flwr_robustcomp.simulations.runs.run import quiet_flower, run_scenario
 from flwr_robustcomp.simulations.scenario import Scenario
 
 __all__ = ["largest_ratio"]

@@ -20,7 +20,7 @@ from benchmarks.worker import Measurement, Step, Worker, status
 from flwr_robustcomp import L1Sign, NormThreshold, wire
 from flwr_robustcomp.compressors import Payload
 from flwr_robustcomp.simulations import InProcessGrid
-from flwr_robustcomp.simulations.run import quiet_flower
+from flwr_robustcomp.simulations.runs.run import quiet_flower
 
 __all__ = ["measure", "prepare"]
 

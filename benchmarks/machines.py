@@ -40,7 +40,7 @@ TESTS = (
     "tests/strategies/test_robust_compressed.py",
     "tests/strategies/test_server_step.py",
     "tests/strategies/test_sketch.py",
-    "tests/simulations/test_batch.py",
+    "tests/simulations/engines/test_batch.py",
     "tests/checkpoints/test_checkpointed.py",
 )
 """What computes, and what promises the same curve: batched clients, resumed runs."""

@@ -15,8 +15,8 @@ from flwr_robustcomp.simulations.report.filtering import filtered
 from flwr_robustcomp.simulations.report.study import Section, Setting, read_study
 from flwr_robustcomp.simulations.report.verdicts import ACCURACY_MARGIN, Defence, Verdicts, judge
 from flwr_robustcomp.simulations.report.words import beaten_in_words
-from flwr_robustcomp.simulations.setup import byzantine_partitions
-from flwr_robustcomp.simulations.suite import NO_ATTACK
+from flwr_robustcomp.simulations.scenario.setup import byzantine_partitions
+from flwr_robustcomp.simulations.scenario.suite import NO_ATTACK
 
 __all__ = ["page"]
 

@@ -7,9 +7,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flwr_robustcomp.simulations.setup import byzantine_partitions
-from flwr_robustcomp.simulations.suite import SuiteCell
-from flwr_robustcomp.simulations.sweep import Curves
+from flwr_robustcomp.simulations.records.curves import Curves
+from flwr_robustcomp.simulations.scenario.setup import byzantine_partitions
+from flwr_robustcomp.simulations.scenario.suite import SuiteCell
 
 __all__ = ["ARRIVED", "SUBJECT", "Outcome", "Table", "error_text", "head", "outcomes", "row"]
 

@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.prototype import Setting, run_prototype
 from benchmarks.report import Section, Table, milliseconds, spread, times
 from flwr_robustcomp.simulations import Scenario, run_scenario
-from flwr_robustcomp.simulations.run import quiet_flower
+from flwr_robustcomp.simulations.runs.run import quiet_flower
 
 __all__ = ["measure"]
 
@@ -102,7 +102,8 @@ def _clocks() -> Iterator[dict[str, float]]:
     """Put a clock around the functions of a round for a while; yields the seconds spent in each."""
     from flwr_robustcomp import wire
     from flwr_robustcomp.clients.gaussian_noise import GaussianNoise
-    from flwr_robustcomp.simulations import InProcessGrid, app, batch
+    from flwr_robustcomp.simulations import InProcessGrid, app
+    from flwr_robustcomp.simulations.engines import batch
     from flwr_robustcomp.simulations.problems import LeastSquares
     from flwr_robustcomp.strategies import NormThreshold, norm_threshold
     from flwr_robustcomp.strategies.receiver import UpdateReceiver

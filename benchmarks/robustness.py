@@ -11,8 +11,8 @@ from pathlib import Path
 
 from benchmarks.colluders import part, settings
 from benchmarks.outcomes import ARRIVED, SUBJECT, Table, error_text, head, outcomes, row
-from flwr_robustcomp.simulations.suite import NO_ATTACK, Suite
-from flwr_robustcomp.simulations.sweep import read_curves
+from flwr_robustcomp.simulations.records.curves import read_curves
+from flwr_robustcomp.simulations.scenario.suite import NO_ATTACK, Suite
 
 __all__ = ["page"]
 

@@ -92,7 +92,7 @@ def prepare(engine: str, nodes: int, config: dict[str, Any]) -> Step:
     """Run the whole app once on one of our grids; the app itself writes down when its rounds ended."""
     from benchmarks.stock_app.bench_app import server_app
     from flwr_robustcomp.simulations import InProcessGrid, LocalGrid, RayGrid, run_server_app
-    from flwr_robustcomp.simulations.run import quiet_flower
+    from flwr_robustcomp.simulations.runs.run import quiet_flower
 
     grids: dict[str, type[RayGrid] | type[InProcessGrid]] = {_RAY: RayGrid, _HERE: InProcessGrid}
 

@@ -37,7 +37,7 @@ READS_BYTES = {
     "ast.literal_eval": {"wire.py"},
     # Foreign bodies are checked by `wire` before a compressor looks at them; Ray's parcels are this process's own bytes.
     "np.frombuffer": {
-        *("wire.py", "simulations/parcel.py", _FOLDER),
+        *("wire.py", "simulations/engines/parcel.py", _FOLDER),
         *("compressors/bits.py", "compressors/entropy.py", "compressors/sign.py", "compressors/ternary.py"),
         "compressors/bucket_products.py",
     },
@@ -45,13 +45,13 @@ READS_BYTES = {
     "np.load": {_FOLDER},
     "torch.load": set(),
     "pickle.load": set(),
-    "pickle.loads": {"simulations/parcel.py", "simulations/ray_grid.py"},
+    "pickle.loads": {"simulations/engines/parcel.py", "simulations/engines/ray_grid.py"},
     "eval": set(),
     "exec": set(),
 }
 """Which files may call what turns bytes into values."""
 
-TOUCHES_ARRAY_DATA = {"wire.py", "strategies/reply_size.py", "simulations/parcel.py", "checkpoints/records.py"}
+TOUCHES_ARRAY_DATA = {"wire.py", "strategies/reply_size.py", "simulations/engines/parcel.py", "checkpoints/records.py"}
 """Besides `wire`: screening counts bytes, Ray's parcels carry them, and checkpoints keep them."""
 
 

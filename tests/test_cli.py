@@ -20,8 +20,9 @@ from rich.console import Console
 from flwr_robustcomp import cli
 from flwr_robustcomp.cli import console
 from flwr_robustcomp.simulations import Scenario, run_scenario
-from flwr_robustcomp.simulations.suite import Suite
-from flwr_robustcomp.simulations.sweep import CELLS_FILE, ROUNDS_FILE, read_curves
+from flwr_robustcomp.simulations.records.cell_index import CELLS_FILE
+from flwr_robustcomp.simulations.records.curves import ROUNDS_FILE, read_curves
+from flwr_robustcomp.simulations.scenario.suite import Suite
 from flwr_robustcomp.theory import CATALOGUE, label
 from tests.simulations.bad_inputs import BAD, COMMON
 from tests.simulations.kit import descendants, gone, marked, until

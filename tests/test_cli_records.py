@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from flwr_robustcomp import cli
-from flwr_robustcomp.simulations.record import Recorder, RecordError
+from flwr_robustcomp.simulations.records.curves import ROUNDS_FILE, read_curves
+from flwr_robustcomp.simulations.records.record import Recorder, RecordError
 from flwr_robustcomp.simulations.scenario import Scenario
-from flwr_robustcomp.simulations.sweep import ROUNDS_FILE, read_curves
 from tests.simulations.bad_inputs import COMMON
 
 SCENARIO = COMMON + 'rounds = 3\nstrategy = { name = "norm-threshold", trim = "byzantine+1", step_size = 0.4 }\n'

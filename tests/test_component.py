@@ -13,8 +13,9 @@ from flwr_robustcomp.component import Component, build, flatten, unflatten
 from flwr_robustcomp.compressors import COMPRESSORS, QSGD, ByName, ByShape, Drive, Identity, LowRank, TopK
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.packing import build_compressor
-from flwr_robustcomp.simulations.run import run_scenario
+from flwr_robustcomp.simulations.runs.run import run_scenario
 from flwr_robustcomp.simulations.scenario import Scenario
+from flwr_robustcomp.simulations.scenario.setup import check_components
 
 
 def _make(**table: object) -> object:
@@ -212,7 +213,7 @@ def test_a_filter_and_a_flower_strategy_of_ones_own() -> None:
 )
 def test_parts_that_cannot_be_used_are_one_line(changes: dict[str, object], named: str) -> None:
     with pytest.raises(ConfigurationError, match=named) as caught:
-        _scenario(**changes)
+        check_components(_scenario(**changes))
     assert "\n" not in str(caught.value)
 
 

@@ -13,7 +13,7 @@ from flwr_robustcomp.checkpoints.lock import LOCK_FILE, locked
 from flwr_robustcomp.checkpoints.snapshot import Snapshot, read_snapshot, write_snapshot
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.files import foreign_link, open_own, open_regular, replace_file, replacing
-from flwr_robustcomp.simulations.record import Recorder
+from flwr_robustcomp.simulations.records.record import Recorder
 
 
 @pytest.fixture

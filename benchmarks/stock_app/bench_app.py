@@ -29,7 +29,7 @@ from flwr.serverapp.strategy import FedAvg
 
 from flwr_robustcomp import CompressionMod, L1Sign, NormThreshold
 from flwr_robustcomp.simulations import app as scenario
-from flwr_robustcomp.simulations.batch import BatchClientApp
+from flwr_robustcomp.simulations.engines.batch import BatchClientApp
 from flwr_robustcomp.simulations.scenario import RunConfig
 
 FORMS = ("echo", "fresh", "compressed", "regression")

@@ -12,9 +12,9 @@ from flwr_robustcomp.cli.report import report_command
 from flwr_robustcomp.cli.reproduce import reproduce_command
 from flwr_robustcomp.cli.run import run
 from flwr_robustcomp.errors import ConfigurationError, QuorumError
-from flwr_robustcomp.simulations.record import RecordError
-from flwr_robustcomp.simulations.run import quiet_flower
-from flwr_robustcomp.simulations.sweep import SweepError
+from flwr_robustcomp.simulations.records.record import RecordError
+from flwr_robustcomp.simulations.runs.run import quiet_flower
+from flwr_robustcomp.simulations.runs.sweep import SweepError
 
 __all__ = ["app", "main"]
 

@@ -14,13 +14,12 @@ from rich.text import Text
 from flwr_robustcomp.cli import console
 from flwr_robustcomp.cli.console import BOARD, Bar, cores, interruptible
 from flwr_robustcomp.errors import require
-from flwr_robustcomp.simulations.compare import Finding, compare
-from flwr_robustcomp.simulations.provenance import note_start
-from flwr_robustcomp.simulations.run import quiet_flower
-from flwr_robustcomp.simulations.suite import Suite
-from flwr_robustcomp.simulations.summary import format_metric
-from flwr_robustcomp.simulations.sweep import ROUNDS_FILE
-from flwr_robustcomp.simulations.tensorboard import tensorboard
+from flwr_robustcomp.simulations.comparison.compare import Finding, compare, load_suite
+from flwr_robustcomp.simulations.comparison.summary import format_metric
+from flwr_robustcomp.simulations.records.curves import ROUNDS_FILE
+from flwr_robustcomp.simulations.records.provenance import note_start
+from flwr_robustcomp.simulations.records.tensorboard import tensorboard
+from flwr_robustcomp.simulations.runs.run import quiet_flower
 
 __all__ = ["compare_command"]
 
@@ -34,7 +33,7 @@ def compare_command(
 ) -> None:
     """Compare strategies x compressors x attacks x Byzantine counts x seeds."""
     with quiet_flower():  # each cell is built to see that it can be, and Flower's strategies have something to say each time
-        loaded = {path.stem: Suite.from_toml(path) for path in suites}
+        loaded = {path.stem: load_suite(path) for path in suites}
         cells = {name: suite.cells() for name, suite in loaded.items()}
     require(len(loaded) == len(suites), "suites", [p.stem for p in suites], "files of different names")
     require(jobs is None or jobs >= 1, "jobs", jobs, "at least 1")

@@ -12,7 +12,7 @@ from rich.table import Table
 from flwr_robustcomp.cli import console
 from flwr_robustcomp.cli.console import Bar
 from flwr_robustcomp.errors import ConfigurationError
-from flwr_robustcomp.simulations.compressor_table import COLUMNS, as_markdown, cells, measure
+from flwr_robustcomp.simulations.comparison.compressor_table import COLUMNS, as_markdown, cells, measure
 from flwr_robustcomp.theory import CATALOGUE
 
 __all__ = ["compressors_command"]

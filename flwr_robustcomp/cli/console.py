@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from flwr_robustcomp.simulations.sweep import ROUNDS_FILE
+from flwr_robustcomp.simulations.records.curves import ROUNDS_FILE
 
 __all__ = ["BOARD", "CONFIGURATION", "FAILED", "Bar", "cores", "fail", "interruptible", "number", "out"]
 

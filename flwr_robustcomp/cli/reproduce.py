@@ -10,8 +10,8 @@ import typer
 from flwr_robustcomp.cli import console
 from flwr_robustcomp.cli.console import Bar, cores, interruptible
 from flwr_robustcomp.errors import require
-from flwr_robustcomp.simulations.figure4 import PANELS, reproduce_figure4
-from flwr_robustcomp.simulations.figures import FIGURES, PAIRS, reproduce
+from flwr_robustcomp.simulations.paper.figure4 import PANELS, reproduce_figure4
+from flwr_robustcomp.simulations.paper.figures import FIGURES, PAIRS, reproduce
 
 __all__ = ["reproduce_command"]
 

@@ -12,17 +12,17 @@ from rich.table import Table
 from flwr_robustcomp.cli import console
 from flwr_robustcomp.cli.console import BOARD, Bar, interruptible, number
 from flwr_robustcomp.errors import require
-from flwr_robustcomp.simulations.cell_index import CELLS_FILE, cell_lines, check_folder
-from flwr_robustcomp.simulations.cost import COSTS_FILE, Meter
-from flwr_robustcomp.simulations.coverage import outside_theory
-from flwr_robustcomp.simulations.provenance import note_start
-from flwr_robustcomp.simulations.record import Recorder, RoundRecord
-from flwr_robustcomp.simulations.run import Engine, run_scenario
+from flwr_robustcomp.simulations.comparison.summary import format_metric
+from flwr_robustcomp.simulations.records.cell_index import CELLS_FILE, cell_lines, check_folder
+from flwr_robustcomp.simulations.records.cost import COSTS_FILE, Meter
+from flwr_robustcomp.simulations.records.curves import ROUNDS_FILE, read_curves
+from flwr_robustcomp.simulations.records.provenance import note_start
+from flwr_robustcomp.simulations.records.record import Recorder, RoundRecord
+from flwr_robustcomp.simulations.records.tensorboard import tensorboard
+from flwr_robustcomp.simulations.runs.run import Engine, run_scenario
 from flwr_robustcomp.simulations.scenario import Scenario
-from flwr_robustcomp.simulations.setup import make_problem
-from flwr_robustcomp.simulations.summary import format_metric
-from flwr_robustcomp.simulations.sweep import ROUNDS_FILE, read_curves
-from flwr_robustcomp.simulations.tensorboard import tensorboard
+from flwr_robustcomp.simulations.scenario.coverage import outside_theory
+from flwr_robustcomp.simulations.scenario.setup import check_components, make_problem
 
 __all__ = ["run"]
 
@@ -47,6 +47,7 @@ def run(
         checkpoint_every == 1 or checkpoint is not None, "checkpoint-every", checkpoint_every, "given with --checkpoint only"
     )
     config = Scenario.from_toml(scenario)
+    check_components(config)
     metric = make_problem(config).metric
     out = out or Path("out") / scenario.stem
     check_folder(out, config)

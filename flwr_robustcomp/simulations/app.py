@@ -18,13 +18,12 @@ from flwr_robustcomp.checkpoints import Checkpointed
 from flwr_robustcomp.clients import poison_of
 from flwr_robustcomp.clients.node import round_of
 from flwr_robustcomp.errors import require
-from flwr_robustcomp.filters.base import trim_of
 from flwr_robustcomp.simulations.attacks.colluding_grid import ColludingGrid
-from flwr_robustcomp.simulations.batch import BatchClientApp, train_batch
+from flwr_robustcomp.simulations.engines.batch import BatchClientApp, train_batch
 from flwr_robustcomp.simulations.problems import StampedProblem, true_labels
-from flwr_robustcomp.simulations.record import Recorder, RoundRecord
-from flwr_robustcomp.simulations.setup import byzantine_partitions, make_strategy, setup_of
-from flwr_robustcomp.strategies import NormThreshold, RobustCompressed
+from flwr_robustcomp.simulations.records.record import Recorder, RoundRecord
+from flwr_robustcomp.simulations.scenario import Scenario
+from flwr_robustcomp.simulations.scenario.setup import byzantine_partitions, check_components, make_strategy, setup_of
 
 __all__ = ["CLIENT_APP", "client_app", "serve", "server_app"]
 
@@ -41,9 +40,6 @@ def _scenario_mods(message: Message, context: Context, call_next: ClientAppCalla
 def _call_mod(mod: Mod, call_next: ClientAppCallable, message: Message, context: Context) -> Message:
     return mod(message, context, call_next)
 
-
-_TRIMMING = (NormThreshold, RobustCompressed)
-"""The strategies whose trim an adversary who stays under the threshold has to know."""
 
 client_app = BatchClientApp(train_batch)
 server_app = ServerApp()
@@ -67,7 +63,13 @@ def main(grid: Grid, context: Context) -> None:
 
     With ``record`` set to a path, the record of every round is written there; with ``checkpoint`` set to a folder, the run is
     kept there, every ``checkpoint-every`` rounds, and goes on from there.
+
+    Raises
+    ------
+    ConfigurationError
+        If something that the scenario names cannot be built, or does not fit the rest; no node has been asked then.
     """
+    check_components(Scenario.from_run_config(context.run_config))
     path, checkpoint = (str(context.run_config.get(key, "")) for key in ("record", "checkpoint"))
     every: Any = context.run_config.get("checkpoint-every", 1)
     if not path:
@@ -92,7 +94,7 @@ def serve(
     grid : Grid
         Flower's or one of ours.
     context : Context
-        With the scenario in its run config.
+        With a scenario in its run config that passes `check_components`.
     observe : callable, optional
         Called with the record of every round as it ends, round 0 (the initial model) included.
     checkpoint : str or Path, optional
@@ -118,12 +120,13 @@ def serve(
     partition_of: dict[int, int] = getattr(grid, "partition_of", {})
     liars = byzantine_partitions(setup.scenario)
     if setup.collusion is not None:
+        trim, norm_order = strategy.trimmed_by_norm(setup.scenario.nodes) or (None, 2)
         grid = ColludingGrid(
             grid,
             setup.collusion,
             adversary=setup.scenario.adversary,
-            trim=trim_of(strategy.trim, setup.scenario.nodes) if isinstance(strategy, _TRIMMING) else None,
-            norm_order=strategy.norm_order if isinstance(strategy, NormThreshold) else 2,
+            trim=trim,
+            norm_order=norm_order,
             reply=setup.problem.reply,
             seed=setup.scenario.seed,
         )

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import Choice, Compressor
-from flwr_robustcomp.errors import ConfigurationError, require
+from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED
 from flwr_robustcomp.packing import Granularity, Packing
 from flwr_robustcomp.strategies.aggregation import is_finite_model, median_aside, median_delta, project, step_length
+from flwr_robustcomp.strategies.asked import Asked
 from flwr_robustcomp.strategies.enough_nodes import Need
 from flwr_robustcomp.strategies.evaluation import EvaluationReceiver
 from flwr_robustcomp.strategies.final_model import with_final_model
@@ -37,7 +38,7 @@ from flwr_robustcomp.strategies.screening import Screened
 __all__ = ["CompressedStrategy"]
 
 
-class CompressedStrategy(Resumable, FedAvg, ABC):
+class CompressedStrategy(Asked, Resumable, FedAvg, ABC):
     """Base of the strategies that aggregate packed updates; sampling, evaluation and callbacks are `FedAvg`'s.
 
     A strategy of one's own is one method, `aggregate`: from a `Round` to an `Outcome`. Screening, the quorum, the check that
@@ -205,13 +206,6 @@ class CompressedStrategy(Resumable, FedAvg, ABC):
     def _skip(self, report: RoundReport, screened: Screened, why: str, *, quorum: bool = True) -> tuple[None, MetricRecord]:
         """Publish the report of a round that leaves the model as it is; return what `aggregate_train` returns."""
         return None, self.history.publish(replace(report, kept=(), skipped=why, quorum=quorum), screened)
-
-    def check_nodes(self, nodes: int) -> None:
-        """Raise `ConfigurationError` if a round of so many nodes cannot move the model, even if every one of them replies.
-
-        It is asked before the first round. A strategy that needs more than one reply overrides it.
-        """
-        require(nodes >= 1, "nodes", nodes, "at least 1")
 
     def start(
         self,

@@ -17,12 +17,13 @@ from flwr_robustcomp.flower import LOG, private_copy
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED
 from flwr_robustcomp.packing import Granularity, Packing
 from flwr_robustcomp.strategies.aggregation import is_finite_model, median_delta, step_length
+from flwr_robustcomp.strategies.asked import Asked
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
 from flwr_robustcomp.strategies.dense_replies import dense_replies, in_model_dtypes, with_content
 from flwr_robustcomp.strategies.enough_nodes import Need
 from flwr_robustcomp.strategies.evaluation import EvaluationReceiver
 from flwr_robustcomp.strategies.final_model import with_final_model
-from flwr_robustcomp.strategies.flower_builtin import carried_by, check_nodes, is_finite_state
+from flwr_robustcomp.strategies.flower_builtin import carried_by, is_finite_state
 from flwr_robustcomp.strategies.handing_over import in_words, lenient, odd_ones, sums_up_itself, where, without_odd_ones
 from flwr_robustcomp.strategies.history import RunHistory
 from flwr_robustcomp.strategies.inner import attributes, check_inner, core_of, layers_of, starts_itself
@@ -39,7 +40,7 @@ __all__ = ["Decompressed"]
 _OF_A_ROUND = ("configure_train", "aggregate_train", "configure_evaluate", "aggregate_evaluate", "summary")
 
 
-class Decompressed(Strategy):
+class Decompressed(Asked):
     """Put screening and decompression before any of Flower's strategies.
 
     The inner strategy sees ordinary dense replies, w_t - gamma Q(x) for each client, and only those that passed screening.
@@ -185,9 +186,8 @@ class Decompressed(Strategy):
         """Ask as the inner strategy does, of the nodes that are not left out; remember w_t and who was asked."""
         check_wrapped(self)
         check_model(self.strategy, wire.shared_tensors(arrays))
-        configure = self._inner("configure_train")
-        sample = functools.partial(configure, server_round, arrays, config)
-        need = Need(type(self._core).__name__, lambda nodes: check_nodes(self._core, nodes))
+        sample = functools.partial(self._inner("configure_train"), server_round, arrays, config)
+        need = Need(type(self._core).__name__, self.check_nodes)
         return self.receiver.ask(server_round, arrays, self.history.ask(server_round, grid, self._core, sample, need))
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from logging import INFO, WARNING
 
 from flwr_robustcomp.filters.base import trim_of
-from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.packing import Packing
 from flwr_robustcomp.spans import Span
 from flwr_robustcomp.theory import Adversary, Theorem, cover, shortfall
 
-__all__ = ["delta_of_spans", "guarantee_line", "log_guarantee"]
+__all__ = ["delta_of_spans", "guarantee_line"]
 
 
 def delta_of_spans(spans: Sequence[Span]) -> float | None:
@@ -23,15 +22,6 @@ def delta_of_spans(spans: Sequence[Span]) -> float | None:
     deltas = [span.compressor.delta_of(span.shape) for span in spans]
     known = [delta for delta in deltas if delta is not None]
     return min(known) if len(known) == len(deltas) else None
-
-
-def log_guarantee(
-    packing: Packing, layout: Layout, nodes: int, trim: int | float, *, theorem: Theorem, norm_order: float = 2
-) -> None:
-    """Log `guarantee_line`: a warning where no vector could put the run inside the theorem, otherwise for your information."""
-    line = guarantee_line(packing, layout, nodes, trim, theorem=theorem, norm_order=norm_order)
-    if line is not None:
-        LOG.log(*line)
 
 
 def guarantee_line(

@@ -17,13 +17,14 @@ from flwr_robustcomp.errors import require
 from flwr_robustcomp.filters.base import check_trim, trim_of
 from flwr_robustcomp.filters.norm import shortest
 from flwr_robustcomp.flower import LOG
+from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
-from flwr_robustcomp.strategies.guarantee import log_guarantee
+from flwr_robustcomp.strategies.guarantee import guarantee_line
 from flwr_robustcomp.strategies.options import SharedOptions
 from flwr_robustcomp.strategies.round import Outcome, Round, SkippedRound
 from flwr_robustcomp.strategies.screening import Update
 from flwr_robustcomp.strategies.server_step import check_step_size
-from flwr_robustcomp.theory import Theorem
+from flwr_robustcomp.theory import Adversary, Theorem
 
 __all__ = ["NormSource", "NormThreshold", "Weighting"]
 
@@ -111,6 +112,22 @@ class NormThreshold(CompressedStrategy):
         super().check_nodes(nodes)
         require(2 * trim_of(self.trim, nodes) < nodes, "trim", self.trim, f"less than half of {nodes} replies")
 
+    def trimmed_by_norm(self, nodes: int) -> tuple[int, float]:
+        """Return how many of so many replies are trimmed, and the order of the norm that they are sorted by."""
+        return trim_of(self.trim, nodes), self.norm_order
+
+    def outside_theory(self, layout: Layout, nodes: int, adversary: Adversary = "arbitrary") -> tuple[int, str] | None:
+        """Return `guarantee_line` for the algorithm that this is."""
+        return guarantee_line(
+            self.packing,
+            layout,
+            nodes,
+            self.trim,
+            theorem=self.theorem,
+            norm_order=self.norm_order,
+            adversary=adversary,
+        )
+
     @property
     def theorem(self) -> Theorem:
         """The theorem of the algorithm that this is: 1 for reported norms, 2 for compressed ones."""
@@ -129,8 +146,8 @@ class NormThreshold(CompressedStrategy):
         messages = list(super().configure_train(server_round, arrays, config, grid))
         if messages and not self._said:
             self._said = True
-            layout = self.receiver.expected.layout
-            log_guarantee(self.packing, layout, len(messages), self.trim, theorem=self.theorem, norm_order=self.norm_order)
+            if (line := self.outside_theory(self.receiver.expected.layout, len(messages))) is not None:
+                LOG.log(*line)
         return messages
 
     def aggregate(self, round_: Round, state: Mapping[str, Tensor]) -> Outcome:

@@ -127,6 +127,10 @@ class RobustCompressed(CompressedStrategy):
         some = [own if own.trim else one for own, one in zip(fit, self.filters, strict=True)]  # a share of nobody is no defence
         chain(some, Vectors.of_gram(np.eye(nodes)))
 
+    def trimmed_by_norm(self, nodes: int) -> tuple[int, float]:
+        """Return how many of so many replies may be set aside; the filters measure by l2 norms."""
+        return trim_of(self.trim, nodes), 2
+
     def with_trim(self, trim: int) -> Self:
         """Return this strategy, and all of its filters, for another number of Byzantine nodes."""
         other = super().with_trim(trim)

@@ -12,7 +12,7 @@ from flwr_robustcomp import Checkpointed
 from flwr_robustcomp.checkpoints import CHECKPOINT_FILE, HISTORY_FILE, read_snapshot
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.simulations import Scenario, run_scenario
-from flwr_robustcomp.simulations.record import RoundRecord
+from flwr_robustcomp.simulations.records.record import RoundRecord
 from tests.checkpoints.damage import replaced, rewrite
 from tests.checkpoints.kit import play
 from tests.checkpoints.test_checkpointed import _momentum

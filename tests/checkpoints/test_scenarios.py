@@ -16,8 +16,8 @@ from flwr_robustcomp.checkpoints import CHECKPOINT_FILE, HISTORY_FILE, read_snap
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.simulations import InProcessGrid, Scenario, run_scenario, run_server_app
 from flwr_robustcomp.simulations.app import CLIENT_APP, server_app
-from flwr_robustcomp.simulations.record import RoundRecord, read_records
-from flwr_robustcomp.simulations.sweep import read_curves
+from flwr_robustcomp.simulations.records.curves import read_curves
+from flwr_robustcomp.simulations.records.record import RoundRecord, read_records
 from tests.checkpoints.kit import Stopped
 from tests.simulations.kit import ROOT, small
 

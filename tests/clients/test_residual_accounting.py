@@ -20,7 +20,7 @@ from flwr_robustcomp.clients.node import round_of
 from flwr_robustcomp.compressors import QSGD, Compressor, L1Sign, TopK
 from flwr_robustcomp.randomness import generator
 from flwr_robustcomp.simulations import InProcessGrid
-from flwr_robustcomp.simulations.run import quiet_flower
+from flwr_robustcomp.simulations.runs.run import quiet_flower
 from tests.apps import app, node, request
 
 NODES, ROUNDS, D = 6, 5, 9

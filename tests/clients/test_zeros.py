@@ -14,7 +14,7 @@ from flwr_robustcomp.compressors import COMPRESSORS, Compressor, Identity, L1Sig
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.packing import Granularity
 from flwr_robustcomp.simulations import InProcessGrid
-from flwr_robustcomp.simulations.run import quiet_flower
+from flwr_robustcomp.simulations.runs.run import quiet_flower
 from tests.apps import Model, app
 from tests.compressors.samples import SAMPLES
 

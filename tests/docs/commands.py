@@ -17,8 +17,8 @@ from flwr_robustcomp.cli import app
 from tests.docs.blocks import ROOT
 
 EXPLAINED = {
-    "flwr": "starts a SuperLink; tests/simulations/test_stock_flower.py runs it",
-    "ray": "starts a cluster; tests/simulations/test_ray_cluster.py runs against one",
+    "flwr": "starts a SuperLink; tests/simulations/runs/test_stock_flower.py runs it",
+    "ray": "starts a cluster; tests/simulations/engines/test_ray_cluster.py runs against one",
     "python3": "makes a virtual environment, as `make setup` does",
     ".": "enters that environment",
     "tensorboard": "starts a server that does not end",

@@ -17,8 +17,8 @@ from flwr_robustcomp import Settings
 from flwr_robustcomp.component import flatten
 from flwr_robustcomp.filters import FILTERS
 from flwr_robustcomp.simulations.scenario import Scenario
-from flwr_robustcomp.simulations.setup import SCENARIO_STRATEGIES as STRATEGIES
-from flwr_robustcomp.simulations.suite import Suite
+from flwr_robustcomp.simulations.scenario.setup import SCENARIO_STRATEGIES as STRATEGIES
+from flwr_robustcomp.simulations.scenario.suite import Suite
 from tests.docs.blocks import PAGES, ROOT, Block, blocks_of
 from tests.docs.commands import agrees, check, lines, run
 from tests.optional import HAS_BYZFL

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flwr_robustcomp.simulations.ray_session import ray_session
+from flwr_robustcomp.simulations.engines.ray_session import ray_session
 
 
 @pytest.fixture(scope="module")
@@ -28,3 +30,15 @@ def ray(ray_dir: None) -> Iterator[Any]:
     """One Ray for all tests of a module: starting it costs seconds."""
     with ray_session(num_cpus=2) as module:
         yield module
+
+
+@pytest.fixture
+def marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file that is there once the module ``robustcomp_trap`` was imported."""
+    path = tmp_path / "imported"
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    (modules / "robustcomp_trap.py").write_text(f"open({str(path)!r}, 'w').close()\nclass Trap: name = 'trap'\n")
+    monkeypatch.syspath_prepend(modules)
+    yield path
+    sys.modules.pop("robustcomp_trap", None)

@@ -16,7 +16,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr_robustcomp import to_arrays
 from flwr_robustcomp.simulations import LocalGrid, Scenario
 from flwr_robustcomp.simulations.problems import Problem
-from flwr_robustcomp.simulations.setup import make_problem
+from flwr_robustcomp.simulations.scenario.setup import make_problem
 
 ROOT = Path(__file__).parents[2]
 

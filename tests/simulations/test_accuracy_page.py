@@ -31,7 +31,7 @@ from benchmarks.accuracy_pictures import draw_bytes, draw_rounds
 from benchmarks.accuracy_sampling import drawn
 from benchmarks.accuracy_tables import summary
 from flwr_robustcomp.compressors import COMPRESSORS
-from flwr_robustcomp.simulations.run import run_scenario
+from flwr_robustcomp.simulations.runs.run import run_scenario
 from flwr_robustcomp.strategies import Policy
 from tests.simulations.kit import ROOT
 

@@ -11,8 +11,8 @@ from benchmarks.minibatch import page
 from flwr_robustcomp.component import Component
 from flwr_robustcomp.simulations.attacks import ATTACKS
 from flwr_robustcomp.simulations.report.study import Run, Section
-from flwr_robustcomp.simulations.setup import byzantine_partitions
-from flwr_robustcomp.simulations.suite import Suite, SuiteCell
+from flwr_robustcomp.simulations.scenario.setup import byzantine_partitions
+from flwr_robustcomp.simulations.scenario.suite import Suite, SuiteCell
 from tests.simulations.kit import ROOT
 
 EPOCHS = {"name": "classification", "hidden": 4, "training": "local", "epochs": 1, "batch_size": 16}

@@ -10,8 +10,8 @@ import pytest
 from benchmarks.colluders import part, settings
 from benchmarks.outcomes import Outcome, outcomes, row
 from benchmarks.robustness import page
-from flwr_robustcomp.simulations.setup import byzantine_partitions
-from flwr_robustcomp.simulations.suite import Suite
+from flwr_robustcomp.simulations.scenario.setup import byzantine_partitions
+from flwr_robustcomp.simulations.scenario.suite import Suite
 from tests.simulations.kit import ROOT, SMALL
 
 SUITE = Suite.model_validate(

@@ -15,6 +15,7 @@ from flwr_robustcomp import to_arrays
 from flwr_robustcomp.compressors import QSGD, Compressor, Identity, L1Sign, TopK
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.simulations import Scenario, run_scenario
+from flwr_robustcomp.simulations.scenario.setup import check_components
 from flwr_robustcomp.strategies import ByzFL, Policy
 from flwr_robustcomp.strategies import byzfl as adapter
 from tests.apps import gaussian_model
@@ -198,7 +199,7 @@ def test_without_the_extra_one_line_says_how_to_install_it(monkeypatch: pytest.M
     with pytest.raises(ConfigurationError, match=r"ByzFL must be installed .*: pip install 'flwr-robustcomp\[byzfl\]'"):
         strategy(aggregator="Krum")
     with pytest.raises(ValueError, match="strategy 'byzfl': ByzFL must be installed"):
-        small(strategy={"name": "byzfl", "aggregator": "Krum", "trim": 2})
+        check_components(small(strategy={"name": "byzfl", "aggregator": "Krum", "trim": 2}))
 
 
 @needs_byzfl
@@ -222,7 +223,9 @@ def test_a_scenario_names_it_in_one_line() -> None:
     again = Scenario.from_run_config(scenario.to_run_config())
     assert again == scenario and np.isclose(run_scenario(again)[-1]["error"], records[-1]["error"])
     with pytest.raises(ValueError, match=r"Bucketing\+Krum of 10 nodes with trim 2: Cannot tolerate"):
-        small(strategy={"name": "byzfl", "aggregator": "Krum", "pre": {"name": "Bucketing", "s": 5}, "trim": 2})
+        check_components(
+            small(strategy={"name": "byzfl", "aggregator": "Krum", "pre": {"name": "Bucketing", "s": 5}, "trim": 2})
+        )
 
 
 @needs_byzfl

@@ -12,7 +12,7 @@ from flwr_robustcomp.compressors import Compressor, Identity, L1Sign, TopK
 from flwr_robustcomp.compressors.products import RUN, runs_of
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.simulations.scenario import Scenario
-from flwr_robustcomp.simulations.setup import make_strategy
+from flwr_robustcomp.simulations.scenario.setup import make_strategy
 from flwr_robustcomp.strategies import ByzFL, RobustCompressed
 from flwr_robustcomp.strategies.sketch import Shown, choose_runs, misleading, shown
 from tests.compressors.samples import gaussian

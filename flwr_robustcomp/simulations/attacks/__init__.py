@@ -1,6 +1,7 @@
 """Attacks that scenarios can name: the Byzantine mods, and the colluding ones, which see the honest replies of a round.
 
-`ATTACKS` is their one closed registry; every member has a ``kind``: label, update or colluding.
+`ATTACKS` is their one closed registry; every member has a ``kind``: label, update or colluding. Builds on no other part of the
+simulations.
 """
 
 from __future__ import annotations

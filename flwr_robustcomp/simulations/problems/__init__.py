@@ -1,4 +1,7 @@
-"""The learning problems that scenarios can name; `PROBLEMS` is their closed registry."""
+"""The learning problems that scenarios can name.
+
+`PROBLEMS` is their closed registry. Builds on no other part of the simulations.
+"""
 
 from __future__ import annotations
 

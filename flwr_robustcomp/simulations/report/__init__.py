@@ -1,4 +1,7 @@
-"""`robustcomp report`: what a folder of records shows, as one self-contained page, with its tables and pictures as files."""
+"""`robustcomp report`: what a folder of records shows, as one self-contained page, with its tables and pictures as files.
+
+Builds on `records` and `scenario`, and on the names in `problems`. It starts no run.
+"""
 
 from __future__ import annotations
 

@@ -6,13 +6,13 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
-from flwr_robustcomp.simulations.record import RoundRecord
+from flwr_robustcomp.simulations.records.record import RoundRecord
 from flwr_robustcomp.simulations.report.block import Block, thinned
 from flwr_robustcomp.simulations.report.chart import Axis, Chart, Series, axis_of
 from flwr_robustcomp.simulations.report.curves import lone_compressors
 from flwr_robustcomp.simulations.report.section import Run, Section, Setting
 from flwr_robustcomp.simulations.report.tables import MISSING, Table
-from flwr_robustcomp.simulations.setup import byzantine_partitions
+from flwr_robustcomp.simulations.scenario.setup import byzantine_partitions
 
 __all__ = ["detection", "filtered", "found", "norms"]
 

@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from flwr_robustcomp.simulations.record import RoundRecord, SkippedLine
-from flwr_robustcomp.simulations.suite import NO_ATTACK, SuiteCell
+from flwr_robustcomp.simulations.records.record import RoundRecord, SkippedLine
+from flwr_robustcomp.simulations.scenario.suite import NO_ATTACK, SuiteCell
 
 __all__ = ["Run", "Section", "Setting", "Study"]
 

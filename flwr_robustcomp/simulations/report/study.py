@@ -15,16 +15,16 @@ from pydantic import ValidationError
 
 from flwr_robustcomp.component import one_line
 from flwr_robustcomp.errors import ConfigurationError, printable
-from flwr_robustcomp.simulations.cell_index import described, read_cells
-from flwr_robustcomp.simulations.cost import COSTS_FILE
 from flwr_robustcomp.simulations.problems import PROBLEMS
-from flwr_robustcomp.simulations.provenance import RUNS_FILE
-from flwr_robustcomp.simulations.record import LONGEST, SkippedLine, decoded, read_records
-from flwr_robustcomp.simulations.record_lines import CellLine, CostLine, ProblemFacts, StartLine
+from flwr_robustcomp.simulations.records.cell_index import described, read_cells
+from flwr_robustcomp.simulations.records.cost import COSTS_FILE
+from flwr_robustcomp.simulations.records.curves import ROUNDS_FILE, Curves, read_curves
+from flwr_robustcomp.simulations.records.provenance import RUNS_FILE
+from flwr_robustcomp.simulations.records.record import LONGEST, SkippedLine, decoded, read_records
+from flwr_robustcomp.simulations.records.record_lines import CellLine, CostLine, ProblemFacts, StartLine
 from flwr_robustcomp.simulations.report.section import Run, Section, Setting, Study
 from flwr_robustcomp.simulations.scenario import Scenario
-from flwr_robustcomp.simulations.suite import NO_ATTACK, Group, Suite, SuiteCell
-from flwr_robustcomp.simulations.sweep import ROUNDS_FILE, Curves, read_curves
+from flwr_robustcomp.simulations.scenario.suite import NO_ATTACK, Group, Suite, SuiteCell
 
 __all__ = ["Run", "Section", "Setting", "Study", "read_study"]
 
@@ -76,7 +76,7 @@ def read_study(folder: Path) -> Study:
     sections = []
     for name, suite in _suites(folder, starts, skipped.append).items():
         configuration = suite.model_dump(exclude_none=True)
-        sections.append(_section(name, suite.title, suite.cells(recorded=True), configuration, found))
+        sections.append(_section(name, suite.title, suite.cells(), configuration, found))
     known = {cell.scenario.key for section in sections for cell in section.cells}
     loose, unreadable = _loose(found.lines.values(), known)
     for name, cells in loose.items():
@@ -156,7 +156,7 @@ def _suites(folder: Path, starts: Sequence[Mapping[str, Any]], skip: Callable[[S
                     f"it has {suite.size:,} runs, and those before it leave {left:,} of the {_MOST_RUNS:,} that a report shows"
                 )
             left -= suite.size
-            cells = suite.cells(recorded=True)
+            cells = suite.cells()
             _check_nodes(cells[0].scenario)
         except (ValidationError, ConfigurationError) as error:  # of another version: its runs are shown one by one, or counted
             why = str(error) if isinstance(error, ConfigurationError) else one_line(error)
@@ -190,7 +190,7 @@ def _loose(lines: Iterable[CellLine], known: set[str]) -> tuple[dict[str, list[S
         if line.cell in known:
             continue
         try:
-            scenario = Scenario.parse(line.scenario, recorded=True)
+            scenario = Scenario.parse(line.scenario)
             _check_nodes(scenario)
         except ConfigurationError:
             unreadable.add(line.cell)

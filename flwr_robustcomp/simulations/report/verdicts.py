@@ -9,7 +9,7 @@ from functools import cached_property
 
 from flwr_robustcomp.simulations.report.estimate import Estimate
 from flwr_robustcomp.simulations.report.section import Section, Setting
-from flwr_robustcomp.simulations.suite import NO_ATTACK
+from flwr_robustcomp.simulations.scenario.suite import NO_ATTACK
 
 __all__ = ["ACCURACY_MARGIN", "ERROR_SHARE", "Defence", "Verdicts", "judge"]
 

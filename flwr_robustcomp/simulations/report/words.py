@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from flwr_robustcomp.simulations.report.estimate import quantity
 from flwr_robustcomp.simulations.report.section import Section, Setting
 from flwr_robustcomp.simulations.report.verdicts import Defence, Verdicts
-from flwr_robustcomp.simulations.suite import NO_ATTACK
+from flwr_robustcomp.simulations.scenario.suite import NO_ATTACK
 
 __all__ = ["beaten_in_words", "cost_in_words", "incomparable", "join", "summary"]
 

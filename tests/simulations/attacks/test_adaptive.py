@@ -19,7 +19,7 @@ from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.simulations.app import CLIENT_APP
 from flwr_robustcomp.simulations.attacks import Collusion, Decoys, Drift, Seen, Spread, UnderEigenvalue, UnderThreshold
 from flwr_robustcomp.simulations.attacks.colluding_grid import ColludingGrid
-from flwr_robustcomp.simulations.setup import byzantine_partitions
+from flwr_robustcomp.simulations.scenario.setup import byzantine_partitions
 from tests.simulations.kit import small, training_messages
 
 H, B, D, TRIM = 90, 10, 400, 11

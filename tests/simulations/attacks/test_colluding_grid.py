@@ -20,8 +20,8 @@ from flwr_robustcomp.simulations.app import CLIENT_APP, serve
 from flwr_robustcomp.simulations.attacks import ATTACKS, InnerProduct
 from flwr_robustcomp.simulations.attacks.accomplice import MARK, Accomplice
 from flwr_robustcomp.simulations.attacks.colluding_grid import ColludingGrid
-from flwr_robustcomp.simulations.run import quiet_flower
-from flwr_robustcomp.simulations.setup import byzantine_partitions
+from flwr_robustcomp.simulations.runs.run import quiet_flower
+from flwr_robustcomp.simulations.scenario.setup import byzantine_partitions, check_components
 from tests.apps import app, replied
 from tests.simulations.kit import COMPRESSORS_SMALL, digits, small, snapshot, training_messages
 
@@ -211,7 +211,7 @@ def test_a_fraction_of_the_rounds_is_one_draw_for_all() -> None:
 )
 def test_a_bad_attack_is_one_line(attack: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        small(attack=attack)
+        check_components(small(attack=attack))
     assert "\n" not in str(caught.value)
     for word in words:
         assert word in str(caught.value)

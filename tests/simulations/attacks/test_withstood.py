@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flwr_robustcomp.simulations.run import quiet_flower, run_scenario
+from flwr_robustcomp.simulations.runs.run import quiet_flower, run_scenario
 from flwr_robustcomp.simulations.scenario import Scenario
 
 BASE: dict[str, Any] = {

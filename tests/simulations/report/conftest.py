@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from flwr_robustcomp.simulations.compare import compare
-from flwr_robustcomp.simulations.provenance import note_start
+from flwr_robustcomp.simulations.comparison.compare import compare
+from flwr_robustcomp.simulations.records.provenance import note_start
 from flwr_robustcomp.simulations.report import report
-from flwr_robustcomp.simulations.suite import Suite
+from flwr_robustcomp.simulations.scenario.suite import Suite
 
 STRATEGIES: list[dict[str, Any]] = [
     {"name": "norm-threshold", "trim": "byzantine+1", "step_size": 0.4, "label": "ours"},

@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flwr_robustcomp.errors import ConfigurationError
-from flwr_robustcomp.simulations.cell_index import CELLS_FILE
-from flwr_robustcomp.simulations.cost import COSTS_FILE
-from flwr_robustcomp.simulations.provenance import RUNS_FILE
+from flwr_robustcomp.simulations.records.cell_index import CELLS_FILE
+from flwr_robustcomp.simulations.records.cost import COSTS_FILE
+from flwr_robustcomp.simulations.records.curves import ROUNDS_FILE
+from flwr_robustcomp.simulations.records.provenance import RUNS_FILE
 from flwr_robustcomp.simulations.report import report
 from flwr_robustcomp.simulations.report.study import read_study
-from flwr_robustcomp.simulations.sweep import ROUNDS_FILE
 
 FILES = (RUNS_FILE, CELLS_FILE, ROUNDS_FILE, COSTS_FILE)
 

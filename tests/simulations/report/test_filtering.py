@@ -8,8 +8,8 @@ import pytest
 from flwr_robustcomp.simulations.report.contraction import contraction
 from flwr_robustcomp.simulations.report.filtering import detection, found, norms
 from flwr_robustcomp.simulations.report.study import Run, Section
-from flwr_robustcomp.simulations.setup import byzantine_partitions
-from flwr_robustcomp.simulations.suite import Suite, SuiteCell
+from flwr_robustcomp.simulations.scenario.setup import byzantine_partitions
+from flwr_robustcomp.simulations.scenario.suite import Suite, SuiteCell
 from flwr_robustcomp.theory import needed_delta
 
 SUITE = Suite.model_validate(

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flwr_robustcomp.simulations.cell_index import CELLS_FILE
-from flwr_robustcomp.simulations.provenance import RUNS_FILE
+from flwr_robustcomp.simulations.records.cell_index import CELLS_FILE
+from flwr_robustcomp.simulations.records.curves import ROUNDS_FILE
+from flwr_robustcomp.simulations.records.provenance import RUNS_FILE
 from flwr_robustcomp.simulations.report import report
 from flwr_robustcomp.simulations.report.study import read_study
 from flwr_robustcomp.simulations.scenario import Scenario
-from flwr_robustcomp.simulations.suite import Suite
-from flwr_robustcomp.simulations.sweep import ROUNDS_FILE
+from flwr_robustcomp.simulations.scenario.suite import Suite
 from tests.simulations.kit import SMALL
 
 START = {"command": "robustcomp run x.toml", "started": "2026-01-01", "versions": {}, "machine": {}, "suites": {}}
@@ -33,18 +31,6 @@ def _rounds(scenario: Scenario, metric: str = "error", final: float = 0.5, **mor
 
 
 # -- nothing is run ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A file that is there once the module ``robustcomp_trap`` was imported."""
-    path = tmp_path / "imported"
-    modules = tmp_path / "modules"
-    modules.mkdir()
-    (modules / "robustcomp_trap.py").write_text(f"open({str(path)!r}, 'w').close()\nclass Trap: name = 'trap'\n")
-    monkeypatch.syspath_prepend(modules)
-    yield path
-    sys.modules.pop("robustcomp_trap", None)
 
 
 TRAP = {"name": "robustcomp_trap:Trap", "size": 3}
@@ -65,7 +51,7 @@ def test_no_module_that_a_run_names_is_imported(tmp_path: Path, marker: Path, na
     folder = tmp_path / "folder"
     folder.mkdir()
     fields = {**SMALL, PLACES.get(name, name): FIELDS[name]}
-    scenario = Scenario.parse(fields, recorded=True)
+    scenario = Scenario.parse(fields)
     facts = {"problem": {"metric": "error", "better": "lower", "dimension": 12}} if noted else {}
     _write(folder / CELLS_FILE, {"cell": scenario.key, "scenario": fields, **facts})
     _write(folder / ROUNDS_FILE, *_rounds(scenario, delta=0.5, trimmed=[1], rejected={}))
@@ -89,7 +75,7 @@ def test_no_module_that_a_suite_names_is_imported(tmp_path: Path, marker: Path, 
         suite["base"]["problem"] = value
     else:
         suite |= {"strategies" if place == "strategy" else f"{place}s": [value]}
-    cells = Suite.model_validate(suite).cells(recorded=True)
+    cells = Suite.model_validate(suite).cells()
     if where == RUNS_FILE:
         _write(folder / RUNS_FILE, {**START, "suites": {"mine": suite}})
     else:
@@ -117,11 +103,11 @@ def test_no_data_are_made_for_a_recorded_run(tmp_path: Path, fields: dict[str, A
         pytest.fail("something was built")
 
     for where in ("make_problem", "build"):
-        monkeypatch.setattr(f"flwr_robustcomp.simulations.setup.{where}", made)
-    monkeypatch.setattr("flwr_robustcomp.simulations.cell_index.make_problem", made)
-    scenario = Scenario.parse({**SMALL, **fields}, recorded=True)
+        monkeypatch.setattr(f"flwr_robustcomp.simulations.scenario.setup.{where}", made)
+    monkeypatch.setattr("flwr_robustcomp.simulations.records.cell_index.make_problem", made)
+    scenario = Scenario.parse({**SMALL, **fields})
     _write(tmp_path / CELLS_FILE, {"cell": scenario.key, "scenario": {**SMALL, **fields}})
-    _write(tmp_path / ROUNDS_FILE, *_rounds(Scenario.parse(SMALL, recorded=True), "accuracy", delta=0.5, trimmed=[1]))
+    _write(tmp_path / ROUNDS_FILE, *_rounds(Scenario.parse(SMALL), "accuracy", delta=0.5, trimmed=[1]))
     with (tmp_path / ROUNDS_FILE).open("a") as file:
         file.writelines(json.dumps({"cell": scenario.key, "round": t, "error": 1, "trimmed": [1]}) + "\n" for t in range(4))
     report(tmp_path)
@@ -141,7 +127,7 @@ def test_a_recorded_run_of_too_many_nodes_or_a_suite_of_too_many_runs_is_counted
 
 
 def test_what_the_run_noted_is_shown(tmp_path: Path) -> None:
-    scenario = Scenario.parse({**SMALL, "problem": "of_tomorrow:Weather"}, recorded=True)
+    scenario = Scenario.parse({**SMALL, "problem": "of_tomorrow:Weather"})
     facts = {"metric": "skill", "better": "higher", "dimension": 40}
     _write(tmp_path / CELLS_FILE, {"cell": scenario.key, "scenario": scenario.model_dump(), "problem": facts})
     _write(tmp_path / ROUNDS_FILE, *_rounds(scenario, "skill", final=3.5))
@@ -154,7 +140,7 @@ def test_what_the_run_noted_is_shown(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("measured", "better"), [("accuracy", "higher"), ("error", "lower"), ("loss", "lower")])
 def test_older_records_are_known_by_what_they_measured(tmp_path: Path, measured: str, better: str) -> None:
-    scenario = Scenario.parse({**SMALL, "problem": "of_tomorrow:Weather"}, recorded=True)
+    scenario = Scenario.parse({**SMALL, "problem": "of_tomorrow:Weather"})
     _write(tmp_path / CELLS_FILE, {"cell": scenario.key, "scenario": scenario.model_dump()})
     _write(tmp_path / ROUNDS_FILE, *_rounds(scenario, measured))
     (section,) = read_study(tmp_path).sections
@@ -177,7 +163,7 @@ def test_names_are_escaped_on_the_page_and_printed_as_text(tmp_path: Path) -> No
         "attacks": [HOSTILE],
         "byzantine": [0, 2],
     }
-    cells = Suite.model_validate(suite).cells(recorded=True)
+    cells = Suite.model_validate(suite).cells()
     start = {**START, "command": HOSTILE, "started": HOSTILE, "versions": {HOSTILE: HOSTILE}, "machine": {HOSTILE: HOSTILE}}
     _write(tmp_path / RUNS_FILE, {**start, "suites": {HOSTILE: suite}})
     facts = {"metric": HOSTILE, "better": "lower", "dimension": 12}
@@ -204,7 +190,7 @@ def test_the_command_prints_names_as_they_are(tmp_path: Path, capsys: pytest.Cap
     from flwr_robustcomp.cli.report import report_command
 
     fields = [{**SMALL, "strategy": {"name": "[/red]:smile:", "x": seed}, "seed": 0} for seed in (1, 2)]
-    scenarios = [Scenario.parse(one, recorded=True) for one in fields]
+    scenarios = [Scenario.parse(one) for one in fields]
     _write(tmp_path / CELLS_FILE, *({"cell": s.key, "scenario": s.model_dump()} for s in scenarios))
     _write(tmp_path / ROUNDS_FILE, *(line for i, s in enumerate(scenarios) for line in _rounds(s, final=10.0**-i)))
     report_command(tmp_path)

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from flwr_robustcomp.errors import ConfigurationError
-from flwr_robustcomp.simulations.provenance import RUNS_FILE
+from flwr_robustcomp.simulations.records.provenance import RUNS_FILE
 from flwr_robustcomp.simulations.report import report, study
 from flwr_robustcomp.simulations.report.section import Section
-from flwr_robustcomp.simulations.suite import Suite
+from flwr_robustcomp.simulations.scenario.suite import Suite
 
 
 def _suite(count: int) -> dict[str, Any]:
@@ -64,4 +64,4 @@ def test_what_all_runs_share_is_worked_out_once(monkeypatch: pytest.MonkeyPatch,
     _start(tmp_path, s=_suite(30))
     report(tmp_path)
     assert reads == 1
-    assert len({cell.group for cell in Suite.model_validate(_suite(30)).cells(recorded=True)}) == 30
+    assert len({cell.group for cell in Suite.model_validate(_suite(30)).cells()}) == 30

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from flwr_robustcomp.errors import ConfigurationError
-from flwr_robustcomp.simulations.provenance import RUNS_FILE, note_start
+from flwr_robustcomp.simulations.records.cell_index import CELLS_FILE
+from flwr_robustcomp.simulations.records.curves import ROUNDS_FILE
+from flwr_robustcomp.simulations.records.provenance import RUNS_FILE, note_start
 from flwr_robustcomp.simulations.report import report
 from flwr_robustcomp.simulations.report.study import read_study
-from flwr_robustcomp.simulations.sweep import CELLS_FILE, ROUNDS_FILE, run_cells
+from flwr_robustcomp.simulations.runs.sweep import run_cells
 from tests.simulations.kit import small
 from tests.simulations.report.conftest import SUITES
 

@@ -12,8 +12,8 @@ from flwr_robustcomp.simulations.report.heatmap import heat_map
 from flwr_robustcomp.simulations.report.section import Run, Section
 from flwr_robustcomp.simulations.report.verdicts import Defence, judge
 from flwr_robustcomp.simulations.report.words import beaten_in_words, summary
-from flwr_robustcomp.simulations.suite import Suite
-from flwr_robustcomp.simulations.sweep import run_cells
+from flwr_robustcomp.simulations.runs.sweep import run_cells
+from flwr_robustcomp.simulations.scenario.suite import Suite
 from tests.simulations.kit import small
 
 NOTHING = "There is no run without attack to compare with, so nothing is said about who withstands what."
@@ -34,12 +34,12 @@ def _section(finals: dict[tuple[str, str], float | None], *, byzantine: list[int
     )
     runs = []
     metric = "accuracy" if better == "higher" else "error"
-    for cell in suite.cells(recorded=True):
+    for cell in suite.cells():
         final = finals.get((cell.group.strategy, cell.group.attack))
         if final is not None:
             records: list[dict[str, Any]] = [{"round": 0, metric: 0.1}, {"round": 1, metric: final}]
             runs.append(Run(cell, records, {}))
-    return Section("t", "T", suite.cells(recorded=True), runs, {}, metric, better, 12, {})
+    return Section("t", "T", suite.cells(), runs, {}, metric, better, 12, {})
 
 
 def test_a_lone_run_under_attack_has_no_verdict(tmp_path: Path) -> None:

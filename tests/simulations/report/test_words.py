@@ -9,7 +9,7 @@ import pytest
 from flwr_robustcomp.simulations.report.study import Run, Section
 from flwr_robustcomp.simulations.report.verdicts import Defence, judge
 from flwr_robustcomp.simulations.report.words import beaten_in_words, join, summary
-from flwr_robustcomp.simulations.suite import Suite
+from flwr_robustcomp.simulations.scenario.suite import Suite
 
 SEEDS = (0, 1)
 
