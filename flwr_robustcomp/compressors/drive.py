@@ -130,7 +130,8 @@ class Drive(Rotated):
         accumulate_block_signs(total, bitmaps, scales, self._sizes(out.numel()))
         out += torch.from_numpy(self._rotate_out(total))
 
-    def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+    def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        """Pack the signs in the rotated basis, and a scale for each block."""
         y, sizes = self._rotate_in(flat), self._sizes(flat.numel())
         magnitude = np.abs(y)
         starts = self._starts(flat.numel())

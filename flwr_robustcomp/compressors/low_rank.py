@@ -189,11 +189,12 @@ class LowRank(Compressor):
         if float((p.T @ p - torch.eye(self.rank, dtype=torch.float64)).abs().max()) > slack:
             raise WireError("the first factor must have orthonormal columns")
         with np.errstate(over="ignore"):
-            finite = bool(torch.isfinite(self._decode(payload)).all()) and math.isfinite(self.norm(payload))
+            finite = bool(torch.isfinite(self.decode(payload)).all()) and math.isfinite(self.norm(payload))
         if not finite:
             raise WireError(f"an entry overflows {payload.dtype}, or the norm does")
 
-    def _encode_array(self, array: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+    def encode_array(self, array: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        """Pack the factors of a matrix; other shapes go through ``vectors``."""
         header = (self.rank, _METHODS.index(self.method), self.iterations, _is_matrix(array.shape))
         if not _is_matrix(array.shape):
             return header, nest(self.vectors.compress(array, rng), self.vectors)
@@ -211,10 +212,12 @@ class LowRank(Compressor):
             return atomic_sample(x, rank, cast(np.random.Generator, rng))
         return subspace_iteration(x, rank, self.iterations, cast(np.random.Generator, rng))
 
-    def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
-        return self._encode_array(flat, rng)
+    def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        """Pack a vector through ``vectors``."""
+        return self.encode_array(flat, rng)
 
-    def _decode(self, payload: Payload) -> Tensor:
+    def decode(self, payload: Payload) -> Tensor:
+        """Multiply the factors."""
         if not _is_matrix(payload.shape):
             return self.vectors.decompress(self._inner(payload)).reshape(-1)
         work = working_dtype(payload.dtype)

@@ -143,7 +143,8 @@ class RotatedQuantizer(Rotated):
             total += y
         out += torch.from_numpy(self._rotate_out(total))
 
-    def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+    def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        """Round each block of the rotated vector to a grid between its extremes, at random."""
         work = working_dtype(flat.dtype)
         largest = torch.finfo(work).max
         y = np.clip(self._rotate_in(flat), -largest, largest)

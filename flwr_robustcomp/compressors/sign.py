@@ -142,10 +142,12 @@ class Sign(Compressor):
         """Decompress k payloads with one pass over the matrix."""
         return _sign_rows(payloads)
 
-    def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+    def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        """Pack the signs."""
         return (), _pack(flat)
 
-    def _decode(self, payload: Payload) -> Tensor:
+    def decode(self, payload: Payload) -> Tensor:
+        """Return the signs."""
         return _signs(payload)
 
 
@@ -243,10 +245,12 @@ class L1Sign(Compressor):
         scales = torch.tensor([p.scalars[0] for p in payloads], dtype=torch.float64).to(payloads[0].dtype)
         return _sign_rows(payloads).mul_(scales[:, None])
 
-    def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+    def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        """Pack the signs and the mean magnitude."""
         scale = round_to(float(magnitudes(as_numpy(flat)[None])[0] / flat.numel()), flat.dtype)
         # A mean magnitude that rounds to zero in the dtype sends nothing; error feedback, where on, keeps it all.
         return (scale,), _pack(flat if scale > 0 else torch.zeros_like(flat))
 
-    def _decode(self, payload: Payload) -> Tensor:
+    def decode(self, payload: Payload) -> Tensor:
+        """Return the signs times the mean magnitude."""
         return _signs(payload).mul_(payload.scalars[0])

@@ -149,7 +149,8 @@ class SparseTernary(Compressor):
         positions, positive = self._read(payload)
         return positions, np.where(positive, np.float32(1), np.float32(-1))
 
-    def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+    def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        """Pack the positions and signs of the k largest entries, and their mean magnitude."""
         x = as_numpy(flat)
         k, form = self.kept(x.size), int(self.coding == "entropy")
         positions = largest_entries(x, k)
@@ -159,7 +160,8 @@ class SparseTernary(Compressor):
             return (k, form, 0.0), self._body(np.arange(k), np.ones(k, np.bool_), x.size)
         return (k, form, scale), self._body(positions, kept >= 0, x.size)
 
-    def _decode(self, payload: Payload) -> Tensor:
+    def decode(self, payload: Payload) -> Tensor:
+        """Put the scale, signed, at the k positions."""
         out = torch.zeros(payload.size, dtype=payload.dtype)
         positions, positive = self._read(payload)
         signs = torch.from_numpy(np.where(positive, 1.0, -1.0)) * float(payload.scalars[2])

@@ -197,7 +197,8 @@ class TopK(Compressor):
     def _entries(self, payload: Payload) -> Entries:
         return self._positions(payload), as_numpy(self.values.decompress(self._inner(payload)))
 
-    def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+    def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        """Pack the positions of the k largest entries, and their values through ``values``."""
         d, k = flat.numel(), self.kept(flat.numel())
         index = largest_entries(as_numpy(flat), k)
         positions = write_positions(index, d, self.coding)
@@ -205,7 +206,8 @@ class TopK(Compressor):
         length = _LENGTH.pack(len(positions)) if self._composed else b""
         return (k, int(self.coding == "entropy")), length + positions + values
 
-    def _decode(self, payload: Payload) -> Tensor:
+    def decode(self, payload: Payload) -> Tensor:
+        """Put the values at their positions."""
         out = torch.zeros(payload.size, dtype=payload.dtype)
         out[torch.from_numpy(self._positions(payload))] = self.values.decompress(self._inner(payload))
         return out
