@@ -26,10 +26,14 @@ from flwr_robustcomp.compressors import (
     TopK,
 )
 from flwr_robustcomp.errors import ConfigurationError, QuorumError, WireError
+from flwr_robustcomp.filters import Filter
 from flwr_robustcomp.settings import Settings, configured_mod
 from flwr_robustcomp.strategies import (
+    Adam,
+    ByzFL,
     Decompressed,
     DecompressedFit,
+    Momentum,
     NormThreshold,
     OldStrategy,
     Policy,
@@ -41,6 +45,8 @@ from flwr_robustcomp.wire import from_arrays, to_arrays
 
 __all__ = [
     "QSGD",
+    "Adam",
+    "ByzFL",
     "Checkpointed",
     "CompressionMod",
     "ConfigurationError",
@@ -48,9 +54,11 @@ __all__ = [
     "Decompressed",
     "DecompressedFit",
     "Drive",
+    "Filter",
     "Identity",
     "L1Sign",
     "LowRank",
+    "Momentum",
     "NonZeros",
     "NormThreshold",
     "OldStrategy",

@@ -11,6 +11,8 @@ import flwr_robustcomp
 def test_the_public_face() -> None:
     assert flwr_robustcomp.__all__ == [
         "QSGD",
+        "Adam",
+        "ByzFL",
         "Checkpointed",
         "CompressionMod",
         "ConfigurationError",
@@ -18,9 +20,11 @@ def test_the_public_face() -> None:
         "Decompressed",
         "DecompressedFit",
         "Drive",
+        "Filter",
         "Identity",
         "L1Sign",
         "LowRank",
+        "Momentum",
         "NonZeros",
         "NormThreshold",
         "OldStrategy",

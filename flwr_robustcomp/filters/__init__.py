@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from flwr_robustcomp.filters.base import Filter, Matrix, Vectors, chain, fitted, reach_of
+from flwr_robustcomp.filters.base import Filter, Matrix, Vectors, chain, fitted, kept_rows, reach_of, shortening
 from flwr_robustcomp.filters.bucketing import Bucketing
 from flwr_robustcomp.filters.centred_clipping import CentredClipping
 from flwr_robustcomp.filters.geometric_median import GeometricMedian
@@ -32,7 +32,9 @@ __all__ = [
     "Vectors",
     "chain",
     "fitted",
+    "kept_rows",
     "reach_of",
+    "shortening",
 ]
 
 FILTERS: dict[str, type[Filter]] = {
