@@ -52,6 +52,13 @@ class Checkpointed(Strategy):
     deployment nodes keep their states themselves; docs/checkpoints.md says for how long.
 
     A checkpoint is taken when a round has ended with the server's evaluation. A server that dies before that repeats the round.
+
+    Examples
+    --------
+    >>> from flwr_robustcomp import Checkpointed, L1Sign, NormThreshold
+    >>> strategy = Checkpointed(NormThreshold(compressor=L1Sign()), "checkpoints", every=5)
+    >>> strategy.path.name
+    'checkpoint.npz'
     """
 
     def __init__(

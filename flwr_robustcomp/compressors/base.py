@@ -57,6 +57,14 @@ class Compressor(Form, ABC):
         Whether it is of use on arrays of two dimensions and more only, one by one.
     exact_size : bool
         Whether every body has exactly `body_size` bytes; where an entropy coder decides, that is only the largest size.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp import TopK
+    >>> Q = TopK(k=2, coding="fixed")
+    >>> Q.delta(100), Q.encoded_size(100, torch.float32)
+    (0.02, 15)
     """
 
     name: ClassVar[str]

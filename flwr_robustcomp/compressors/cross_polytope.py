@@ -47,6 +47,15 @@ class CrossPolytope(Compressor):
     ascending: R log2(2d) bits, the o(d) of section 3.1. C_norm. The decoder enforces the configured R and form, a finite
     non-negative norm, codes below 2 d in ascending order without both signs of one coordinate, zero codes for a zero norm,
     and entries that do not overflow. Any such payload is one draw of the x that it decodes to in the unbiased form.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from flwr_robustcomp import CrossPolytope
+    >>> Q = CrossPolytope(repetitions=2, contraction=False)
+    >>> Q.decompress(Q.compress(torch.tensor([0.0, -3.0, 1.0]), np.random.default_rng(0)))
+    tensor([ 0., -4.,  0.])
     """
 
     repetitions: int = 1

@@ -55,6 +55,14 @@ class Drive(Rotated):
     scale embeds ||y||_1 or ||x||^2 / ||y||_1. The decoder enforces the configured seed, the current round, the switches, zero
     padding, scales that are finite and non-negative, bits that are all set in a block of scale zero, and entries that do not
     overflow. Every such payload is Q of what it decodes to: y = c sign(y) has ||y||_1 / B = ||y||^2 / ||y||_1 = c.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp import Drive
+    >>> spike = torch.tensor([4.0, 0.0, 0.0, 0.0])
+    >>> round(Drive().measured_delta(spike), 3), round(Drive(rotate=False).measured_delta(spike), 3)
+    (1.0, 0.25)
     """
 
     rotate: bool = True

@@ -24,6 +24,14 @@ class Identity(Compressor):
     Notes
     -----
     delta = 1 for every x (the paper, section 3). The decoder enforces finite entries; every finite vector is in the image.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp import Identity
+    >>> Q = Identity()
+    >>> Q.decompress(Q.compress(torch.tensor([1.0, -2.0])))
+    tensor([ 1., -2.])
     """
 
     name: ClassVar[str] = "identity"

@@ -66,6 +66,13 @@ class LowRank(Compressor):
     factors, P with orthonormal columns to the dtype's rounding, and entries that do not overflow; every matrix of rank r or
     less is in the image of all three methods. Norms come from the r x r Gram matrices of both factors, so no freedom is left
     in P that would move the norm away from what is added.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp import LowRank
+    >>> round(LowRank(rank=1).measured_delta(torch.tensor([[3.0, 0.0], [0.0, 1.0]])), 3)
+    0.9
     """
 
     rank: int

@@ -43,6 +43,15 @@ class RandomK(Compressor):
 
     Wire: k, the form, a 64-bit seed (`randomness.distinct_positions`), and the k entries of x by ascending position,
     unscaled. The decoder enforces the configured k and finite values; any seed and values are in the image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from flwr_robustcomp import RandomK
+    >>> Q = RandomK(k=1, unbiased=True)
+    >>> Q.decompress(Q.compress(torch.tensor([1.0, -2.0]), np.random.default_rng(0)))
+    tensor([ 0., -4.])
     """
 
     k: int | None = None

@@ -90,6 +90,14 @@ class Sign(Compressor):
     C_normless: the magnitude of x is lost, ||Q(x)||_2 = sqrt(d) for every x, so Algorithm 2 cannot use it. No delta holds for
     every x (take x small): it is not a contraction on its own. Source: Bernstein et al. 2018. The decoder enforces exact
     length and zero padding; every bitmap is in the image.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp import Sign
+    >>> Q = Sign()
+    >>> Q.decompress(Q.compress(torch.tensor([1.0, -2.0])))
+    tensor([ 1., -1.])
     """
 
     plus_zero: bool = False
@@ -169,6 +177,14 @@ class L1Sign(Compressor):
 
     C_norm: the scale s embeds ||x||_1 = s d. The decoder enforces exact length, zero padding, a scale that is finite,
     non-negative and exact in the dtype, and all bits set when the scale is zero. Any such payload is Q of itself.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp import L1Sign
+    >>> Q = L1Sign()
+    >>> Q.decompress(Q.compress(torch.tensor([1.0, -2.0])))
+    tensor([ 1.5000, -1.5000])
     """
 
     plus_zero: bool = False

@@ -53,6 +53,14 @@ class SparseTernary(Compressor):
     the signs, whichever of the bitmap and the coder's words is shorter; then the positions. The decoder enforces the
     configured k and form, canonical codes, and a mu that is finite, non-negative and exact in the dtype. Any such payload with
     mu > 0 is Q of itself; mu = 0 comes with the first k positions and positive signs.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp import SparseTernary
+    >>> Q = SparseTernary(k=2)
+    >>> Q.decompress(Q.compress(torch.tensor([1.0, -2.0, 0.5])))
+    tensor([ 1.5000, -1.5000,  0.0000])
     """
 
     k: int | None = None

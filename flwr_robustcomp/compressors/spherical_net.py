@@ -86,6 +86,14 @@ class SphericalNet(Compressor):
     Wire: block, bits and seed, the scale c, then n codes 2 i + (inner product < 0) of ``bits`` bits. The decoder enforces the
     configured parameters, zero padding, a scale that is finite, non-negative and exact in the dtype, an index of zero in a last
     block of one coordinate, and zero codes for a zero scale. Any such payload is Q of itself.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp import SphericalNet
+    >>> Q = SphericalNet(block=2, bits=4)
+    >>> Q.decompress(Q.compress(torch.tensor([1.0, -2.0, 0.0, 3.0])))
+    tensor([ 1.9856, -1.5293,  0.0000,  2.5063])
     """
 
     block: int = 16

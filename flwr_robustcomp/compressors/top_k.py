@@ -55,6 +55,14 @@ class TopK(Compressor):
     the k entries by ascending position. The codec is ``top-k``, or ``top-k+`` and that of ``values``. The
     decoder enforces the configured k and coding, canonical positions, and what ``values`` enforces; such a vector has at most k
     entries and is therefore Q of itself.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp import TopK
+    >>> Q = TopK(k=1)
+    >>> Q.decompress(Q.compress(torch.tensor([1.0, -2.0, 0.5])))
+    tensor([ 0., -2.,  0.])
     """
 
     k: int | None = None

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from flwr_robustcomp.errors import require
-from flwr_robustcomp.filters.base import Filter, Matrix, Vectors, kept_rows
+from flwr_robustcomp.filters.base import Filter, kept_rows
+from flwr_robustcomp.filters.vectors import Matrix, Vectors
 
 __all__ = ["Spectral"]
 
@@ -78,6 +79,14 @@ class Spectral(Filter):
     B = b' + (sqrt(2) - 1) n. Hence R + mu <= 2 h R / (h - B), and lambda_1 <= k D^2 is at most k (c R)^2 with
     c = 2 sqrt(2) h / (h - B). Dropping more does not raise lambda_1, so that at the end the mean is within
     c R sqrt(t m / ((m - t) (m - 2 t))) of that of the honest vectors left.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flwr_robustcomp.filters import Spectral, Vectors, chain
+    >>> x = np.array([[1.0, 0.0], [1.0, 0.1], [1.0, -0.1], [1.1, 0.0], [-9.0, 0.0]])
+    >>> chain([Spectral(trim=1)], Vectors.of_gram(x @ x.T))
+    array([0.25, 0.25, 0.25, 0.25, 0.  ])
     """
 
     slack: float | None = 3.0

@@ -99,7 +99,7 @@ class DecompressedFit(OldApiStrategy):
     Examples
     --------
     >>> from flwr.server.strategy import FedAvg
-    >>> from flwr_robustcomp import Drive
+    >>> from flwr_robustcomp import DecompressedFit, Drive
     >>> strategy = DecompressedFit(FedAvg(fraction_fit=0.5), compressor=Drive())
     >>> strategy.fraction_fit
     0.5
