@@ -60,26 +60,16 @@ class DecompressedFit(OldApiStrategy):
     ----------
     strategy : flwr.server.strategy.Strategy
         FedAvg, FedProx, FedMedian, FedAdam, a wrapper for differential privacy, or a class of your own.
-    compressor : Compressor
-        Equal to the clients'.
-    step_size : float
-        gamma; 1 where clients reply with weights.
-    granularity : {"model", "array"}
-        Equal to the clients'.
     uncompressed : sequence of str
-        Equal to the clients'. Arrays have no names in the old API but their numbers, ``"0"``, ``"1"``, ...; PyTorch's batch
+        As for `Decompressed`. Arrays have no names in the old API but their numbers, ``"0"``, ``"1"``, ...; PyTorch's batch
         statistics are recognised (`old_api.array_names`).
-    on_round : callable, optional
-        Called with the `RoundReport` of every round as it ends. ``kept`` are the replies handed to the inner strategy.
-    policy : Policy, optional
-        What follows from rejected replies.
+    compressor, step_size, granularity, on_round, policy
+        As for `Decompressed`.
 
     Attributes
     ----------
-    reports : list of RoundReport
-        One for each round so far.
-    ledger : Ledger
-        The rejections so far, by node and reason.
+    reports, ledger
+        As for `Decompressed`.
 
     Raises
     ------
