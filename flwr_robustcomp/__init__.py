@@ -29,11 +29,15 @@ from flwr_robustcomp.compressors import (
     TopK,
 )
 from flwr_robustcomp.errors import ConfigurationError, QuorumError, WireError
+from flwr_robustcomp.filters import Filter
 from flwr_robustcomp.packing import Packing
 from flwr_robustcomp.settings import Settings, configured_mod
 from flwr_robustcomp.strategies import (
+    Adam,
+    ByzFL,
     Decompressed,
     DecompressedFit,
+    Momentum,
     NormThreshold,
     OldStrategy,
     Policy,
@@ -45,9 +49,11 @@ from flwr_robustcomp.wire import from_arrays, to_arrays
 
 __all__ = [
     "QSGD",
+    "Adam",
     "ByName",
     "ByShape",
     "BySize",
+    "ByzFL",
     "Checkpointed",
     "CompressionMod",
     "ConfigurationError",
@@ -55,9 +61,11 @@ __all__ = [
     "Decompressed",
     "DecompressedFit",
     "Drive",
+    "Filter",
     "Identity",
     "L1Sign",
     "LowRank",
+    "Momentum",
     "NonZeros",
     "NormThreshold",
     "OldStrategy",

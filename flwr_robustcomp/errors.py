@@ -8,15 +8,47 @@ __all__ = ["ConfigurationError", "QuorumError", "WireError", "printable", "requi
 
 
 class ConfigurationError(ValueError):
-    """A setting that cannot work; raised at construction, names the field, the value and what is allowed."""
+    """A setting that cannot work; raised at construction, names the field, the value and what is allowed.
+
+    Examples
+    --------
+    >>> from flwr_robustcomp import ConfigurationError, TopK
+    >>> try:
+    ...     TopK(ratio=2.0)
+    ... except ConfigurationError as error:
+    ...     print(error)
+    ratio must be in (0, 1], got 2.0
+    """
 
 
 class WireError(ValueError):
-    """Bytes from a peer that no honest sender would have produced; costs that peer its reply, nothing else."""
+    """Bytes from a peer that no honest sender would have produced; costs that peer its reply, nothing else.
+
+    Examples
+    --------
+    >>> from flwr_robustcomp import L1Sign, WireError
+    >>> from flwr_robustcomp.compressors import Payload
+    >>> import torch
+    >>> try:
+    ...     L1Sign().check(Payload((8,), torch.float32, (float("nan"),), bytes([255])))
+    ... except WireError as error:
+    ...     print(error)
+    the scale must be finite, non-negative and exact in torch.float32, got nan
+    """
 
 
 class QuorumError(RuntimeError):
-    """Too many rounds in a row had no quorum, as a `Policy` defines it; what was measured until then stands."""
+    """Too many rounds in a row had no quorum, as a `Policy` defines it; what was measured until then stands.
+
+    Examples
+    --------
+    >>> from flwr_robustcomp import QuorumError
+    >>> def train(strategy, grid, model):
+    ...     try:
+    ...         strategy.start(grid, model)
+    ...     except QuorumError:
+    ...         print(strategy.ledger.total())
+    """
 
 
 def require(ok: bool, name: str, value: object, allowed: str) -> None:

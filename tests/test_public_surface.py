@@ -11,9 +11,11 @@ import flwr_robustcomp
 def test_the_public_face() -> None:
     assert flwr_robustcomp.__all__ == [
         "QSGD",
+        "Adam",
         "ByName",
         "ByShape",
         "BySize",
+        "ByzFL",
         "Checkpointed",
         "CompressionMod",
         "ConfigurationError",
@@ -21,9 +23,11 @@ def test_the_public_face() -> None:
         "Decompressed",
         "DecompressedFit",
         "Drive",
+        "Filter",
         "Identity",
         "L1Sign",
         "LowRank",
+        "Momentum",
         "NonZeros",
         "NormThreshold",
         "OldStrategy",

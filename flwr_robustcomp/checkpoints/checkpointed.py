@@ -16,10 +16,11 @@ from flwr_robustcomp.checkpoints.lock import locked
 from flwr_robustcomp.checkpoints.node_states import KeepsNodeStates
 from flwr_robustcomp.checkpoints.resumption import Resumption, find_resumption
 from flwr_robustcomp.checkpoints.snapshot import CHECKPOINT_FILE, Snapshot, write_snapshot
-from flwr_robustcomp.checkpoints.strategy_state import name_of, state_of
+from flwr_robustcomp.checkpoints.strategy_state import name_of
 from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.flower import LOG, start_options
 from flwr_robustcomp.randomness import global_random_state
+from flwr_robustcomp.strategies.stateful import stateful
 
 __all__ = ["Checkpointed", "KeepsNodeStates"]
 
@@ -52,6 +53,13 @@ class Checkpointed(Strategy):
     deployment nodes keep their states themselves; docs/checkpoints.md says for how long.
 
     A checkpoint is taken when a round has ended with the server's evaluation. A server that dies before that repeats the round.
+
+    Examples
+    --------
+    >>> from flwr_robustcomp import Checkpointed, L1Sign, NormThreshold
+    >>> strategy = Checkpointed(NormThreshold(compressor=L1Sign()), "checkpoints", every=5)
+    >>> strategy.path.name
+    'checkpoint.npz'
     """
 
     def __init__(
@@ -65,7 +73,7 @@ class Checkpointed(Strategy):
     ) -> None:
         require(isinstance(strategy, Strategy), "strategy", strategy, "a Strategy")
         require(isinstance(every, int) and not isinstance(every, bool) and every >= 1, "every", every, "an integer from 1")
-        state_of(strategy)
+        stateful(strategy).state()
         self.strategy = strategy
         self.path = Path(folder) / CHECKPOINT_FILE
         self.run = run
@@ -239,7 +247,7 @@ class Checkpointed(Strategy):
             raise ConfigurationError(f"checkpoint must be a writable folder, got {folder!r}: {error.strerror}") from error
         records = {
             "model": RecordDict({"arrays": self._result.arrays}),
-            "strategy": state_of(self.strategy),
+            "strategy": stateful(self.strategy).state(),
             "app": self.app_state,
         }
         nodes = grid.node_states() if isinstance(grid, KeepsNodeStates) else {}

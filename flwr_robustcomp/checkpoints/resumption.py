@@ -15,10 +15,11 @@ from flwr_robustcomp.checkpoints.fields import damaged
 from flwr_robustcomp.checkpoints.history import HISTORY_FILE, Entry, read_history
 from flwr_robustcomp.checkpoints.node_states import KeepsNodeStates
 from flwr_robustcomp.checkpoints.snapshot import Snapshot, read_snapshot
-from flwr_robustcomp.checkpoints.strategy_state import check_state, name_of, restore_strategy, state_of
+from flwr_robustcomp.checkpoints.strategy_state import name_of, restore_strategy
 from flwr_robustcomp.errors import ConfigurationError, WireError, require
 from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.randomness import check_global_random_state, set_global_random_state
+from flwr_robustcomp.strategies.stateful import check_state, stateful
 
 __all__ = ["Resumption", "find_resumption"]
 
@@ -52,7 +53,7 @@ class Resumption:
         ConfigurationError
             If the strategy refuses its state; strategy, nodes, generators and ``app_state`` are then as they were.
         """
-        found, before = self.snapshot, state_of(strategy)
+        found, before = self.snapshot, stateful(strategy).state()
         # First what can fail. The generators were checked; records that were built can be copied.
         try:
             restore_strategy(strategy, found.records["strategy"])

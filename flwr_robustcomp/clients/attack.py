@@ -27,6 +27,13 @@ class Attack:
         The rounds in which they lie; by default all.
     seed : int, optional
         Of the attack's random numbers; by default the run config's ``seed``, else 0.
+
+    Examples
+    --------
+    >>> from flwr_robustcomp.clients import Schedule, SignFlip
+    >>> attack = SignFlip(partitions=[3], schedule=Schedule(start=5))
+    >>> [attack.lies(partition, round_, seed=0) for partition, round_ in [(3, 5), (3, 4), (2, 5)]]
+    [True, False, False]
     """
 
     name: ClassVar[str]

@@ -34,6 +34,13 @@ class BackdoorTrigger(LabelAttack):
     -----
     Scenarios record ``backdoor``, the share of the test images of other classes that are called ``target`` once they carry
     the mark. A training function calls `training_images` beside `training_labels`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp.clients import BackdoorTrigger
+    >>> BackdoorTrigger(target=5, share=0.5).relabel(torch.tensor([0, 1, 2, 3]), 10, None)
+    tensor([5, 5, 2, 3])
     """
 
     name: ClassVar[str] = "backdoor"

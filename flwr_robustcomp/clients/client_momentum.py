@@ -35,6 +35,13 @@ class ClientMomentum(TrainingMod):
     -----
     Listed last, innermost: attacks and the compressor see m. The first round replies with x itself, m_1 = x_1: a start from
     zero would shrink the first steps.
+
+    Examples
+    --------
+    >>> from flwr.clientapp import ClientApp
+    >>> from flwr_robustcomp import CompressionMod, L1Sign
+    >>> from flwr_robustcomp.clients import ClientMomentum
+    >>> app = ClientApp(mods=[CompressionMod(L1Sign()), ClientMomentum(0.9)])
     """
 
     def __init__(self, beta: float, *, reply: Reply = "weights", uncompressed: tuple[str, ...] = DEFAULT_UNCOMPRESSED) -> None:

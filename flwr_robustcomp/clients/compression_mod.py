@@ -65,6 +65,12 @@ class CompressionMod(TrainingMod):
     dtype before compression; with error feedback the residual keeps what that cast dropped too.
 
     Position in the list of mods is the threat model: a mod listed before this one touches the packed reply.
+
+    Examples
+    --------
+    >>> from flwr.clientapp import ClientApp
+    >>> from flwr_robustcomp import CompressionMod, Drive
+    >>> app = ClientApp(mods=[CompressionMod(Drive(), error_feedback=True)])
     """
 
     def __init__(

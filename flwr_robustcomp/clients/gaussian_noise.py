@@ -24,6 +24,14 @@ class GaussianNoise(UpdateAttack):
         sigma^2, positive.
     **options
         Those of `UpdateAttack`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from flwr_robustcomp.clients import GaussianNoise
+    >>> GaussianNoise(variance=4.0).transform(torch.zeros(1000), np.random.default_rng(0)).std().round()
+    tensor(2.)
     """
 
     name: ClassVar[str] = "gaussian-noise"

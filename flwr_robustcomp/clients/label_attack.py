@@ -29,7 +29,19 @@ LABEL_RECORD = "robustcomp.labels"
 
 
 class LabelAttack(Attack, ABC):
-    """A mod that makes Byzantine nodes train on labels of `relabel`'s making; its options are those of `Attack`."""
+    """A mod that makes Byzantine nodes train on labels of `relabel`'s making; its options are those of `Attack`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp.clients import LabelAttack
+    >>> class Successor(LabelAttack):
+    ...     name = "successor-class"
+    ...     def relabel(self, labels, num_classes, rng):
+    ...         return (labels + 1) % num_classes
+    >>> Successor(partitions=[3]).relabel(torch.tensor([0, 9]), 10, None)
+    tensor([1, 0])
+    """
 
     kind: ClassVar[Kind] = "label"
 
@@ -57,7 +69,15 @@ class LabelAttack(Attack, ABC):
 
 
 class ShiftedLabels(LabelAttack):
-    """Replace y by C - 1 - y, which is 9 - y for ten classes (the paper, section 7)."""
+    """Replace y by C - 1 - y, which is 9 - y for ten classes (the paper, section 7).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp.clients import ShiftedLabels
+    >>> ShiftedLabels(partitions=[3]).relabel(torch.tensor([0, 7]), 10, None)
+    tensor([9, 2])
+    """
 
     name: ClassVar[str] = "shifted-labels"
 
@@ -67,7 +87,15 @@ class ShiftedLabels(LabelAttack):
 
 
 class RandomLabels(LabelAttack):
-    """Replace every label by a random class, the same in every round (the paper, section 7)."""
+    """Replace every label by a random class, the same in every round (the paper, section 7).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp.clients import Poison, RandomLabels
+    >>> Poison(RandomLabels(), seed=0, partition=3)(torch.zeros(5, dtype=torch.int64), num_classes=10)
+    tensor([5, 6, 6, 7, 4])
+    """
 
     name: ClassVar[str] = "random-labels"
 
@@ -85,6 +113,13 @@ class FlippedLabels(LabelAttack):
         Every ``source`` is called ``target``; different classes.
     **options
         Those of `Attack`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp.clients import FlippedLabels
+    >>> FlippedLabels(source=7, target=1).relabel(torch.tensor([0, 7]), 10, None)
+    tensor([0, 1])
     """
 
     name: ClassVar[str] = "flipped-labels"
@@ -118,6 +153,13 @@ class Poison:
         Whose making it is.
     seed, partition : int
         Of its random numbers, the same in every round.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp.clients import Poison, ShiftedLabels
+    >>> Poison(ShiftedLabels(), seed=0, partition=3)(torch.tensor([0, 7]), num_classes=10)
+    tensor([9, 2])
     """
 
     attack: LabelAttack

@@ -23,6 +23,13 @@ class Scaling(UpdateAttack):
         Any finite number; negative ones reverse the direction.
     **options
         Those of `UpdateAttack`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp.clients import Scaling
+    >>> Scaling(-3.0, partitions=[3]).transform(torch.tensor([1.0, 2.0]), None)
+    tensor([-3., -6.])
     """
 
     name: ClassVar[str] = "scaling"
@@ -38,7 +45,15 @@ class Scaling(UpdateAttack):
 
 
 class SignFlip(Scaling):
-    """Send -x: ascend where the others descend, at an honest norm (Bernstein et al. 2018)."""
+    """Send -x: ascend where the others descend, at an honest norm (Bernstein et al. 2018).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp.clients import SignFlip
+    >>> SignFlip(partitions=[3]).transform(torch.tensor([1.0, -2.0]), None)
+    tensor([-1.,  2.])
+    """
 
     name: ClassVar[str] = "sign-flip"
 

@@ -23,6 +23,12 @@ class Schedule:
     fraction : float
         The chance of each round in between, in (0, 1]. One draw for a round, the same for all nodes: the Byzantine nodes
         switch on together.
+
+    Examples
+    --------
+    >>> from flwr_robustcomp.clients import Schedule
+    >>> [round_ for round_ in range(1, 10) if Schedule(start=3, stop=5).is_on(round_, seed=0)]
+    [3, 4, 5]
     """
 
     start: int = 1

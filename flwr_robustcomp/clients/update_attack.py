@@ -42,6 +42,17 @@ class UpdateAttack(Attack, TrainingMod):
     attack has the last word on the packed bits: the arbitrary adversary of section 5. There it reads the payload,
     transforms Q(p), and sends the nearest vector that the codec can express, since the server's decoder lets nothing else
     in.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp.clients import UpdateAttack
+    >>> class Halve(UpdateAttack):
+    ...     name = "halve"
+    ...     def transform(self, x, rng):
+    ...         return x.div_(2)
+    >>> Halve(partitions=[3]).transform(torch.tensor([1.0, -2.0]), None)
+    tensor([ 0.5000, -1.0000])
     """
 
     kind: ClassVar[Kind] = "update"

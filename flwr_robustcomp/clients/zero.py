@@ -17,6 +17,13 @@ class Zero(UpdateAttack):
 
     Before the compressor (the restricted form) error feedback still adds the residual. Lin, Du and Liu 2019 call such nodes
     free riders.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp.clients import Zero
+    >>> Zero(partitions=[3]).transform(torch.tensor([1.0, -2.0]), None)
+    tensor([0., 0.])
     """
 
     name: ClassVar[str] = "zero"

@@ -23,6 +23,7 @@ from flwr_robustcomp.compressors.sparse_ternary import SparseTernary
 from flwr_robustcomp.compressors.spherical_net import SphericalNet
 from flwr_robustcomp.compressors.tern_grad import TernGrad
 from flwr_robustcomp.compressors.top_k import TopK
+from flwr_robustcomp.compressors.values import check_finite, values_from_bytes, values_to_bytes
 
 __all__ = [
     "CHOICES",
@@ -49,8 +50,11 @@ __all__ = [
     "SphericalNet",
     "TernGrad",
     "TopK",
+    "check_finite",
     "dtype_name",
     "keeping_zeros",
+    "values_from_bytes",
+    "values_to_bytes",
     "vector_norm",
     "working_dtype",
 ]

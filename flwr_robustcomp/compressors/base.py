@@ -30,9 +30,9 @@ class Compressor(Form, ABC):
     """A delta-approximate compressor Q with its packed form; immutable, and free of any state.
 
     A subclass is a frozen dataclass whose fields are its parameters. It says what its parameters guarantee (`delta`), how a
-    vector is packed (`_encode`, `_decode`) and what makes bytes a member of its image (`check`); framing, validation and the
+    vector is packed (`encode`, `decode`) and what makes bytes a member of its image (`check`); framing, validation and the
     dense fall-backs for `norm` and `accumulate` stand here once. Few compressors see more than a flat vector; those override
-    the methods that take a shape (`delta_of`, `body_size_of`, `check_shape`, `_encode_array`).
+    the methods that take a shape (`delta_of`, `body_size_of`, `check_shape`, `encode_array`).
 
     Attributes
     ----------
@@ -57,6 +57,14 @@ class Compressor(Form, ABC):
         Whether it is of use on arrays of two dimensions and more only, one by one.
     exact_size : bool
         Whether every body has exactly `body_size` bytes; where an entropy coder decides, that is only the largest size.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp import TopK
+    >>> Q = TopK(k=2, coding="fixed")
+    >>> Q.delta(100), Q.encoded_size(100, torch.float32)
+    (0.02, 15)
     """
 
     name: ClassVar[str]
@@ -69,6 +77,11 @@ class Compressor(Form, ABC):
     flat: ClassVar[bool] = False
     wants_matrices: ClassVar[bool] = False
     exact_size: bool = True
+
+    def __init_subclass__(cls, **options: object) -> None:
+        super().__init_subclass__(**options)
+        renamed = [name for name in ("_encode", "_decode", "_encode_array") if name in vars(cls)]
+        require(not renamed, f"methods of {cls.__name__}", ", ".join(renamed), "named encode, decode and encode_array")
 
     # -- mathematics ------------------------------------------------------------------------------------------------------
 
@@ -145,12 +158,12 @@ class Compressor(Form, ABC):
         self.check_shape(x.shape)
         array = x.detach().cpu().contiguous()
         require(is_finite(array.reshape(-1)), "x", "NaN or inf", "finite")
-        scalars, body = self._encode_array(array, rng)
+        scalars, body = self.encode_array(array, rng)
         return Payload(tuple(x.shape), x.dtype, scalars, body)
 
     def decompress(self, payload: Payload) -> Tensor:
         """Return Q(x), of the payload's shape and dtype."""
-        return self._decode(payload).reshape(payload.shape)
+        return self.decode(payload).reshape(payload.shape)
 
     def compress_rows(self, x: Tensor, rngs: Sequence[np.random.Generator | None]) -> list[Payload]:
         """Compress k tensors, stacked along a new first dimension, shape (k, ...); the payloads of k calls of `compress`."""
@@ -158,7 +171,7 @@ class Compressor(Form, ABC):
 
     def decompress_rows(self, payloads: Sequence[Payload]) -> Tensor:
         """Return k decompressed tensors of one size as rows, shape (k, d)."""
-        return torch.stack([self._decode(payload) for payload in payloads])
+        return torch.stack([self.decode(payload) for payload in payloads])
 
     def encoded_size(self, d: int, dtype: torch.dtype) -> int:
         """Return the number of bytes of a payload for d coordinates, header included; the largest where sizes vary."""
@@ -195,17 +208,17 @@ class Compressor(Form, ABC):
         are bounded by what replies are sorted by, `strategies.sort_norm.sort_norm`.
         """
 
-    def _encode_array(self, array: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+    def encode_array(self, array: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
         """Pack a finite, contiguous tensor on the CPU, of any shape."""
-        return self._encode(array.reshape(-1), rng)
+        return self.encode(array.reshape(-1), rng)
 
     @abstractmethod
-    def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
-        """Pack a finite vector on the CPU, shape (d,)."""
+    def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        """Pack a finite vector on the CPU, shape (d,), into the scalars of the header and the body."""
 
     @abstractmethod
-    def _decode(self, payload: Payload) -> Tensor:
-        """Unpack to shape (d,), in the payload's dtype."""
+    def decode(self, payload: Payload) -> Tensor:
+        """Unpack to shape (d,), in the payload's dtype; the inverse of `encode` on what `check` lets pass."""
 
     # -- what the server asks of packed vectors ---------------------------------------------------------------------------
 
@@ -233,7 +246,7 @@ class Compressor(Form, ABC):
             Their weights.
         """
         for payload, weight in zip(payloads, weights, strict=True):
-            out.add_(self._decode(payload).to(out.dtype), alpha=weight)
+            out.add_(self.decode(payload).to(out.dtype), alpha=weight)
 
     def inner_products(
         self, payloads: Sequence[Payload], chosen: npt.NDArray[np.intp] | None = None

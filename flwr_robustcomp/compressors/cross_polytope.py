@@ -47,6 +47,15 @@ class CrossPolytope(Compressor):
     ascending: R log2(2d) bits, the o(d) of section 3.1. C_norm. The decoder enforces the configured R and form, a finite
     non-negative norm, codes below 2 d in ascending order without both signs of one coordinate, zero codes for a zero norm,
     and entries that do not overflow. Any such payload is one draw of the x that it decodes to in the unbiased form.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from flwr_robustcomp import CrossPolytope
+    >>> Q = CrossPolytope(repetitions=2, contraction=False)
+    >>> Q.decompress(Q.compress(torch.tensor([0.0, -3.0, 1.0]), np.random.default_rng(0)))
+    tensor([ 0., -4.,  0.])
     """
 
     repetitions: int = 1
@@ -120,7 +129,8 @@ class CrossPolytope(Compressor):
             positions, values = self._entries(payload)
             out.index_add_(0, positions, values.to(out.dtype), alpha=weight)
 
-    def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+    def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        """Draw coordinates with probability in proportion to their magnitude, and pack them with their signs."""
         x = as_numpy(flat).astype(np.float64, copy=False)
         # In units of the largest entry: the sum of d entries near the end of the range of a double overflows.
         peak = float(np.abs(x).max())
@@ -132,7 +142,8 @@ class CrossPolytope(Compressor):
         codes = np.sort(2 * positions + (x[positions] < 0))
         return (self._word, peak * float(upto[-1])), pack_uints(codes.astype(np.uint32), _width(x.size))
 
-    def _decode(self, payload: Payload) -> Tensor:
+    def decode(self, payload: Payload) -> Tensor:
+        """Return, at each drawn coordinate, the unit times the number of its draws."""
         out = torch.zeros(payload.size, dtype=payload.dtype)
         positions, values = self._entries(payload)
         out[positions] = values

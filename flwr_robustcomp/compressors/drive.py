@@ -55,6 +55,14 @@ class Drive(Rotated):
     scale embeds ||y||_1 or ||x||^2 / ||y||_1. The decoder enforces the configured seed, the current round, the switches, zero
     padding, scales that are finite and non-negative, bits that are all set in a block of scale zero, and entries that do not
     overflow. Every such payload is Q of what it decodes to: y = c sign(y) has ||y||_1 / B = ||y||^2 / ||y||_1 = c.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp import Drive
+    >>> spike = torch.tensor([4.0, 0.0, 0.0, 0.0])
+    >>> round(Drive().measured_delta(spike), 3), round(Drive(rotate=False).measured_delta(spike), 3)
+    (1.0, 0.25)
     """
 
     rotate: bool = True
@@ -130,7 +138,8 @@ class Drive(Rotated):
         accumulate_block_signs(total, bitmaps, scales, self._sizes(out.numel()))
         out += torch.from_numpy(self._rotate_out(total))
 
-    def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+    def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        """Pack the signs in the rotated basis, and a scale for each block."""
         y, sizes = self._rotate_in(flat), self._sizes(flat.numel())
         magnitude = np.abs(y)
         starts = self._starts(flat.numel())

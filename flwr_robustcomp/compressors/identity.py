@@ -24,6 +24,14 @@ class Identity(Compressor):
     Notes
     -----
     delta = 1 for every x (the paper, section 3). The decoder enforces finite entries; every finite vector is in the image.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp import Identity
+    >>> Q = Identity()
+    >>> Q.decompress(Q.compress(torch.tensor([1.0, -2.0])))
+    tensor([ 1., -2.])
     """
 
     name: ClassVar[str] = "identity"
@@ -45,15 +53,17 @@ class Identity(Compressor):
 
     def check(self, payload: Payload) -> None:
         """Ask for finite entries."""
-        check_finite(self._decode(payload))
+        check_finite(self.decode(payload))
 
     def norm_bounds(self, payload: Payload, order: float = 2) -> tuple[float, float]:
         """Return ||x||_q twice: it is known exactly."""
-        norm = vector_norm(self._decode(payload), order)
+        norm = vector_norm(self.decode(payload), order)
         return norm, norm
 
-    def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+    def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        """Pack the values as they are."""
         return (), values_to_bytes(flat)
 
-    def _decode(self, payload: Payload) -> Tensor:
+    def decode(self, payload: Payload) -> Tensor:
+        """Return the values."""
         return values_from_bytes(payload.body, payload.dtype)

@@ -148,11 +148,12 @@ class LowRank(Compressor):
         if float((p.T @ p - torch.eye(self.rank, dtype=torch.float64)).abs().max()) > slack:
             raise WireError("the first factor must have orthonormal columns")
         with np.errstate(over="ignore"):
-            finite = bool(torch.isfinite(self._decode(payload)).all()) and math.isfinite(self.norm(payload))
+            finite = bool(torch.isfinite(self.decode(payload)).all()) and math.isfinite(self.norm(payload))
         if not finite:
             raise WireError(f"an entry overflows {payload.dtype}, or the norm does")
 
-    def _encode_array(self, array: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+    def encode_array(self, array: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        """Pack the factors."""
         header = (self.rank, _METHODS.index(self.method), self.iterations)
         x = array.reshape(_sides(array.shape)).to(working_dtype(array.dtype))
         peak = float(x.abs().max()) or 1.0
@@ -168,10 +169,12 @@ class LowRank(Compressor):
             return atomic_sample(x, rank, cast(np.random.Generator, rng))
         return subspace_iteration(x, rank, self.iterations, cast(np.random.Generator, rng))
 
-    def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
-        return self._encode_array(flat, rng)
+    def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        """Pack a matrix of d rows and one column."""
+        return self.encode_array(flat, rng)
 
-    def _decode(self, payload: Payload) -> Tensor:
+    def decode(self, payload: Payload) -> Tensor:
+        """Multiply the factors."""
         work = working_dtype(payload.dtype)
         p, q = self._factors(payload)
         return (p.to(work) @ q.to(work).T).to(payload.dtype).reshape(-1)

@@ -98,8 +98,10 @@ class Unspoken(Compressor):
         """Refuse every payload."""
         raise WireError(f"the parameters of {self._codec} did not travel")
 
-    def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+    def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        """Raise `WireError`: nobody knows the parameters."""
         raise WireError(f"the parameters of {self._codec} did not travel")
 
-    def _decode(self, payload: Payload) -> Tensor:
+    def decode(self, payload: Payload) -> Tensor:
+        """Raise `WireError`: nobody knows the parameters."""
         raise WireError(f"the parameters of {self._codec} did not travel")

@@ -173,15 +173,11 @@ class NonZeros(Compressor):
     def check(self, payload: Payload) -> None:
         """Ask for the one code of the support, and for what ``values`` asks on so many entries."""
         length = int(payload.scalars[0])
-        if not length:
-            check_length(self.values, self._sent(payload)[1])
-            self.values.check(self._sent(payload)[1])
-            return
         if length > len(payload.body):
             raise WireError(f"the support must be at most {len(payload.body)} bytes, got {length}")
         _, inner = self._sent(payload)
         count = inner.size
-        if count == payload.size:
+        if length and count == payload.size:
             raise WireError("a vector without zeros is sent without a support")
         if not count:
             if any(inner.scalars) or inner.body:
@@ -257,7 +253,8 @@ class NonZeros(Compressor):
                 rows[i, columns] = row
         return rows
 
-    def _encode_array(self, array: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+    def encode_array(self, array: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        """Pack the support and the entries on it."""
         flat = array.reshape(-1)
         mask = as_numpy(flat) != 0
         if (count := int(np.count_nonzero(mask))) == (d := mask.size):
@@ -269,10 +266,12 @@ class NonZeros(Compressor):
         inner = self._fitted(count, d).compress(flat[torch.from_numpy(mask)], rng)
         return (len(support), *inner.scalars), support + inner.body
 
-    def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
-        return self._encode_array(flat, rng)
+    def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        """Pack a vector."""
+        return self.encode_array(flat, rng)
 
-    def _decode(self, payload: Payload) -> Tensor:
+    def decode(self, payload: Payload) -> Tensor:
+        """Put the entries on their support."""
         return self.decompress_rows([payload])[0]
 
     def _sent(self, payload: Payload) -> tuple[npt.NDArray[np.bool_] | None, Payload]:

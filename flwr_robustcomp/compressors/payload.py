@@ -44,6 +44,14 @@ class Payload:
         The codec's header fields, in the order of its ``header`` format: parameters first, then scales.
     body : bytes
         The packed coordinates.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp import L1Sign
+    >>> payload = L1Sign().compress(torch.tensor([1.0, -3.0]))
+    >>> payload.shape, payload.dtype, payload.scalars, len(payload.body)
+    ((2,), torch.float32, (2.0,), 1)
     """
 
     shape: tuple[int, ...]

@@ -196,7 +196,8 @@ class QSGD(Compressor):
             for start, levels in read_levels(self._levels_of(payload), payload.size, self.levels, self.coding):
                 target[start : start + levels.size] += steps[levels + self.levels]
 
-    def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+    def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        """Round each bucket to levels of its norm, at random."""
         x = as_numpy(flat)
         wide = x.astype(np.float64, copy=False)
         norms = self._rounded_up(bucket_norms(wide, self.bucket), flat.dtype)
@@ -217,7 +218,8 @@ class QSGD(Compressor):
         others = values_to_bytes(torch.from_numpy(norms[1:]).to(working_dtype(flat.dtype)))
         return (self._word, float(norms[0])), others + write_levels(levels, self.levels, self.coding)
 
-    def _decode(self, payload: Payload) -> Tensor:
+    def decode(self, payload: Payload) -> Tensor:
+        """Return levels times their bucket's unit."""
         return torch.cat([values for _, values in self._parts(payload)])
 
     def _parts(self, payload: Payload) -> Iterator[tuple[int, Tensor]]:

@@ -43,6 +43,15 @@ class RandomK(Compressor):
 
     Wire: k, the form, a 64-bit seed (`randomness.distinct_positions`), and the k entries of x by ascending position,
     unscaled. The decoder enforces the configured k and finite values; any seed and values are in the image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from flwr_robustcomp import RandomK
+    >>> Q = RandomK(k=1, unbiased=True)
+    >>> Q.decompress(Q.compress(torch.tensor([1.0, -2.0]), np.random.default_rng(0)))
+    tensor([ 0., -4.])
     """
 
     k: int | None = None
@@ -115,13 +124,15 @@ class RandomK(Compressor):
     def _entries(self, payload: Payload) -> Entries:
         return self._positions(payload).numpy(), as_numpy(self._values(payload))
 
-    def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+    def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        """Draw a seed, and pack the values at the k positions that follow from it."""
         seed = int(cast(np.random.Generator, rng).integers(0, 2**64, dtype=np.uint64))
         k = self.kept(flat.numel())
         positions = torch.from_numpy(distinct_positions(seed, k, flat.numel()))
         return (k, self.unbiased, seed), values_to_bytes(flat[positions])
 
-    def _decode(self, payload: Payload) -> Tensor:
+    def decode(self, payload: Payload) -> Tensor:
+        """Put the values at the positions of the seed."""
         out = torch.zeros(payload.size, dtype=payload.dtype)
         out[self._positions(payload)] = self._values(payload)
         return out

@@ -116,7 +116,8 @@ class Rotated(Compressor):
         """Return R Q(x), shape (d,), in working precision."""
         raise NotImplementedError
 
-    def _decode(self, payload: Payload) -> Tensor:
+    def decode(self, payload: Payload) -> Tensor:
+        """Rotate back what the payload says in the rotated basis."""
         return torch.from_numpy(self._rotate_out(self._rotated(payload))).to(payload.dtype)
 
     def _check_header(self, payload: Payload, word: int, meaning: str) -> None:
@@ -128,6 +129,6 @@ class Rotated(Compressor):
     def _check_range(self, payload: Payload, bound: float) -> None:
         """Ask for finite entries and a finite norm, given a bound of the entries, which are looked at where it is too large."""
         with np.errstate(over="ignore", invalid="ignore"):
-            fits = bound <= torch.finfo(payload.dtype).max or bool(torch.isfinite(self._decode(payload)).all())
+            fits = bound <= torch.finfo(payload.dtype).max or bool(torch.isfinite(self.decode(payload)).all())
             if not fits or not math.isfinite(self.norm(payload)):
                 raise WireError(f"an entry overflows {payload.dtype}, or the norm does")

@@ -90,6 +90,14 @@ class Sign(Compressor):
     C_normless: the magnitude of x is lost, ||Q(x)||_2 = sqrt(d) for every x, so Algorithm 2 cannot use it. No delta holds for
     every x (take x small): it is not a contraction on its own. Source: Bernstein et al. 2018. The decoder enforces exact
     length and zero padding; every bitmap is in the image.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp import Sign
+    >>> Q = Sign()
+    >>> Q.decompress(Q.compress(torch.tensor([1.0, -2.0])))
+    tensor([ 1., -1.])
     """
 
     plus_zero: bool = False
@@ -142,10 +150,12 @@ class Sign(Compressor):
         """Decompress k payloads with one pass over the matrix."""
         return _sign_rows(payloads)
 
-    def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+    def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        """Pack the signs."""
         return (), _pack(flat)
 
-    def _decode(self, payload: Payload) -> Tensor:
+    def decode(self, payload: Payload) -> Tensor:
+        """Return the signs."""
         return _signs(payload)
 
 
@@ -167,6 +177,14 @@ class L1Sign(Compressor):
 
     C_norm: the scale s embeds ||x||_1 = s d. The decoder enforces exact length, zero padding, a scale that is finite,
     non-negative and exact in the dtype, and all bits set when the scale is zero. Any such payload is Q of itself.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp import L1Sign
+    >>> Q = L1Sign()
+    >>> Q.decompress(Q.compress(torch.tensor([1.0, -2.0])))
+    tensor([ 1.5000, -1.5000])
     """
 
     plus_zero: bool = False
@@ -243,10 +261,12 @@ class L1Sign(Compressor):
         scales = torch.tensor([p.scalars[0] for p in payloads], dtype=torch.float64).to(payloads[0].dtype)
         return _sign_rows(payloads).mul_(scales[:, None])
 
-    def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+    def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        """Pack the signs and the mean magnitude."""
         scale = round_to(float(magnitudes(as_numpy(flat)[None])[0] / flat.numel()), flat.dtype)
         # A mean magnitude that rounds to zero in the dtype sends nothing; error feedback, where on, keeps it all.
         return (scale,), _pack(flat if scale > 0 else torch.zeros_like(flat))
 
-    def _decode(self, payload: Payload) -> Tensor:
+    def decode(self, payload: Payload) -> Tensor:
+        """Return the signs times the mean magnitude."""
         return _signs(payload).mul_(payload.scalars[0])

@@ -53,6 +53,14 @@ class SparseTernary(Compressor):
     the signs, whichever of the bitmap and the coder's words is shorter; then the positions. The decoder enforces the
     configured k and form, canonical codes, and a mu that is finite, non-negative and exact in the dtype. Any such payload with
     mu > 0 is Q of itself; mu = 0 comes with the first k positions and positive signs.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp import SparseTernary
+    >>> Q = SparseTernary(k=2)
+    >>> Q.decompress(Q.compress(torch.tensor([1.0, -2.0, 0.5])))
+    tensor([ 1.5000, -1.5000,  0.0000])
     """
 
     k: int | None = None
@@ -149,7 +157,8 @@ class SparseTernary(Compressor):
         positions, positive = self._read(payload)
         return positions, np.where(positive, np.float32(1), np.float32(-1))
 
-    def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+    def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        """Pack the positions and signs of the k largest entries, and their mean magnitude."""
         x = as_numpy(flat)
         k, form = self.kept(x.size), int(self.coding == "entropy")
         positions = largest_entries(x, k)
@@ -159,7 +168,8 @@ class SparseTernary(Compressor):
             return (k, form, 0.0), self._body(np.arange(k), np.ones(k, np.bool_), x.size)
         return (k, form, scale), self._body(positions, kept >= 0, x.size)
 
-    def _decode(self, payload: Payload) -> Tensor:
+    def decode(self, payload: Payload) -> Tensor:
+        """Put the scale, signed, at the k positions."""
         out = torch.zeros(payload.size, dtype=payload.dtype)
         positions, positive = self._read(payload)
         signs = torch.from_numpy(np.where(positive, 1.0, -1.0)) * float(payload.scalars[2])

@@ -86,6 +86,14 @@ class SphericalNet(Compressor):
     Wire: block, bits and seed, the scale c, then n codes 2 i + (inner product < 0) of ``bits`` bits. The decoder enforces the
     configured parameters, zero padding, a scale that is finite, non-negative and exact in the dtype, an index of zero in a last
     block of one coordinate, and zero codes for a zero scale. Any such payload is Q of itself.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp import SphericalNet
+    >>> Q = SphericalNet(block=2, bits=4)
+    >>> Q.decompress(Q.compress(torch.tensor([1.0, -2.0, 0.0, 3.0])))
+    tensor([ 1.9856, -1.5293,  0.0000,  2.5063])
     """
 
     block: int = 16
@@ -169,7 +177,8 @@ class SphericalNet(Compressor):
                 table[rows + (mine >> 1)] += np.where(mine & 1, -scale, scale)  # one entry a row: no index comes twice
             part += table.reshape(blocks, count).astype(part.dtype) @ directions.astype(part.dtype)
 
-    def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+    def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        """Pack the nearest member of the net for each block, and their common scale."""
         x = as_numpy(flat)
         peak = float(np.abs(x).max())
         codes, total, unit = np.zeros(self._blocks(x.size), np.uint32), 0.0, 1.0
@@ -186,7 +195,8 @@ class SphericalNet(Compressor):
         # A scale that rounds to zero in the dtype sends nothing; error feedback, where on, keeps it all.
         return (self.block, self.bits, self.seed, scale), pack_uints(codes if scale > 0 else np.zeros_like(codes), self.bits)
 
-    def _decode(self, payload: Payload) -> Tensor:
+    def decode(self, payload: Payload) -> Tensor:
+        """Return each block's member of the net times the scale."""
         work, codes = working_dtype(payload.dtype), self._codes(payload)
         out: _Floats = np.empty(payload.size, np.float64 if work == torch.float64 else np.float32)
         for part, directions, first in self._parts(out):

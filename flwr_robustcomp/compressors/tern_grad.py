@@ -196,7 +196,8 @@ class TernGrad(Compressor):
         plus, minus = zip(*(planes_of(self._symbols(p), d, self.coding) for p in payloads), strict=True)
         return bucket_products(plus, minus, scales, self.bucket, chosen) * scale_of(d, chosen)
 
-    def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+    def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        """Round each bucket to -1, 0 and 1 times its scale, at random."""
         x = as_numpy(flat)
         magnitude, starts = np.abs(x), bucket_starts(x.size, self.bucket)
         peaks = np.maximum.reduceat(magnitude, starts).astype(np.float64)
@@ -221,7 +222,8 @@ class TernGrad(Compressor):
         others = values_to_bytes(torch.from_numpy(scales[1:]).to(flat.dtype))
         return (*self._words, float(scales[0])), others + write_ternary(sent ^ minus, minus, self.coding)
 
-    def _decode(self, payload: Payload) -> Tensor:
+    def decode(self, payload: Payload) -> Tensor:
+        """Return the signs times their bucket's scale."""
         out = torch.empty(payload.size, dtype=working_dtype(payload.dtype))
         values = out.numpy()
         scales = self._scales(payload).astype(values.dtype)

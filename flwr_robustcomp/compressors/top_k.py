@@ -55,6 +55,14 @@ class TopK(Compressor):
     the k entries by ascending position. The codec is ``top-k``, or ``top-k+`` and that of ``values``. The
     decoder enforces the configured k and coding, canonical positions, and what ``values`` enforces; such a vector has at most k
     entries and is therefore Q of itself.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp import TopK
+    >>> Q = TopK(k=1)
+    >>> Q.decompress(Q.compress(torch.tensor([1.0, -2.0, 0.5])))
+    tensor([ 0., -2.,  0.])
     """
 
     k: int | None = None
@@ -197,7 +205,8 @@ class TopK(Compressor):
     def _entries(self, payload: Payload) -> Entries:
         return self._positions(payload), as_numpy(self.values.decompress(self._inner(payload)))
 
-    def _encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+    def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
+        """Pack the positions of the k largest entries, and their values through ``values``."""
         d, k = flat.numel(), self.kept(flat.numel())
         index = largest_entries(as_numpy(flat), k)
         positions = write_positions(index, d, self.coding)
@@ -205,7 +214,8 @@ class TopK(Compressor):
         length = _LENGTH.pack(len(positions)) if self._composed else b""
         return (k, int(self.coding == "entropy")), length + positions + values
 
-    def _decode(self, payload: Payload) -> Tensor:
+    def decode(self, payload: Payload) -> Tensor:
+        """Put the values at their positions."""
         out = torch.zeros(payload.size, dtype=payload.dtype)
         out[torch.from_numpy(self._positions(payload))] = self.values.decompress(self._inner(payload))
         return out

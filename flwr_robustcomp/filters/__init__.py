@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from flwr_robustcomp.filters.base import Filter, Matrix, Vectors, chain, fitted, reach_of
+from flwr_robustcomp.filters.base import Filter, chain, fitted, kept_rows, reach_of, shortening
 from flwr_robustcomp.filters.bucketing import Bucketing
 from flwr_robustcomp.filters.centred_clipping import CentredClipping
 from flwr_robustcomp.filters.geometric_median import GeometricMedian
@@ -15,6 +15,7 @@ from flwr_robustcomp.filters.nearest_neighbor_mixing import NearestNeighborMixin
 from flwr_robustcomp.filters.norm import Norm
 from flwr_robustcomp.filters.norm_clipping import NormClipping
 from flwr_robustcomp.filters.spectral import Spectral
+from flwr_robustcomp.filters.vectors import Matrix, Vectors
 
 __all__ = [
     "FILTERS",
@@ -32,7 +33,9 @@ __all__ = [
     "Vectors",
     "chain",
     "fitted",
+    "kept_rows",
     "reach_of",
+    "shortening",
 ]
 
 FILTERS: dict[str, type[Filter]] = {

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -13,57 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from flwr_robustcomp.errors import ConfigurationError, require
+from flwr_robustcomp.filters.vectors import Matrix, Vectors
 
-__all__ = ["Filter", "Matrix", "Vectors", "chain", "check_trim", "fitted", "kept_rows", "reach_of", "shortening", "trim_of"]
-
-Matrix = npt.NDArray[np.float64]
-
-
-class Vectors:
-    """m vectors of R^d as a filter sees them: by their inner products alone, never by their coordinates.
-
-    Parameters
-    ----------
-    norms : numpy.ndarray, shape (m,), float64
-        l2 norms, finite.
-    gram : callable
-        Returns the inner products, shape (m, m), float64, symmetric; called once, and only if a filter asks.
-    """
-
-    def __init__(self, norms: Matrix, gram: Callable[[], Matrix]) -> None:
-        self.norms = norms
-        self._gram = gram
-
-    @classmethod
-    def of_gram(cls, gram: Matrix) -> Vectors:
-        """Return the vectors of a Gram matrix, shape (m, m)."""
-        return cls(np.sqrt(np.maximum(np.diag(gram), 0.0)), lambda: gram)
-
-    def __len__(self) -> int:
-        return self.norms.size
-
-    @functools.cached_property
-    def gram(self) -> Matrix:
-        """Inner products, shape (m, m)."""
-        return self._gram()
-
-    @functools.cached_property
-    def squared_distances(self) -> Matrix:
-        """||x_i - x_j||^2 = G_ii + G_jj - 2 G_ij, shape (m, m), never below zero."""
-        squares = np.diag(self.gram)
-        distances = np.maximum(squares[:, None] + squares[None, :] - 2 * self.gram, 0.0)
-        np.fill_diagonal(distances, 0.0)
-        return distances
-
-    def subset(self, kept: npt.NDArray[np.intp]) -> Vectors:
-        """Return some of the vectors; the Gram matrix stays uncomputed if it was."""
-        return Vectors(self.norms[kept], lambda: self.gram[np.ix_(kept, kept)])
-
-    def combined(self, coefficients: Matrix) -> Vectors:
-        """Return k linear combinations of the vectors, coefficients of shape (k, m): their Gram matrix is C G C^T."""
-        gram = coefficients @ self.gram @ coefficients.T
-        # Two products round differently; the mean with the transpose is symmetric, as promised.
-        return Vectors.of_gram((gram + gram.T) / 2)
+__all__ = ["Filter", "chain", "check_trim", "fitted", "kept_rows", "reach_of", "shortening", "trim_of"]
 
 
 @dataclass(frozen=True)
@@ -92,6 +43,17 @@ class Filter(ABC):
     *What a filter promises* is `reach`: with at most ``trim`` Byzantine vectors, of any lengths and directions, the mean of
     what it returns is at most `reach` R long. So a vector that the filter drops has no influence on what it keeps: whether it
     is 10 or 10^100 times as long as the others, the outcome stays within the same bound. The default is no promise.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flwr_robustcomp.filters import Filter, Vectors, chain, kept_rows
+    >>> class Shortest(Filter):
+    ...     name = "shortest"
+    ...     def combine(self, vectors, trim):
+    ...         return kept_rows(np.argsort(vectors.norms)[:1], len(vectors))
+    >>> chain([Shortest()], Vectors.of_gram(np.diag([4.0, 1.0, 9.0])))
+    array([0., 1., 0.])
     """
 
     trim: int | float = 0

@@ -8,7 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from flwr_robustcomp.errors import require
-from flwr_robustcomp.filters.base import Filter, Matrix, Vectors
+from flwr_robustcomp.filters.base import Filter
+from flwr_robustcomp.filters.vectors import Matrix, Vectors
 from flwr_robustcomp.randomness import generator
 
 __all__ = ["Bucketing"]
@@ -29,6 +30,14 @@ class Bucketing(Filter):
     -----
     Karimireddy et al. 2022, Algorithm 1. With f Byzantine vectors up to f buckets are spoiled, so what follows must expect
     the same ``trim`` among fewer vectors.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flwr_robustcomp.filters import Bucketing, GeometricMedian, Vectors, chain
+    >>> x = np.array([[1.0]] * 8 + [[-9.0]])
+    >>> (chain([Bucketing(trim=1), GeometricMedian(trim=1)], Vectors.of_gram(x @ x.T)) @ x).round(2)
+    array([1.])
     """
 
     size: int = 2

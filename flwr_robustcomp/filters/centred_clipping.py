@@ -9,8 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from flwr_robustcomp.errors import require
-from flwr_robustcomp.filters.base import Filter, Matrix, Vectors, shortening
+from flwr_robustcomp.filters.base import Filter, shortening
 from flwr_robustcomp.filters.geometric_median import distances_to
+from flwr_robustcomp.filters.vectors import Matrix, Vectors
 
 __all__ = ["CentredClipping"]
 
@@ -36,6 +37,14 @@ class CentredClipping(Filter):
     x_i is clipped to the segment between v and x_i, and any other to at most ||v|| + tau, so that ||v'|| <= (1 - alpha)
     max(||v||, R) + alpha (2 ||v|| + R). From v = 0 the first step has ||v|| <= R, and after n of them ||v|| + R <=
     2 R (1 + alpha)^(n - 1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flwr_robustcomp.filters import CentredClipping, Vectors, chain
+    >>> x = np.array([[1.0, 0.0], [1.0, 0.1], [1.0, -0.1], [1.1, 0.0], [-9.0, 0.0]])
+    >>> chain([CentredClipping(trim=1)], Vectors.of_gram(x @ x.T)).round(2)
+    array([0.25, 0.25, 0.25, 0.25, 0.  ])
     """
 
     iterations: int = 5

@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from flwr_robustcomp.errors import require
-from flwr_robustcomp.filters.base import Filter, Matrix, Vectors, shortening
+from flwr_robustcomp.filters.base import Filter, shortening
+from flwr_robustcomp.filters.vectors import Matrix, Vectors
 
 __all__ = ["GeometricMedian", "distances_to"]
 
@@ -39,6 +40,14 @@ class GeometricMedian(Filter):
     phi(r) = r from nu on and r^2 / (2 nu) + nu / 2 below, because it minimises a majorant of g. With Delta = ||z - z_0|| the
     honest terms have grown by at least h (Delta - 2 * 2 R - nu / 2), as r <= phi(r) <= r + nu / 2, and the others have shrunk
     by at most b Delta, as phi has a slope of at most 1. So Delta <= (4 + s) R h / (h - b), after any number of steps.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flwr_robustcomp.filters import GeometricMedian, Vectors, chain
+    >>> x = np.array([[1.0, 0.0], [1.0, 0.1], [1.0, -0.1], [1.1, 0.0], [-9.0, 0.0]])
+    >>> np.abs(chain([GeometricMedian()], Vectors.of_gram(x @ x.T)) @ x - [1.0, 0.0]).max() < 0.1
+    np.True_
     """
 
     iterations: int = 32

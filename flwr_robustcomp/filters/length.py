@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from flwr_robustcomp.errors import require
-from flwr_robustcomp.filters.base import Filter, Matrix, Vectors, kept_rows
+from flwr_robustcomp.filters.base import Filter, kept_rows
+from flwr_robustcomp.filters.vectors import Matrix, Vectors
 
 __all__ = ["FACTOR", "Length", "overlong"]
 

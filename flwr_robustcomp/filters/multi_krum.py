@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from flwr_robustcomp.filters.base import Filter, Matrix, Vectors, kept_rows
+from flwr_robustcomp.filters.base import Filter, kept_rows
+from flwr_robustcomp.filters.vectors import Matrix, Vectors
 
 __all__ = ["MultiKrum"]
 
@@ -25,6 +26,14 @@ class MultiKrum(Filter):
     *Reach.* An honest vector has at least m - f - 1 honest others within 2 R, so its score is at most S = (m - f - 2) 4 R^2,
     and so are the m - f smallest scores. A Byzantine vector among these has at least m - 2 f - 1 honest ones among its nearest
     m - f - 2, the nearest of them within sqrt(S / (m - 2 f - 1)).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flwr_robustcomp.filters import MultiKrum, Vectors, chain
+    >>> x = np.array([[1.0, 0.0], [1.0, 0.1], [1.0, -0.1], [1.1, 0.0], [-9.0, 0.0]])
+    >>> chain([MultiKrum(trim=1)], Vectors.of_gram(x @ x.T))
+    array([0.25, 0.25, 0.25, 0.25, 0.  ])
     """
 
     name: ClassVar[str] = "multi-krum"

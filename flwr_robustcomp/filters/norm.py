@@ -8,7 +8,8 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from flwr_robustcomp.filters.base import Filter, Matrix, Vectors, kept_rows
+from flwr_robustcomp.filters.base import Filter, kept_rows
+from flwr_robustcomp.filters.vectors import Matrix, Vectors
 
 __all__ = ["Norm", "shortest"]
 
@@ -39,6 +40,14 @@ class Norm(Filter):
     -----
     Ghosh et al. 2020, Algorithms 1 and 2, line 6. Equal norms are kept in the order given. It bounds what is kept by the
     largest honest norm, and nothing else: a vector of honest length in a harmful direction passes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flwr_robustcomp.filters import Norm, Vectors, chain
+    >>> x = np.array([[1.0, 0.0], [1.0, 0.1], [1.0, -0.1], [1.1, 0.0], [-9.0, 0.0]])
+    >>> chain([Norm(trim=1)], Vectors.of_gram(x @ x.T))
+    array([0.25, 0.25, 0.25, 0.25, 0.  ])
     """
 
     name: ClassVar[str] = "norm"

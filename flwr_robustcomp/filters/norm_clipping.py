@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from flwr_robustcomp.errors import require
-from flwr_robustcomp.filters.base import Filter, Matrix, Vectors, shortening
+from flwr_robustcomp.filters.base import Filter, shortening
+from flwr_robustcomp.filters.vectors import Matrix, Vectors
 
 __all__ = ["NormClipping"]
 
@@ -29,6 +30,14 @@ class NormClipping(Filter):
     -----
     Sun et al. 2019, section 4 ("norm thresholding of updates"). Nothing is dropped, so there is nothing to win by staying just
     under a threshold but the honest length.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flwr_robustcomp.filters import NormClipping, Vectors, chain
+    >>> x = np.array([[1.0, 0.0], [1.0, 0.1], [1.0, -0.1], [1.1, 0.0], [-9.0, 0.0]])
+    >>> chain([NormClipping(trim=1)], Vectors.of_gram(x @ x.T)).round(3)
+    array([0.2  , 0.2  , 0.2  , 0.2  , 0.024])
     """
 
     radius: float | None = None

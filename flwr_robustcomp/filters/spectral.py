@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from flwr_robustcomp.errors import require
-from flwr_robustcomp.filters.base import Filter, Matrix, Vectors, kept_rows
+from flwr_robustcomp.filters.base import Filter, kept_rows
+from flwr_robustcomp.filters.vectors import Matrix, Vectors
 
 __all__ = ["Spectral"]
 
@@ -22,7 +24,7 @@ _ROUNDINGS = 16
 are off by that much move an eigenvalue by at most as much times their number in a row."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Spectral(Filter):
     """While the leading eigenvalue of the scatter stands out, drop the vectors with the largest share of its eigenvector.
 
@@ -32,9 +34,11 @@ class Spectral(Filter):
         t, the number of Byzantine vectors to expect: the most that is dropped, a few at a time.
     slack : float or None
         kappa > 1: nothing is dropped where lambda_1 <= kappa lambda_{t+2}. None drops ``trim`` vectors in any case.
-    calm : float
-        In (1, inf): once a direction stood out kappa-fold, vectors are dropped until lambda_1 <= calm lambda_{t+2}, or
-        kappa lambda_{t+2} if that is less.
+    resume_slack : float, optional
+        In (1, inf), 1.5 by default: once a direction stood out kappa-fold, vectors are dropped until
+        lambda_1 <= resume_slack lambda_{t+2}, or kappa lambda_{t+2} if that is less.
+    calm : float, optional
+        The old name of ``resume_slack``. Deprecated; the next release removes it.
 
     Notes
     -----
@@ -75,17 +79,48 @@ class Spectral(Filter):
     B = b' + (sqrt(2) - 1) n. Hence R + mu <= 2 h R / (h - B), and lambda_1 <= k D^2 is at most k (c R)^2 with
     c = 2 sqrt(2) h / (h - B). Dropping more does not raise lambda_1, so that at the end the mean is within
     c R sqrt(t m / ((m - t) (m - 2 t))) of that of the honest vectors left.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flwr_robustcomp.filters import Spectral, Vectors, chain
+    >>> x = np.array([[1.0, 0.0], [1.0, 0.1], [1.0, -0.1], [1.1, 0.0], [-9.0, 0.0]])
+    >>> chain([Spectral(trim=1)], Vectors.of_gram(x @ x.T))
+    array([0.25, 0.25, 0.25, 0.25, 0.  ])
     """
 
     slack: float | None = 3.0
-    calm: float = 1.5
+    resume_slack: float = 1.5
 
     name: ClassVar[str] = "spectral"
+
+    def __init__(
+        self,
+        trim: int | float = 0,
+        slack: float | None = 3.0,
+        resume_slack: float | None = None,
+        *,
+        calm: float | None = None,
+    ) -> None:
+        if calm is not None:
+            require(resume_slack is None, "calm", calm, "left out where resume_slack, its new name, is given")
+            _warn_of_calm()
+            resume_slack = calm
+        object.__setattr__(self, "trim", trim)
+        object.__setattr__(self, "slack", slack)
+        object.__setattr__(self, "resume_slack", type(self).resume_slack if resume_slack is None else resume_slack)
+        self.__post_init__()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.slack is None or 1 < self.slack < math.inf, "slack", self.slack, "above 1 and finite, or None")
-        require(1 < self.calm < math.inf, "calm", self.calm, "above 1 and finite")
+        require(1 < self.resume_slack < math.inf, "resume_slack", self.resume_slack, "above 1 and finite")
+
+    @property
+    def calm(self) -> float:
+        """The old name of ``resume_slack``; deprecated."""
+        _warn_of_calm()
+        return self.resume_slack
 
     def least(self, trim: int) -> int:
         """Return 2 t + 3: lambda_{t+2} must still be an eigenvalue of the scatter when t vectors are gone."""
@@ -100,7 +135,7 @@ class Spectral(Filter):
         honest, crowd = m - trim, trim + (math.sqrt(2) - 1) * (math.ceil(trim / _STEPS) - 1)
         if honest <= crowd:
             return math.inf
-        stopped = math.sqrt(max(self.slack or 0.0, self.calm) * trim / (m - trim))
+        stopped = math.sqrt(max(self.slack or 0.0, self.resume_slack) * trim / (m - trim))
         spent = 2 * math.sqrt(2) * honest / (honest - crowd) * math.sqrt(trim * m / ((m - trim) * (m - 2 * trim)))
         return 1 + max(stopped, spent)
 
@@ -114,7 +149,7 @@ class Spectral(Filter):
             if slack is not None:
                 if _is_met(values, trim, slack):
                     break
-                slack = min(slack, self.calm)
+                slack = min(slack, self.resume_slack)
             # All that is left is the same but for rounding: no direction means anything. What is gone has no say in it.
             if values[-1] <= _ROUNDINGS * np.finfo(np.float64).eps * kept.size * float(np.abs(gram).max()):
                 break
@@ -129,6 +164,11 @@ class Spectral(Filter):
         """Whether all vectors of a Gram matrix, shape (m, m), pass; never with a fixed budget."""
         values: Matrix = np.asarray(np.linalg.eigvalsh(_centred(gram)), np.float64)
         return self.slack is not None and _is_met(values, trim, self.slack)
+
+
+def _warn_of_calm() -> None:
+    message = "calm of Spectral is now resume_slack; the next release removes the old name"
+    warnings.warn(message, DeprecationWarning, stacklevel=3)
 
 
 def _is_met(values: npt.NDArray[np.floating[Any]], trim: int, slack: float) -> bool:

@@ -99,6 +99,12 @@ class ByzFL(CompressedStrategy):
     of ``trim``. MDA and SMEA look at all choices of m - f vectors, and are refused where there are more than 100,000.
 
     The centre that CenteredClipping starts from is the last round's, as its authors have it, and is kept in checkpoints.
+
+    Examples
+    --------
+    >>> from flwr_robustcomp import ByzFL, L1Sign
+    >>> ByzFL(compressor=L1Sign(), aggregator="Krum", pre="NNM", trim=2).trim
+    2
     """
 
     seed: int

@@ -80,6 +80,16 @@ class CompressedStrategy(Asked, Resumable, FedAvg, ABC):
     ------
     ConfigurationError
         For an option that there is not, with the nearest one that there is, or a value out of range.
+
+    Examples
+    --------
+    >>> from flwr_robustcomp import L1Sign, strategies
+    >>> class Mean(strategies.CompressedStrategy):
+    ...     def aggregate(self, round_, state):
+    ...         weights = [1 / len(round_)] * len(round_)
+    ...         return strategies.Outcome(round_.sum(weights), weights)
+    >>> Mean(compressor=L1Sign(), fraction_train=0.5).fraction_train
+    0.5
     """
 
     trim: int | float = 0
@@ -150,18 +160,9 @@ class CompressedStrategy(Asked, Resumable, FedAvg, ABC):
         report, accepted = RoundReport(server_round), screened.accepted
         if (why := self.policy.shortfall(len(accepted), len(screened.asked))) is not None:
             return self._skip(report, screened, why, quorum=False)
-        layout = receiver.expected.layout
-        round_ = Round(
-            server_round,
-            self.packing,
-            layout,
-            receiver.expected.spans,
-            receiver.model,
-            accepted,
-            screened.rejected,
-            self.policy,
-            self.history.left_out,
-        )
+        expected, policy, rejected = receiver.expected, self.policy, screened.rejected
+        layout, spans, left_out = expected.layout, expected.spans, self.history.left_out
+        round_ = Round(server_round, self.packing, layout, spans, receiver.model, accepted, rejected, policy, left_out)
         try:
             # Copies: a rule that writes to its state must not change what an overflow leaves behind.
             outcome = self.aggregate(round_, {name: vector.clone() for name, vector in self.carried.items()})

@@ -32,6 +32,7 @@ from flwr_robustcomp.strategies.policy import Policy
 from flwr_robustcomp.strategies.private import PRIVATE, check_model, check_wrapped, is_clipped, leave_out
 from flwr_robustcomp.strategies.receiver import UpdateReceiver
 from flwr_robustcomp.strategies.report import RoundReport
+from flwr_robustcomp.strategies.resumable import ResumableWrapper
 from flwr_robustcomp.strategies.screening import Screened
 from flwr_robustcomp.strategies.server_step import check_step_size
 
@@ -40,7 +41,7 @@ __all__ = ["Decompressed"]
 _OF_A_ROUND = ("configure_train", "aggregate_train", "configure_evaluate", "aggregate_evaluate", "summary")
 
 
-class Decompressed(Asked):
+class Decompressed(ResumableWrapper, Asked):
     """Put screening and decompression before any of Flower's strategies.
 
     The inner strategy sees ordinary dense replies, w_t - gamma Q(x) for each client, and only those that passed screening.
@@ -196,7 +197,7 @@ class Decompressed(Asked):
         leave_out(screened, self.strategy, self._core)
         before = {name: getattr(self._core, name) for name in carried_by(self._core) or ()}
         arrays, metrics, skipped = self._aggregated(server_round, screened, before)
-        updates, called = screened.accepted, skipped is None
+        called = skipped is None
         model = None if arrays is None else in_model_dtypes(arrays, self.receiver.model)
         if called:
             if model is None:
@@ -209,10 +210,10 @@ class Decompressed(Asked):
             self._take_back(before)
         report = RoundReport(
             server_round,
-            kept=tuple(u.node_id for u in updates) if called else (),
+            kept=tuple(u.node_id for u in screened.accepted) if called else (),
             skipped=skipped,
             quorum=model is not None,
-            delta=median_delta(updates),
+            delta=median_delta(screened.accepted),
             step=step_length(self.receiver.model, model, self.receiver.expected.layout) if model and not skipped else None,
         )
         merged = MetricRecord(dict(metrics or {}))
@@ -232,7 +233,7 @@ class Decompressed(Asked):
         result = MetricRecord()
         if accepted:
             told = [with_content(one.message, private_copy(one.message.content)) for one in accepted]
-            result = self._evaluated_by_inner(server_round, told, lambda: self._medians([one.metrics for one in accepted]))
+            result = self._inner_metrics(server_round, told, lambda: self._medians([one.metrics for one in accepted]))
         result.update(self._evaluation.counts(len(accepted)))
         return result
 
@@ -276,9 +277,7 @@ class Decompressed(Asked):
                 LOG.warning("Where the inner strategy raised:\n%s", where(error))
                 return None, None, f"the inner strategy raised {in_words(error)}"
 
-    def _evaluated_by_inner(
-        self, server_round: int, replies: list[Message], summed_up: Callable[[], MetricRecord]
-    ) -> MetricRecord:
+    def _inner_metrics(self, server_round: int, replies: list[Message], summed_up: Callable[[], MetricRecord]) -> MetricRecord:
         odd = odd_ones([reply.content for reply in replies])
         try:
             with lenient(self._core, summed_up, training=False):

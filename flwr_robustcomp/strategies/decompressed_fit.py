@@ -62,21 +62,15 @@ class DecompressedFit(OldApiStrategy):
     strategy : flwr.server.strategy.Strategy
         FedAvg, FedProx, FedMedian, FedAdam, a wrapper for differential privacy, or a class of your own.
     compressor, granularity, uncompressed
-        Those of `Packing`, equal to the clients'; or a `Packing` as ``compressor``. Arrays have no names in the old
-        API but their numbers, ``"0"``, ``"1"``, ...; PyTorch's batch statistics are recognised (`old_api.array_names`).
-    step_size : float
-        gamma; 1 where clients reply with weights.
-    on_round : callable, optional
-        Called with the `RoundReport` of every round as it ends. ``kept`` are the replies handed to the inner strategy.
-    policy : Policy, optional
-        What follows from rejected replies.
+        As for `Decompressed`. Arrays have no names in the old API but their numbers, ``"0"``, ``"1"``, ...; PyTorch's batch
+        statistics are recognised (`old_api.array_names`).
+    step_size, on_round, policy
+        As for `Decompressed`.
 
     Attributes
     ----------
-    reports : list of RoundReport
-        One for each round so far.
-    ledger : Ledger
-        The rejections so far, by node and reason.
+    reports, ledger
+        As for `Decompressed`.
 
     Raises
     ------
@@ -96,7 +90,7 @@ class DecompressedFit(OldApiStrategy):
     Examples
     --------
     >>> from flwr.server.strategy import FedAvg
-    >>> from flwr_robustcomp import Drive
+    >>> from flwr_robustcomp import DecompressedFit, Drive
     >>> strategy = DecompressedFit(FedAvg(fraction_fit=0.5), compressor=Drive())
     >>> strategy.fraction_fit
     0.5

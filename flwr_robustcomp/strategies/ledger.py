@@ -57,6 +57,15 @@ class Ledger:
     ----------
     standings : dict of int to Standing
         By node id; nodes that were never rejected have none.
+
+    Examples
+    --------
+    >>> from flwr_robustcomp import Policy
+    >>> from flwr_robustcomp.strategies import Ledger, Reason, Rejection
+    >>> ledger = Ledger(Policy())
+    >>> ledger.enter(1, asked=[7, 8], accepted=[8], rejected=[Rejection(7, Reason.WIRE, "wrong length")])
+    >>> ledger.total()
+    'node 7: 1 wire'
     """
 
     def __init__(self, policy: Policy) -> None:

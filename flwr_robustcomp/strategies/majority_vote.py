@@ -34,6 +34,12 @@ class SignMajorityVote(CompressedStrategy):
     Notes
     -----
     A tied coordinate does not move. No norm is computed and nobody is trimmed.
+
+    Examples
+    --------
+    >>> from flwr_robustcomp import SignMajorityVote
+    >>> SignMajorityVote(step_size=0.01).receiver.compressor
+    Sign(plus_zero=False)
     """
 
     def __init__(

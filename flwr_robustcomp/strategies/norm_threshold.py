@@ -69,6 +69,12 @@ class NormThreshold(CompressedStrategy):
     -----
     A reply that fails screening is dropped and does not count towards ``trim``. If the replies that are left do not outnumber
     twice the trim, the round leaves the model as it is. Guarantees: Theorems 1 to 3 of Ghosh et al. 2020.
+
+    Examples
+    --------
+    >>> from flwr_robustcomp import L1Sign, NormThreshold
+    >>> strategy = NormThreshold(compressor=L1Sign(), trim=2, step_size=0.5)
+    >>> strategy.check_nodes(10)
     """
 
     def __init__(

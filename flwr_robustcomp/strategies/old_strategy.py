@@ -67,7 +67,7 @@ class OldStrategy(OldApiStrategy):
 
     Examples
     --------
-    >>> from flwr_robustcomp import Drive, NormThreshold
+    >>> from flwr_robustcomp import Drive, NormThreshold, OldStrategy
     >>> strategy = OldStrategy(NormThreshold(compressor=Drive(), trim=1, fraction_train=0.5))
     >>> strategy.fraction_train
     0.5

@@ -37,6 +37,13 @@ class Policy:
     Notes
     -----
     Nobody is left out for whom there is no substitute: see `Ledger.available`.
+
+    Examples
+    --------
+    >>> from flwr_robustcomp import L1Sign, NormThreshold, Policy
+    >>> strategy = NormThreshold(compressor=L1Sign(), policy=Policy(quorum=0.5, patience=3))
+    >>> strategy.policy.needed(asked=15), strategy.policy.shortfall(accepted=7, asked=15)
+    (8, 'the quorum is 8 of 15 nodes, and 7 replies were accepted')
     """
 
     quorum: int | float = 1

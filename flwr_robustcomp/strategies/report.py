@@ -26,7 +26,14 @@ _MOST_NAMES = 8
 
 
 class Reason(StrEnum):
-    """Why a reply was rejected; a closed list."""
+    """Why a reply was rejected; a closed list.
+
+    Examples
+    --------
+    >>> from flwr_robustcomp.strategies import Reason
+    >>> Reason("wire") is Reason.WIRE, f"rejected: {Reason.WIRE}"
+    (True, 'rejected: wire')
+    """
 
     ERROR_REPLY = "error-reply"
     NOT_ASKED = "not-asked"
@@ -46,7 +53,7 @@ NO_GARBAGE = frozenset({Reason.ERROR_REPLY, Reason.NOT_ASKED})
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """One reply that was dropped before anything else looked at it.
+    r"""One reply that was dropped before anything else looked at it.
 
     Attributes
     ----------
@@ -58,6 +65,12 @@ class Rejection:
         More in words. It can quote the reply, so it is made `printable` and short here, for the log and whoever reads a report.
     code : int or None
         Flower's code of an error reply; None for other reasons.
+
+    Examples
+    --------
+    >>> from flwr_robustcomp.strategies import Reason, Rejection
+    >>> Rejection(7, Reason.WIRE, "two\nlines")
+    Rejection(node_id=7, reason=<Reason.WIRE: 'wire'>, detail='two\\nlines', code=None)
     """
 
     node_id: int
@@ -108,6 +121,15 @@ class RoundReport:
         For how many liars less than asked the filters worked, in words, where too few replies came for their share.
     dropped_metrics : dict of str to int
         Metrics that accepted replies lost because they were not finite, with the number of these replies.
+
+    Examples
+    --------
+    >>> from flwr_robustcomp import L1Sign, NormThreshold, RoundReport
+    >>> def show(report: RoundReport) -> None:
+    ...     print(report.round_, report.kept, report.trimmed)
+    >>> strategy = NormThreshold(compressor=L1Sign(), on_round=show)
+    >>> show(RoundReport(1, kept=(7, 8), trimmed={9: 12.5}))
+    1 (7, 8) {9: 12.5}
     """
 
     round_: int

@@ -1,4 +1,4 @@
-"""What a strategy over packed updates carries from round to round, and how a checkpoint keeps it."""
+"""What this package's strategies carry from round to round, and how a checkpoint keeps it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
 from flwr_robustcomp import wire
@@ -15,8 +16,9 @@ from flwr_robustcomp.errors import ConfigurationError, printable
 from flwr_robustcomp.packing import Packing
 from flwr_robustcomp.strategies.history import LEDGER_RECORD, RunHistory
 from flwr_robustcomp.strategies.kept_state import check_vectors, kept_seed
+from flwr_robustcomp.strategies.stateful import check_state, stateful
 
-__all__ = ["Resumable"]
+__all__ = ["Resumable", "ResumableWrapper"]
 
 
 class Resumable:
@@ -89,3 +91,23 @@ class Resumable:
         except ValueError as error:  # WireError is one
             why = printable(str(error))
             raise ConfigurationError(f"{self.state_record!r} must hold arrays that can be read: {why}") from error
+
+
+class ResumableWrapper:
+    """Part of `Decompressed`: the state of the strategy inside goes into checkpoints, and the ledger beside it."""
+
+    strategy: Strategy
+    history: RunHistory
+
+    def state(self) -> RecordDict:
+        """Return what a checkpoint keeps: the records of the strategy inside, and the ledger."""
+        return RecordDict({**stateful(self.strategy).state(), LEDGER_RECORD: self.history.state()})
+
+    def restore(self, state: RecordDict) -> None:
+        """Go on from what `state` returned; `ConfigurationError` where the ledger is missing or another."""
+        stateful(self.strategy).restore(state)
+        self.history.restore(state.get(LEDGER_RECORD))
+
+    def check_state(self, state: RecordDict, model: ArrayRecord) -> None:
+        """Raise `ConfigurationError` unless the strategy inside can have this state in a run of this model."""
+        check_state(self.strategy, state, model)

@@ -80,6 +80,13 @@ class RobustCompressed(CompressedStrategy):
     those whose length it does not show (`sketch.misleading`). A sketch that shows the typical update wrongly is not used in
     that round. While fewer than half of the accepted replies are Byzantine, the aggregate is at most ``length_screen`` times as
     long as the longest honest update, whatever the filters are; while the screen stops no honest one, at most `reach` times.
+
+    Examples
+    --------
+    >>> from flwr_robustcomp import Drive, RobustCompressed
+    >>> strategy = RobustCompressed(compressor=Drive(), filters="norm-clipping+spectral", trim=2)
+    >>> [one.name for one in strategy.filters], strategy.reach(20)
+    (['norm-clipping', 'spectral'], 1.0)
     """
 
     seed: int

@@ -50,6 +50,17 @@ class Round:
         The strategy's.
     left_out : int
         How many nodes were not asked because they had sent garbage before.
+
+    Examples
+    --------
+    >>> import statistics
+    >>> from flwr_robustcomp.strategies import CompressedStrategy, Outcome, Round
+    >>> class Clipped(CompressedStrategy):
+    ...     def aggregate(self, round_: Round, state):
+    ...         norms = round_.norms()
+    ...         bound = statistics.median(norms)
+    ...         weights = [min(1.0, bound / max(norm, 1e-12)) / len(round_) for norm in norms]
+    ...         return Outcome(round_.sum(weights), weights)
     """
 
     number: int
@@ -157,6 +168,14 @@ class Outcome:
         Vectors of shape (d,) for the next round. The base class keeps them, and checkpoints have them.
     weakened : str or None
         For how many liars less than asked the rule could work with the updates that came, in words.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp.strategies import Outcome
+    >>> outcome = Outcome(torch.tensor([0.5, -0.5]), weights=[0.5, 0.5, 0.0], step_size=0.1)
+    >>> outcome.weights.count(0.0)
+    1
     """
 
     step: Tensor
@@ -179,6 +198,16 @@ class SkippedRound(Exception):
         As in `Outcome`.
     trimmed : mapping of int to float, optional
         The norms of the updates that were set aside until then, by node id.
+
+    Examples
+    --------
+    >>> from flwr_robustcomp.strategies import CompressedStrategy, Outcome, SkippedRound
+    >>> class AtLeastFive(CompressedStrategy):
+    ...     def aggregate(self, round_, state):
+    ...         if len(round_) < 5:
+    ...             raise SkippedRound("fewer than five updates")
+    ...         weights = [1 / len(round_)] * len(round_)
+    ...         return Outcome(round_.sum(weights), weights)
     """
 
     def __init__(

@@ -41,6 +41,16 @@ class ServerStep(ABC):
     ----------
     carries : tuple of str, or None
         Names of the vectors that it carries; None for a step of your own whose state nothing is known of.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp.strategies import ServerStep
+    >>> class SignStep(ServerStep):
+    ...     def apply(self, update, state, round_):
+    ...         return update.sign() * self.step_size, state
+    >>> SignStep(0.5).apply(torch.tensor([3.0, -2.0]), {}, 1)
+    (tensor([ 0.5000, -0.5000]), {})
     """
 
     carries: ClassVar[tuple[str, ...] | None] = None
@@ -89,7 +99,15 @@ class ServerStep(ABC):
 
 @dataclass(frozen=True)
 class Plain(ServerStep):
-    """w_{t+1} = w_t - gamma x."""
+    """w_{t+1} = w_t - gamma x.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flwr_robustcomp.strategies import Plain
+    >>> Plain(0.5).apply(torch.tensor([2.0]), {}, 1)
+    (tensor([1.]), {})
+    """
 
     carries: ClassVar[tuple[str, ...] | None] = ()
 
@@ -110,6 +128,12 @@ class Momentum(ServerStep):
     Notes
     -----
     Hsu et al. 2019. u starts as the first round's x.
+
+    Examples
+    --------
+    >>> from flwr_robustcomp import L1Sign, Momentum, RobustCompressed
+    >>> RobustCompressed(compressor=L1Sign(), trim=0.2, step=Momentum(0.5, beta=0.8)).step
+    Momentum(step_size=0.5, beta=0.8)
     """
 
     carries: ClassVar[tuple[str, ...] | None] = ("momentum",)
@@ -142,6 +166,12 @@ class Adam(ServerStep):
     Notes
     -----
     Reddi et al. 2021, Algorithm 2.
+
+    Examples
+    --------
+    >>> from flwr_robustcomp import Adam, L1Sign, RobustCompressed
+    >>> RobustCompressed(compressor=L1Sign(), trim=0.2, step=Adam(0.01)).step
+    Adam(step_size=0.01, beta_1=0.9, beta_2=0.99, tau=0.001)
     """
 
     carries: ClassVar[tuple[str, ...] | None] = ("first", "second")

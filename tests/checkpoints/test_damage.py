@@ -23,10 +23,10 @@ from hypothesis import strategies as st
 
 from flwr_robustcomp import QSGD, Checkpointed, Decompressed, RobustCompressed, to_arrays
 from flwr_robustcomp.checkpoints import CHECKPOINT_FILE, Snapshot, read_snapshot, write_snapshot
-from flwr_robustcomp.checkpoints.strategy_state import state_of
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.strategies import Momentum
+from flwr_robustcomp.strategies.stateful import stateful
 from tests.checkpoints.damage import JSON, MANIFEST, places, replaced, rewrite, rewritten
 from tests.checkpoints.kit import APP, NODES, SAMPLING, START, Stopped, play
 
@@ -77,7 +77,7 @@ def _go_on(folder: Path, strategy: Strategy | None = None) -> None:
         def now() -> Any:
             generators = random.getstate(), [str(part) for part in np.random.get_state()]  # noqa: NPY002
             nodes = {node: dict(state) for node, state in grid.node_states().items()}
-            return generators, nodes, dict(app), dict(state_of(strategy))
+            return generators, nodes, dict(app), dict(stateful(strategy).state())
 
         before = now()
         try:

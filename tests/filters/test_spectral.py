@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from flwr_robustcomp.component import Component, build
 from flwr_robustcomp.errors import ConfigurationError
-from flwr_robustcomp.filters import Norm, Spectral, chain
+from flwr_robustcomp.filters import FILTERS, Norm, Spectral, chain
 from tests.filters.test_filter_contract import of, vectors
 
 
@@ -86,7 +89,7 @@ def test_once_alarmed_the_filter_goes_on_to_the_lower_threshold() -> None:
     x = vectors(90, 900)
     colluders = x[10:20] + 0.75 * np.linalg.norm(x, axis=1).mean() * np.eye(900)[0]
     everyone = of(np.concatenate([colluders, x]))
-    left = {calm: int((chain([Spectral(trim=11, calm=calm)], everyone)[:10] > 0).sum()) for calm in (3.0, 1.5)}
+    left = {low: int((chain([Spectral(trim=11, resume_slack=low)], everyone)[:10] > 0).sum()) for low in (3.0, 1.5)}
     assert not Spectral(trim=11).is_quiet(everyone.gram, 11)
     assert left[1.5] < left[3.0] < 10  # with one threshold it stops as soon as the direction no longer stands out
 
@@ -99,10 +102,34 @@ def test_the_lower_threshold_alone_alarms_nobody() -> None:
     assert (chain([Spectral(trim=11)], of(x)) > 0).all()
 
 
-@pytest.mark.parametrize("calm", [1.0, 0.0, float("inf"), float("nan")])
-def test_bad_lower_thresholds_are_refused(calm: float) -> None:
-    with pytest.raises(ConfigurationError, match="calm must be above 1 and finite"):
-        Spectral(trim=1, calm=calm)
+@pytest.mark.parametrize("resume_slack", [1.0, 0.0, float("inf"), float("nan")])
+def test_bad_lower_thresholds_are_refused(resume_slack: float) -> None:
+    with pytest.raises(ConfigurationError, match="resume_slack must be above 1 and finite"):
+        Spectral(trim=1, resume_slack=resume_slack)
+
+
+def test_the_old_name_of_the_lower_threshold_works_and_says_the_new_one() -> None:
+    with pytest.warns(DeprecationWarning, match="calm of Spectral is now resume_slack") as caught:
+        spectral = Spectral(trim=2, calm=2.0)
+    assert caught[0].filename == __file__
+    assert spectral == Spectral(trim=2, resume_slack=2.0)
+    assert replace(spectral, trim=3) == Spectral(3, 3.0, 2.0)
+    assert "calm" not in repr(spectral)
+    with pytest.warns(DeprecationWarning, match="calm of Spectral is now resume_slack"):
+        assert spectral.calm == 2.0
+
+
+def test_the_old_name_of_the_lower_threshold_works_in_a_configuration() -> None:
+    with pytest.warns(DeprecationWarning, match="calm of Spectral is now resume_slack"):
+        spectral = build("filter", FILTERS, Component(name="spectral", trim=2, calm=2.0))
+    assert spectral == Spectral(trim=2, resume_slack=2.0)
+    with pytest.raises(ConfigurationError, match=r"filter 'spectral': calm must be left out where resume_slack"):
+        build("filter", FILTERS, Component(name="spectral", calm=2.0, resume_slack=2.0))
+
+
+def test_both_names_of_the_lower_threshold_are_refused_in_one_line() -> None:
+    with pytest.raises(ConfigurationError, match=r"^calm must be left out where resume_slack, .* is given, got 1\.5$"):
+        Spectral(trim=1, calm=1.5, resume_slack=1.5)
 
 
 @pytest.mark.parametrize("slack", [1.0, 0.0, -2.0, float("inf"), float("nan")])

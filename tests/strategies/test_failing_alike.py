@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flwr_robustcomp import CompressionMod, ConfigurationError, Policy, to_arrays
-from flwr_robustcomp.checkpoints.strategy_state import restore_strategy, state_of
+from flwr_robustcomp.checkpoints.strategy_state import restore_strategy
 from flwr_robustcomp.compressors import L1Sign, TopK
 from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.strategies import NormThreshold, Reason, Rejection
 from flwr_robustcomp.strategies.failing_alike import common_fault
+from flwr_robustcomp.strategies.stateful import stateful
 from tests.apps import app, minus
 from tests.strategies.rounds import MODEL, SAMPLING, answer, ask, updates
 
@@ -115,14 +116,14 @@ def test_without_patience_a_run_goes_on_for_ever(caplog: pytest.LogCaptureFixtur
 def test_a_run_that_goes_on_from_a_checkpoint_was_judged_before() -> None:
     strategy, other = _strategy(), _strategy()
     strategy.aggregate_train(1, [answer(request, updates(1)[0], L1Sign()) for request in ask(strategy, 4)])
-    restore_strategy(other, state_of(strategy))
+    restore_strategy(other, stateful(strategy).state())
     other.aggregate_train(7, [*map(_garbage, ask(other, 4, round_=7))])
     _evaluates(other)
 
 
 def test_a_checkpoint_that_is_refused_leaves_a_new_run_to_be_judged() -> None:
     strategy = _strategy()
-    state = state_of(_strategy())
+    state = stateful(_strategy()).state()
     state["robustcomp.ledger"] = ConfigRecord({"standings": "[]"})
     with pytest.raises(ConfigurationError, match="ledger"):
         restore_strategy(strategy, state)

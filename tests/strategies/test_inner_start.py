@@ -14,12 +14,12 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Result, Strategy
 
 from flwr_robustcomp import Checkpointed, CompressionMod, Decompressed, NormThreshold, to_arrays
-from flwr_robustcomp.checkpoints.strategy_state import state_of
 from flwr_robustcomp.compressors import Identity, L1Sign
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.strategies.history import LEDGER_RECORD
 from flwr_robustcomp.strategies.inner import attributes
+from flwr_robustcomp.strategies.stateful import stateful
 from tests.apps import app, gaussian_model
 
 MODEL = gaussian_model(0)
@@ -166,7 +166,7 @@ def test_a_checkpoint_keeps_the_ledger_beside_what_the_inner_strategy_says() -> 
 
         def restore(self, state: RecordDict) -> None: ...
 
-    assert set(state_of(Decompressed(Told(), compressor=L1Sign()))) == {"mine", LEDGER_RECORD}
+    assert set(stateful(Decompressed(Told(), compressor=L1Sign())).state()) == {"mine", LEDGER_RECORD}
 
 
 @pytest.mark.parametrize(

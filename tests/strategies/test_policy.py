@@ -10,11 +10,12 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
 
 from flwr_robustcomp import ConfigurationError, Policy, QuorumError, to_arrays
-from flwr_robustcomp.checkpoints.strategy_state import restore_strategy, state_of
+from flwr_robustcomp.checkpoints.strategy_state import restore_strategy
 from flwr_robustcomp.compressors import L1Sign
 from flwr_robustcomp.flower import SERVER_NODE_ID, envelope
 from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.strategies import Decompressed, NormThreshold, Reason, Rejection, RobustCompressed
+from flwr_robustcomp.strategies.stateful import stateful
 from tests.strategies.rounds import MODEL, SAMPLING, answer, ask, updates
 
 NODES = 8
@@ -149,7 +150,7 @@ def test_a_checkpoint_keeps_who_is_left_out(kind: str) -> None:
     policy = Policy(quarantine_after=1, quarantine_rounds=5)
     strategy, other = _strategy(kind, policy), _strategy(kind, policy)
     asked = _play(strategy, 2, liars=1)
-    restore_strategy(other, state_of(strategy))
+    restore_strategy(other, stateful(strategy).state())
     assert other.ledger.standings == strategy.ledger.standings
     assert _play(other, 1, liars=1, start=3) == asked[1:]
 

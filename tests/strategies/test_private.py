@@ -21,12 +21,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flwr_robustcomp import CompressionMod, Decompressed, NormThreshold, to_arrays
-from flwr_robustcomp.checkpoints.strategy_state import check_state, name_of, restore_strategy, state_of
+from flwr_robustcomp.checkpoints.strategy_state import name_of, restore_strategy
 from flwr_robustcomp.compressors import Compressor, Drive, Identity, L1Sign
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.strategies import Reason
 from flwr_robustcomp.strategies.private import check_wrapped, never_zero
+from flwr_robustcomp.strategies.stateful import check_state, stateful
 from tests.apps import app
 from tests.strategies.rounds import MODEL, SAMPLING, answer, answers, ask, moved, q, updates
 
@@ -78,7 +79,7 @@ def test_adaptive_clipping_moves_and_a_checkpoint_keeps_where_it_is() -> None:
     moved(strategy, answers(strategy, XS, L1Sign()))
     norm = CLIP * math.exp(-0.2 * (4 / 5 - 0.5))  # four of five were clipped
     assert strategy.clipping_norm == pytest.approx(norm)
-    state = state_of(strategy)
+    state = stateful(strategy).state()
     other = wrapped(adaptive())
     check_state(other, state, to_arrays(MODEL))
     restore_strategy(other, state)
@@ -282,7 +283,7 @@ def test_an_accountant_counts_the_rounds_and_an_odd_weight_costs_its_sender() ->
 def test_a_checkpoint_keeps_what_was_spent() -> None:
     strategy, other = wrapped(_accounted()), wrapped(_accounted())
     strategy.aggregate_train(1, answers(strategy, XS, L1Sign()))
-    state = state_of(strategy)
+    state = stateful(strategy).state()
     restore_strategy(other, state)
     assert other.privacy_spent().num_releases == 1
     for bad in ("{}", "no", "[1]"):
@@ -294,4 +295,4 @@ def test_a_checkpoint_keeps_what_was_spent() -> None:
         restore_strategy(other, state)
     other.strategy.accountant.state_dict = object
     with pytest.raises(ConfigurationError, match="accountant must have a state_dict"):
-        state_of(other)
+        stateful(other).state()

@@ -45,7 +45,7 @@ def test_where_the_filter_stops_by_its_rule_the_mean_is_within_the_bound(
     m, b, _, _, _ = instance
     honest, crafted = _crowd(*instance)
     trim = b + extra
-    spectral = Spectral(trim=trim, slack=slack, calm=1.1)
+    spectral = Spectral(trim=trim, slack=slack, resume_slack=1.1)
     x = np.concatenate([crafted, honest])
     kept = np.flatnonzero(chain([spectral], Vectors.of_gram(x @ x.T)) > 0)
     values = np.linalg.eigvalsh(np.cov(x[kept].T, bias=True) * kept.size)[::-1]

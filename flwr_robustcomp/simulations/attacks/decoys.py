@@ -34,8 +34,8 @@ class Decoys(Collusion):
     squared lengths stand out. How many honest nodes decoys can take with them is limited: where lambda_1 > kappa lambda_H, the
     honest nodes together hold less than 1/kappa of the leading eigenvector but for the shift of the mean. The hidden half has
     the scale at which it would pass if there were no decoys; by the bound of `Spectral` half the colluders move the mean 1 /
-    sqrt(2) as far. Decoys also raise the alarm, and with a lower threshold from there on (``calm``) the filter finds many of
-    the hidden: against one threshold the attack is at its best. The construction is this project's.
+    sqrt(2) as far. Decoys also raise the alarm. From there on the filter uses its lower threshold (``resume_slack``) and finds
+    many of the hidden: the attack is at its best against a single threshold. The construction is this project's.
     """
 
     groups: int = 2
