@@ -19,10 +19,11 @@ from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.packing import Packing
 from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.spans import compress_spans
+from flwr_robustcomp.strategies.options import FedAvgOptions
 from tests.apps import Model, gaussian_model
 
 MODEL = gaussian_model(0)
-SAMPLING = {"fraction_evaluate": 0.0}
+SAMPLING: FedAvgOptions = {"fraction_evaluate": 0.0}
 
 
 def updates(count: int, model: Model = MODEL, seed: int = 0) -> list[Tensor]:
