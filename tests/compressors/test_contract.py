@@ -14,7 +14,6 @@ from torch import Tensor
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import (
-    COMPRESSORS,
     NORM_ORDERS,
     QSGD,
     Compressor,
@@ -44,10 +43,6 @@ def _squares(compressor: Compressor, x: Tensor, draws: int) -> tuple[float, floa
 @given(x=vectors())
 def test_a_compressor_that_says_so_keeps_zeros(compressor: Compressor, x: Tensor) -> None:
     assert not compressor.keeps_zeros or not bool(compressor.decompress(compressor.compress(x, rng()))[x == 0].any())
-
-
-def test_the_registry_knows_each_compressor_by_its_name() -> None:
-    assert {name: cls.name for name, cls in COMPRESSORS.items()} == {name: name for name in COMPRESSORS}
 
 
 @every

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.parts.compressors import COMPONENTS
 from flwr_robustcomp.compressors import COMPRESSORS
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.simulations import Scenario, run_scenario
@@ -15,7 +16,7 @@ from flwr_robustcomp.simulations.record import RoundRecord
 from flwr_robustcomp.simulations.run import quiet_flower
 from flwr_robustcomp.simulations.setup import SCENARIO_STRATEGIES, byzantine_partitions
 from tests.optional import needs_byzfl
-from tests.simulations.kit import COMPRESSORS_SMALL, digits, small
+from tests.simulations.kit import digits, small
 
 SEEDS = [0, 1]
 
@@ -128,18 +129,18 @@ def test_rounds_without_enough_replies_leave_the_model_alone() -> None:
 
 
 def _fits(strategy: str, compressor: str) -> bool:
-    if compressor == "low-rank":
+    if COMPRESSORS[compressor].wants_matrices:
         return False  # the model is one vector
     return compressor == "sign" if strategy == "majority-vote" else compressor != "sign" or strategy != "norm-threshold"
 
 
-@pytest.mark.parametrize("compressor", COMPRESSORS)
+@pytest.mark.parametrize("compressor", COMPONENTS)
 @pytest.mark.parametrize("strategy", [pytest.param(n, marks=needs_byzfl) if n == "byzfl" else n for n in SCENARIO_STRATEGIES])
 def test_strategies_and_compressors_fit_or_say_why_not(strategy: str, compressor: str) -> None:
     params: dict[str, Any] = {"trim": 3} if strategy == "norm-threshold" else {}
     fields: dict[str, Any] = {
         "strategy": {"name": strategy, "step_size": 0.1, **params},
-        "compressor": COMPRESSORS_SMALL[compressor],
+        "compressor": COMPONENTS[compressor],
         "rounds": 1,
     }
     if not _fits(strategy, compressor):
