@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flwr_robustcomp.compressors import COMPRESSORS
 from flwr_robustcomp.packing import Granularity
 from flwr_robustcomp.simulations.scenario import Scenario
 
@@ -176,9 +177,15 @@ COMPRESSED = (
 )
 """Every compressor under a plain mean, without and with error feedback."""
 
-LEFT_OUT = {
+_WHY_NOT = {
     "identity": "it is the dense row",
     "non-zeros": "client mods and strategies put it around the others by themselves",
+}
+
+LEFT_OUT = {
+    name: _WHY_NOT.get(name, "it is newer than these runs")
+    for name in COMPRESSORS
+    if name not in {recipe.compressor["name"] for recipe in COMPRESSED}
 }
 """Members of the registry without a row of their own, and why."""
 

@@ -11,24 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flwr_robustcomp.compressors import (
-    QSGD,
-    Compressor,
-    CrossPolytope,
-    Drive,
-    Identity,
-    L1Sign,
-    LowRank,
-    Payload,
-    RandomK,
-    RotatedQuantizer,
-    Sign,
-    SparseTernary,
-    SphericalNet,
-    TernGrad,
-    TopK,
-    vector_norm,
-)
+from benchmarks.parts.compressors import TYPICAL
+from flwr_robustcomp.compressors import Compressor, CrossPolytope, Drive, LowRank, Payload, vector_norm
 from flwr_robustcomp.compressors.products import energies_of_runs
 from flwr_robustcomp.compressors.rotation import rotate
 from flwr_robustcomp.compressors.sums import magnitudes, squares
@@ -38,22 +22,10 @@ from flwr_robustcomp.randomness import generator
 SHAPE = (301, 67)
 """An array of 20,167 entries: five blocks of the rotation, and a rest in every chunk that is cut."""
 
-COMPRESSORS: dict[str, Compressor] = {
+COMPRESSORS: dict[str, Compressor] = TYPICAL | {
     "cross-polytope": CrossPolytope(50),
-    "drive": Drive(),
     "drive-plain": Drive(rotate=False),
-    "identity": Identity(),
-    "l1-sign": L1Sign(),
-    "low-rank": LowRank(2),
     "low-rank-power": LowRank(2, method="power"),
-    "qsgd": QSGD(),
-    "random-k": RandomK(k=200),
-    "rotated-quantizer": RotatedQuantizer(),
-    "sign": Sign(),
-    "sparse-ternary": SparseTernary(k=200),
-    "spherical-net": SphericalNet(),
-    "tern-grad": TernGrad(),
-    "top-k": TopK(k=200),
 }
 
 NODES = 9

@@ -10,48 +10,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from benchmarks.colluding_vectors import Matrix, draw, rows_of
-from flwr_robustcomp.filters import (
-    Bucketing,
-    CentredClipping,
-    Filter,
-    GeometricMedian,
-    Length,
-    MultiKrum,
-    NearestNeighborMixing,
-    Norm,
-    NormClipping,
-    Spectral,
-    Vectors,
-    chain,
-    reach_of,
-)
+from benchmarks.parts.filters import CHAINS
+from flwr_robustcomp.filters import Filter, Vectors, chain, reach_of
 
-__all__ = ["CHAINS", "outcome", "play"]
-
-CHAINS: dict[str, Callable[[int], Sequence[Filter]]] = {
-    "norm": lambda t: [Norm(t)],
-    "norm-clipping": lambda t: [NormClipping(t)],
-    "length": lambda t: [Length(t)],
-    "multi-krum": lambda t: [MultiKrum(t)],
-    "geometric-median": lambda t: [GeometricMedian(t)],
-    "centred-clipping": lambda t: [CentredClipping(t)],
-    "spectral": lambda t: [Spectral(t)],
-    "spectral, fixed budget": lambda t: [Spectral(t, slack=None)],
-    "norm+spectral": lambda t: [Norm(t), Spectral(t)],
-    "length+nearest-neighbor-mixing": lambda t: [Length(t), NearestNeighborMixing(t)],
-    "length+bucketing": lambda t: [Length(t), Bucketing(t)],
-    "nearest-neighbor-mixing+geometric-median": lambda t: [NearestNeighborMixing(t), GeometricMedian(t)],
-    "nearest-neighbor-mixing+spectral": lambda t: [NearestNeighborMixing(t), Spectral(t)],
-    "nearest-neighbor-mixing+multi-krum": lambda t: [NearestNeighborMixing(t), MultiKrum(t)],
-    "bucketing+geometric-median": lambda t: [Bucketing(t), GeometricMedian(t)],
-    "bucketing+centred-clipping": lambda t: [Bucketing(t), CentredClipping(t)],
-}
-"""Every chain with a promise, by its name, from the number of Byzantine vectors that it must withstand."""
+__all__ = ["least", "outcome", "play"]
 
 
 def outcome(filters: Sequence[Filter], rows: Matrix) -> Matrix:
@@ -64,14 +31,15 @@ def play(name: str, number: int, seed: int) -> tuple[float, float]:
     rng = np.random.default_rng([seed, number])
     trim = int(rng.integers(1, 9))
     filters = CHAINS[name](trim)
-    m = int(rng.integers(_least(filters, trim), 4 * trim + 12))
+    fewest = least(filters, trim)
+    m = int(rng.integers(fewest, max(4 * trim + 12, fewest + 1)))
     crowd, colluders = draw(rng, trim)
     scale = 10.0 ** rng.uniform(-80, 80) if rng.random() < 0.3 else 1.0
     rows = rows_of(crowd, m - len(colluders), int(rng.integers(1, 60)), colluders, number, scale)
     return float(np.linalg.norm(outcome(filters, rows) / scale)), reach_of(filters, m)
 
 
-def _least(filters: Sequence[Filter], trim: int) -> int:
+def least(filters: Sequence[Filter], trim: int) -> int:
     """Return with how many vectors a chain always works, and promises something."""
     m = 2 * trim + 3
     while True:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from flwr.serverapp.strategy import Bulyan, FedAdam, FedAvg, FedMedian, FedTrimmedAvg, Krum, MultiKrum
 
+from benchmarks.parts.strategies import Sample, installed
 from flwr_robustcomp import compressors as q
 from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.filters.length import FACTOR
@@ -118,3 +119,16 @@ if importlib.util.find_spec("byzfl") is not None:
         ),
         "ByzFL(CAF), float64": _ours(ByzFL, q.Identity(), dtype=torch.float64, promise=FACTOR, trim=TRIM, aggregator="CAF"),
     }
+
+
+def _registered(sample: Sample) -> Subject:
+    common = {"policy": _POLICY, **_SAMPLING}
+    made: Any = sample.make(TRIM, **common)
+    promise = made.reach(NODES - 2) if hasattr(made, "reach") else None
+    return Subject(lambda: sample.make(TRIM, **common), sample.compressor, promise=promise)
+
+
+SUBJECTS |= {
+    sample.label: _registered(sample)
+    for sample in installed(besides=(ByzFL, NormThreshold, RobustCompressed, SignMajorityVote))
+}

@@ -21,11 +21,12 @@ from flwr.serverapp.strategy import Bulyan, FedAvg, FedMedian, FedTrimmedAvg, Kr
 from torch import Tensor
 
 from benchmarks.hostile_replies import VECTORS, kinds
+from benchmarks.parts.strategies import installed
 from flwr_robustcomp import from_arrays, to_arrays, wire
-from flwr_robustcomp.compressors import L1Sign, Sign, vector_norm
+from flwr_robustcomp.compressors import L1Sign, vector_norm
 from flwr_robustcomp.flower import assume_identity
 from flwr_robustcomp.simulations import InProcessGrid
-from flwr_robustcomp.strategies import Decompressed, NormThreshold, RobustCompressed, SignMajorityVote
+from flwr_robustcomp.strategies import Decompressed
 
 __all__ = ["BUILT_IN", "OURS", "honest_replies", "outcome"]
 
@@ -36,11 +37,10 @@ _FAR = 10.0
 _SAMPLING: dict[str, Any] = {"fraction_evaluate": 0.0, "min_train_nodes": _NODES, "min_available_nodes": _NODES}
 
 OURS: dict[str, Callable[[], Any]] = {
-    "NormThreshold": lambda: NormThreshold(compressor=L1Sign(), trim=1, **_SAMPLING),
-    "NormThreshold, reported": lambda: NormThreshold(compressor=L1Sign(), trim=1, norm="reported", **_SAMPLING),
-    "RobustCompressed": lambda: RobustCompressed(compressor=L1Sign(), trim=1, **_SAMPLING),
-    "SignMajorityVote": lambda: SignMajorityVote(step_size=0.1, **_SAMPLING),
+    sample.label: functools.partial(sample.make, 1, **_SAMPLING)
+    for sample in sorted(installed(extras=False), key=lambda sample: sample.label)
 }
+"""Every registered strategy that needs no extra."""
 BUILT_IN: dict[str, Callable[[], FedAvg]] = {
     "FedAvg": lambda: FedAvg(**_SAMPLING),
     "FedMedian": lambda: FedMedian(**_SAMPLING),
@@ -58,7 +58,7 @@ def _update(node: int) -> Tensor:
 def honest_replies(strategy: Strategy) -> list[Message]:
     """Ask nine nodes and return their honest replies: dense weights for Flower's own strategies, packed updates for ours."""
     dense = type(strategy).__module__.startswith("flwr.")
-    compressor = Sign() if isinstance(strategy, SignMajorityVote) else L1Sign()
+    compressor = L1Sign() if dense else strategy.receiver.compressor  # type: ignore[attr-defined]
     requests = strategy.configure_train(1, to_arrays(_MODEL), ConfigRecord(), InProcessGrid(ClientApp(), _NODES))
     replies = []
     for i, request in enumerate(sorted(requests, key=lambda message: message.metadata.dst_node_id)):

@@ -6,8 +6,8 @@ import inspect
 import math
 from pathlib import Path
 
-from benchmarks.fuzz_filters import CHAINS
 from benchmarks.gains import table
+from benchmarks.parts.filters import CHAINS
 from flwr_robustcomp.filters import FILTERS, reach_of
 
 __all__ = ["reaches"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import random
 from collections.abc import Callable
@@ -24,9 +25,11 @@ from flwr.serverapp.strategy import (
     Strategy,
 )
 
+from benchmarks.parts.strategies import installed
 from flwr_robustcomp import QSGD, Checkpointed, Decompressed, NormThreshold, RobustCompressed, Sign, to_arrays
 from flwr_robustcomp.checkpoints import CHECKPOINT_FILE, HISTORY_FILE, read_snapshot, write_snapshot
 from flwr_robustcomp.clients.error_feedback import RESIDUAL
+from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.strategies import Adam, ByzFL, Momentum
@@ -60,15 +63,26 @@ if HAS_BYZFL:
     )
 
 
+CASES: dict[str, tuple[Callable[[], Strategy], Compressor]] = {name: (make, Q) for name, make in STRATEGIES.items()} | {
+    sample.label: (functools.partial(sample.make, 1, **SAMPLING), sample.compressor)
+    for sample in installed(besides=(ByzFL, NormThreshold, RobustCompressed))
+}
+
+
 @pytest.mark.parametrize("stop_at", [1, 4, 6])
-@pytest.mark.parametrize("make", STRATEGIES.values(), ids=STRATEGIES)
-def test_a_stopped_run_goes_on_to_the_same_end(make: Callable[[], Strategy], stop_at: int, tmp_path: Path) -> None:
-    whole = told(play(make()))
+@pytest.mark.parametrize(("make", "compressor"), CASES.values(), ids=CASES)
+def test_a_stopped_run_goes_on_to_the_same_end(
+    make: Callable[[], Strategy], compressor: Compressor, stop_at: int, tmp_path: Path
+) -> None:
+    def grid() -> InProcessGrid:
+        return InProcessGrid(client_app(compressor), NODES)
+
+    whole = told(play(make(), grid=grid()))
     assert whole[0], "a run that never moves shows nothing"
     with pytest.raises(Stopped):
-        play(Checkpointed(make(), tmp_path), stop_at=stop_at)
+        play(Checkpointed(make(), tmp_path), stop_at=stop_at, grid=grid())
     # Another seed, another grid, another strategy object: all that counts comes from the folder.
-    assert told(play(Checkpointed(make(), tmp_path), seed=99)) == whole
+    assert told(play(Checkpointed(make(), tmp_path), seed=99, grid=grid())) == whole
     assert sorted(path.name for path in tmp_path.iterdir()) == [HISTORY_FILE, CHECKPOINT_FILE]
 
 

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.clients import (
-    ATTACK_MODS,
     BackdoorTrigger,
     CompressionMod,
     FlippedLabels,
@@ -38,10 +37,6 @@ X = flat(STEP).double()
 def _decoded(answer: Message) -> Tensor:
     packed = [wire.unpack_trusted(array) for array in replied(answer).values()]
     return torch.cat([compressor.decompress(payload).flatten().double() for compressor, payload in packed])
-
-
-def test_every_attack_is_registered_under_its_name() -> None:
-    assert {name: cls.name for name, cls in ATTACK_MODS.items()} == {name: name for name in ATTACK_MODS}
 
 
 @pytest.mark.parametrize("reply", ["weights", "update"])

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.parts.compressors import TRAINING
 from flwr_robustcomp import CompressionMod, NormThreshold, from_arrays, to_arrays
-from flwr_robustcomp.compressors import COMPRESSORS, Compressor, Identity, L1Sign, LowRank
+from flwr_robustcomp.compressors import Compressor, Identity, L1Sign, LowRank
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.packing import Granularity
 from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.simulations.runs.run import quiet_flower
 from tests.apps import Model, app
-from tests.compressors.samples import SAMPLES
 
 NODES = 3
-every = pytest.mark.parametrize("name", sorted(COMPRESSORS))
+every = pytest.mark.parametrize("name", sorted(TRAINING))
 spans = pytest.mark.parametrize("granularity", ["model", "array"])
 feedback = pytest.mark.parametrize("error_feedback", [False, True], ids=["plain", "feedback"])
 
@@ -56,7 +56,7 @@ def _run(
 
 
 def _compressor(name: str, granularity: str) -> Compressor:
-    compressor = SAMPLES[name][-1] if name in ("non-zeros", "random-k", "top-k") else SAMPLES[name][0]
+    compressor = TRAINING[name]
     if compressor.wants_matrices and granularity == "model":
         pytest.skip("sees no matrix in a whole model")
     return compressor
@@ -125,8 +125,7 @@ def test_adapters_alone_train_and_one_without_a_gradient_waits(
 
     first = _run(train, start, _compressor(name, granularity), granularity, error_feedback, 1)
     assert torch.equal(first["lora_A"], start["lora_A"])  # its gradient is zero where B is
-    if name not in ("random-k", "tern-grad"):  # which send few entries, drawn at random
-        assert not torch.equal(first["lora_B"], start["lora_B"])
+    assert not torch.equal(first["lora_B"], start["lora_B"])
 
 
 @every

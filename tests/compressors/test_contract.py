@@ -14,13 +14,13 @@ from torch import Tensor
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import (
-    COMPRESSORS,
     NORM_ORDERS,
     QSGD,
     Compressor,
     L1Sign,
     Payload,
     RandomK,
+    RotatedQuantizer,
     Sign,
     TopK,
     vector_norm,
@@ -44,10 +44,6 @@ def _squares(compressor: Compressor, x: Tensor, draws: int) -> tuple[float, floa
 @given(x=vectors())
 def test_a_compressor_that_says_so_keeps_zeros(compressor: Compressor, x: Tensor) -> None:
     assert not compressor.keeps_zeros or not bool(compressor.decompress(compressor.compress(x, rng()))[x == 0].any())
-
-
-def test_the_registry_knows_each_compressor_by_its_name() -> None:
-    assert {name: cls.name for name, cls in COMPRESSORS.items()} == {name: name for name in COMPRESSORS}
 
 
 @every
@@ -119,6 +115,27 @@ def test_delta_holds_in_expectation(compressor: Compressor, heavy: bool) -> None
     assert 0 < delta <= 1
     mean, error = _squares(compressor, x, draws=1 if compressor.pointwise else 400)
     assert mean <= (1 - delta + 1e-12) * float(x.square().sum()) + error
+
+
+UNBIASED = [
+    *((compressor, 1000) for compressor in ALL if compressor.unbiased and getattr(compressor, "coding", "fixed") == "fixed"),
+    *((QSGD(levels=levels, contraction=False, coding="fixed"), 4000) for levels in (1, 3, 16)),
+    *((RotatedQuantizer(levels=levels, contraction=False), 4000) for levels in (2, 5, 16)),
+    (RandomK(k=5, unbiased=True), 4000),
+]
+"""With a number of draws. Another coding has the same vectors, and takes longer."""
+
+
+@pytest.mark.parametrize(("compressor", "count"), UNBIASED, ids=repr)
+def test_the_mean_of_an_unbiased_compressor_is_the_vector(compressor: Compressor, count: int) -> None:
+    assert compressor.unbiased
+    x = gaussian(30, torch.float64)
+    draws = torch.stack([compressor.decompress(compressor.compress(x, rng(seed))) for seed in range(count)])
+    rare = 4 * float((draws - x).abs().max()) / count  # of a value that is drawn once in thousands of times, or not at all
+    error = 4 * draws.std(dim=0, correction=0) / math.sqrt(count) + rare
+    assert bool(((draws.mean(dim=0) - x).abs() <= error + 1e-12).all())
+    if (omega := getattr(compressor, "omega", None)) and compressor.for_round(1) == compressor:  # else it is over rounds
+        assert float((draws - x).square().sum(dim=1).mean()) <= omega(30) * float(x.square().sum()) * 1.05
 
 
 @every

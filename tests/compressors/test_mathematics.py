@@ -92,24 +92,12 @@ def test_top_k_refuses_other_positions(positions: list[int]) -> None:
 
 def test_random_k_and_its_unbiased_form() -> None:
     x, plain, unbiased = gaussian(20, torch.float64), RandomK(k=5), RandomK(k=5, unbiased=True)
-    draws = torch.stack([unbiased.decompress(unbiased.compress(x, rng(seed))) for seed in range(4000)])
-    error = 4 * draws.std(dim=0) / math.sqrt(4000)
-    assert bool(((draws.mean(dim=0) - x).abs() <= error).all())
     assert torch.allclose(unbiased.decompress(unbiased.compress(x, rng(1))), 4 * plain.decompress(plain.compress(x, rng(1))))
 
 
 def test_every_entry_is_equally_likely_to_be_kept() -> None:
     counts = sum((RandomK(k=3).decompress(RandomK(k=3).compress(torch.ones(12), rng(s))) for s in range(4000)), torch.zeros(12))
     assert bool(((counts / 4000 - 0.25).abs() < 4 * math.sqrt(0.25 * 0.75 / 4000)).all())
-
-
-@pytest.mark.parametrize("levels", [1, 3, 16])
-def test_qsgd_is_unbiased_and_within_its_variance(levels: int) -> None:
-    x, q = gaussian(30, torch.float64), QSGD(levels=levels, contraction=False)
-    draws = torch.stack([q.decompress(q.compress(x, rng(seed))) for seed in range(4000)])
-    assert bool(((draws.mean(dim=0) - x).abs() <= 4 * draws.std(dim=0) / math.sqrt(4000) + 1e-12).all())
-    variance = float((draws - x).square().sum(dim=1).mean())
-    assert variance <= q.omega(30) * float(x.square().sum()) * 1.05
 
 
 def test_qsgd_levels_cost_ceil_log2_bits() -> None:

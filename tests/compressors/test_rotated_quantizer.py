@@ -15,14 +15,6 @@ from flwr_robustcomp.errors import ConfigurationError, WireError
 from tests.compressors.samples import gaussian, rng
 
 
-@pytest.mark.parametrize("levels", [2, 5, 16])
-def test_it_is_unbiased_for_one_rotation(levels: int) -> None:
-    x, q = gaussian(30, torch.float64), RotatedQuantizer(levels=levels, contraction=False)
-    draws = torch.stack([q.decompress(q.compress(x, rng(seed))) for seed in range(4000)])
-    assert q.unbiased
-    assert bool(((draws.mean(dim=0) - x).abs() <= 4 * draws.std(dim=0) / math.sqrt(4000) + 1e-12).all())
-
-
 @pytest.mark.parametrize("spiked", [False, True])
 @pytest.mark.parametrize("d", [2, 16, 1024])
 def test_variance_stays_below_omega(d: int, spiked: bool) -> None:

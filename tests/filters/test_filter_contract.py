@@ -7,34 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.parts.filters import SAMPLES
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.filters import (
-    FILTERS,
     Bucketing,
-    CentredClipping,
     Filter,
     GeometricMedian,
-    Length,
     MultiKrum,
     NearestNeighborMixing,
     Norm,
     NormClipping,
-    Spectral,
     Vectors,
     chain,
 )
 
-SAMPLES: dict[str, list[Filter]] = {
-    "bucketing": [Bucketing(trim=2), Bucketing(trim=0, size=3)],
-    "centred-clipping": [CentredClipping(trim=2), CentredClipping(trim=0, radius=1.0)],
-    "geometric-median": [GeometricMedian(trim=2)],
-    "length": [Length(trim=2), Length(trim=0, factor=3.0)],
-    "multi-krum": [MultiKrum(trim=2), MultiKrum(trim=0.1)],
-    "nearest-neighbor-mixing": [NearestNeighborMixing(trim=2)],
-    "norm": [Norm(trim=2), Norm(trim=0.2)],
-    "norm-clipping": [NormClipping(trim=2), NormClipping(trim=0, radius=0.5)],
-    "spectral": [Spectral(trim=2), Spectral(trim=2, slack=None), Spectral(trim=0.1)],
-}
 ALL = [one for samples in SAMPLES.values() for one in samples]
 every = pytest.mark.parametrize("rule", ALL, ids=repr)
 
@@ -45,11 +31,6 @@ def vectors(m: int, d: int, seed: int = 0) -> np.ndarray:
 
 def of(x: np.ndarray) -> Vectors:
     return Vectors.of_gram(x @ x.T)
-
-
-def test_every_filter_has_samples_and_knows_its_name() -> None:
-    assert SAMPLES.keys() == FILTERS.keys()
-    assert {name: cls.name for name, cls in FILTERS.items()} == {name: name for name in FILTERS}
 
 
 @every

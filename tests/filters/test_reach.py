@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings, target
 from hypothesis import strategies as st
 
 from benchmarks.colluding_vectors import CROWDS, SHAPES, Colluder, rows_of
-from benchmarks.fuzz_filters import CHAINS, outcome, play
+from benchmarks.fuzz_filters import least, outcome, play
+from benchmarks.parts.filters import CHAINS
 from flwr_robustcomp.filters import (
     FILTERS,
     Bucketing,
@@ -50,7 +51,7 @@ def test_no_minority_moves_the_outcome_farther_than_promised(name: str) -> None:
     )
     def search(crowd: str, trim: int, more: int, d: int, group: list[Colluder], scale: float, seed: int) -> None:
         filters, group = CHAINS[name](trim), group[:trim]
-        m = 5 * trim + 3 + more  # enough for every chain
+        m = max(5 * trim + 3, least(filters, trim)) + more
         rows = rows_of(crowd, m - len(group), d, group, seed, scale)
         length, promise = float(np.linalg.norm(outcome(filters, rows) / scale)), reach_of(filters, m)
         target(length / promise)

@@ -30,24 +30,6 @@ SMALL: dict[str, Any] = {
 
 DIGITS: dict[str, Any] = {**SMALL, "problem": {"name": "digits", "hidden": 4}, "attack": {"name": "shifted-labels"}}
 
-COMPRESSORS_SMALL: dict[str, dict[str, Any]] = {
-    "cross-polytope": {"name": "cross-polytope", "repetitions": 3},
-    "drive": {"name": "drive"},
-    "identity": {"name": "identity"},
-    "l1-sign": {"name": "l1-sign"},
-    "low-rank": {"name": "low-rank", "rank": 2, "method": "power"},
-    "non-zeros": {"name": "non-zeros"},
-    "qsgd": {"name": "qsgd"},
-    "random-k": {"name": "random-k", "k": 2},
-    "rotated-quantizer": {"name": "rotated-quantizer", "levels": 4},
-    "sign": {"name": "sign"},
-    "sparse-ternary": {"name": "sparse-ternary", "k": 2},
-    "spherical-net": {"name": "spherical-net", "block": 4, "bits": 5},
-    "tern-grad": {"name": "tern-grad"},
-    "top-k": {"name": "top-k", "k": 2},
-}
-"""One of each compressor, with parameters that fit every array of the small scenarios."""
-
 
 def small(**changes: Any) -> Scenario:
     return Scenario.parse({**SMALL, **changes})

@@ -18,18 +18,13 @@ from flwr.app import ArrayRecord, Message
 from flwr.serverapp.strategy import FedAvg
 from torch.profiler import ProfilerActivity, profile
 
-from flwr_robustcomp.compressors import COMPRESSORS, Compressor, Identity
+from benchmarks.parts.compressors import TYPICAL
+from flwr_robustcomp.compressors import Compressor, Identity, Sign
 from flwr_robustcomp.strategies import Decompressed, NormThreshold, SignMajorityVote
 from tests.strategies.rounds import SAMPLING, answers
 
 MODEL = {"w": torch.zeros(512, 1024)}
 DENSE = MODEL["w"].nbytes
-OPTIONS: dict[str, dict[str, Any]] = {
-    "low-rank": {"rank": 2},
-    "random-k": {"ratio": 0.01},
-    "sparse-ternary": {"ratio": 0.01},
-    "top-k": {"ratio": 0.01},
-}
 
 SCREENING = {"identity": 3.0, "low-rank": 3.0, "rotated-quantizer": 4.25}
 """Copies of the dense float32 model that reading a reply may take. Half a copy, where nothing else is said: most payloads are
@@ -64,10 +59,6 @@ def _allocated(call: Callable[[], object]) -> int:
     return peak + int(np.cumsum([0, *changes]).max())
 
 
-def _compressor(name: str) -> Compressor:
-    return COMPRESSORS[name](**OPTIONS.get(name, {}))
-
-
 def _round(strategy: Any, compressor: Compressor, granularity: str = "model") -> list[Message]:
     x = torch.from_numpy(np.random.default_rng(0).standard_normal(MODEL["w"].numel())).float()
     replies = answers(strategy, [x], compressor, granularity=granularity, model=MODEL)
@@ -83,11 +74,11 @@ def _most(copies: float, sent: int, name: str) -> float:
     return copies * DENSE + sent + CONSTANT.get(name, 2 << 20)
 
 
-@pytest.mark.parametrize("name", COMPRESSORS)
+@pytest.mark.parametrize("name", TYPICAL)
 def test_a_reply_costs_so_many_copies_of_the_model(name: str) -> None:
-    compressor, granularity = _compressor(name), "array" if name == "low-rank" else "model"
+    compressor, granularity = TYPICAL[name], "array" if TYPICAL[name].wants_matrices else "model"
     options: dict[str, Any] = {"granularity": granularity, **SAMPLING}
-    vote = name == "sign"
+    vote = isinstance(compressor, Sign)
     strategy = SignMajorityVote(**options) if vote else NormThreshold(compressor=compressor, **options)
     replies = _round(strategy, compressor, granularity)
     assert _allocated(lambda: strategy.receiver.screen(replies)) <= _most(SCREENING.get(name, 0.5), _sent(replies[0]), name)
@@ -102,7 +93,7 @@ def test_a_reply_costs_so_many_copies_of_the_model(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["identity", "l1-sign", "rotated-quantizer", "cross-polytope"])
 def test_a_reply_behind_decompressed_costs_so_many_copies(name: str) -> None:
-    compressor = _compressor(name)
+    compressor = TYPICAL[name]
     strategy = Decompressed(FedAvg(**SAMPLING), compressor=compressor)  # type: ignore[arg-type]
     replies = _round(strategy, compressor)
     assert _allocated(lambda: strategy.aggregate_train(1, replies)) <= _most(DECOMPRESSED, _sent(replies[0]), name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tracemalloc
 from typing import Any
 
@@ -9,14 +10,13 @@ import pytest
 
 from benchmarks.hostile import BUILT_IN, OURS, honest_replies, outcome
 from benchmarks.hostile_replies import NORMS, VECTORS, kinds
+from benchmarks.parts.strategies import installed
 from flwr_robustcomp.compressors import L1Sign
-from flwr_robustcomp.strategies import ByzFL, Decompressed, Reason
-from tests.optional import HAS_BYZFL
+from flwr_robustcomp.strategies import Decompressed, Reason
 
 KINDS = kinds()
 STRATEGIES: dict[str, Any] = {**OURS, "Decompressed(FedAvg)": lambda: Decompressed(BUILT_IN["FedAvg"](), compressor=L1Sign())}
-if HAS_BYZFL:
-    STRATEGIES["ByzFL(Krum)"] = lambda: ByzFL(compressor=L1Sign(), aggregator="Krum", trim=1, fraction_evaluate=0.0)
+STRATEGIES |= {sample.label: functools.partial(sample.make, 1, fraction_evaluate=0.0) for sample in installed() if sample.extra}
 OVERHEAD = 2**20
 """What a round may take beyond a few copies of the model: log lines, reports, records of the tiny model used here."""
 

@@ -66,8 +66,7 @@ def test_the_adversary_is_one_of_two() -> None:
         _cover(Identity(), 1.0, 1, adversary="polite")
 
 
-def test_every_registered_compressor_has_a_row() -> None:
-    assert CATALOGUE.keys() == COMPRESSORS.keys(), "a registered compressor has no row in theory/catalogue.py"
+def test_the_rows_of_a_compressor_are_its_own() -> None:
     for name, entry in CATALOGUE.items():
         assert entry.configurations
         assert all(type(compressor) is COMPRESSORS[name] for compressor in entry.configurations)

@@ -11,8 +11,10 @@ import torch
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
+from benchmarks.parts.compressors import COMPONENTS
 from flwr_robustcomp import wire
 from flwr_robustcomp.clients import Schedule
+from flwr_robustcomp.compressors import COMPRESSORS
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.flower import server_context
 from flwr_robustcomp.simulations import InProcessGrid, Scenario, run_scenario
@@ -23,7 +25,7 @@ from flwr_robustcomp.simulations.attacks.colluding_grid import ColludingGrid
 from flwr_robustcomp.simulations.runs.run import quiet_flower
 from flwr_robustcomp.simulations.scenario.setup import byzantine_partitions, check_components
 from tests.apps import app, replied
-from tests.simulations.kit import COMPRESSORS_SMALL, digits, small, snapshot, training_messages
+from tests.simulations.kit import digits, small, snapshot, training_messages
 
 LABELLED = [name for name, cls in ATTACKS.items() if cls.kind == "label"]
 
@@ -60,12 +62,10 @@ def test_every_attack_runs_in_both_forms_and_only_byzantine_replies_differ(name:
     assert ("backdoor" in records[0]) == (name == "backdoor")
 
 
-@pytest.mark.parametrize("compressor", sorted(COMPRESSORS_SMALL.keys() - {"low-rank"}))  # the problem has no matrix
+@pytest.mark.parametrize("compressor", sorted(name for name in COMPONENTS if not COMPRESSORS[name].wants_matrices))
 @pytest.mark.parametrize("granularity", ["model", "array"])
 def test_what_is_crafted_goes_through_the_compressor(compressor: str, granularity: str) -> None:
-    scenario = small(
-        compressor=COMPRESSORS_SMALL[compressor], granularity=granularity, attack="inner-product", strategy="fed-avg"
-    )
+    scenario = small(compressor=COMPONENTS[compressor], granularity=granularity, attack="inner-product", strategy="fed-avg")
     forged, honest, liars = _replies(scenario, InnerProduct(epsilon=2.0))
     assert len(liars) == 2
     plain, crafted = snapshot(honest), snapshot(forged)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.parts.compressors import COMPONENTS
 from flwr_robustcomp.compressors import COMPRESSORS, Compressor, Drive, Identity, L1Sign, Sign, TopK
 from flwr_robustcomp.simulations import run_scenario
 from flwr_robustcomp.simulations.attacks import (
@@ -24,7 +25,7 @@ from flwr_robustcomp.simulations.attacks import (
 )
 from flwr_robustcomp.simulations.attacks.lengths import against, carried, decoded_at, honest_length, orthonormal
 from tests.simulations.attacks.kit import gaussian, lengths, seen_of
-from tests.simulations.kit import COMPRESSORS_SMALL, digits, small
+from tests.simulations.kit import digits, small
 
 AIMED = [Bounce, CancellingPairs, MostAgreedSignFlip, Rod, RodWithResiduals, SlowDrift, Spike, Swamp]
 aimed = pytest.mark.parametrize("attack", AIMED, ids=lambda cls: cls.name)
@@ -75,10 +76,10 @@ def test_axes_are_orthogonal_to_each_other_and_to_the_mean(count: int, d: int, r
 @aimed
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e8])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("name", sorted(COMPRESSORS_SMALL))
+@pytest.mark.parametrize("name", sorted(COMPONENTS))
 def test_every_compressor_takes_it(name: str, dtype: torch.dtype, scale: float, attack: type[Collusion]) -> None:
-    options = {key: value for key, value in COMPRESSORS_SMALL[name].items() if key != "name"}
-    compressor, shape = COMPRESSORS[name](**options), (3, 4) if name == "low-rank" else (12,)
+    options = {key: value for key, value in COMPONENTS[name].items() if key != "name"}
+    compressor, shape = COMPRESSORS[name](**options), (3, 4) if COMPRESSORS[name].wants_matrices else (12,)
     seen = seen_of((scale * gaussian(9, 12)).to(dtype), 6, compressor=compressor, shape=shape)
     made = attack()
     rows, _ = made.craft(seen, made.init())

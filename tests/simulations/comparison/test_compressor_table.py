@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from flwr_robustcomp.compressors import COMPRESSORS, Identity
+from flwr_robustcomp.compressors import Identity
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.simulations.comparison import compressor_table
 from flwr_robustcomp.simulations.comparison.compressor_table import COLUMNS, Measured, as_markdown, cells, measure
@@ -26,7 +26,6 @@ def rows() -> list[Measured]:
 def test_every_configuration_has_a_row(rows: list[Measured]) -> None:
     wanted = [c for entry in CATALOGUE.values() for c in entry.configurations]
     assert [row.compressor for row in rows] == wanted
-    assert {type(row.compressor).name for row in rows} == set(COMPRESSORS)
 
 
 def test_rows_say_what_is_so(rows: list[Measured]) -> None:

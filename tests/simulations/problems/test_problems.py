@@ -7,6 +7,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.parts.problems import SMALL
 from flwr_robustcomp.simulations.problems import PROBLEMS, Digits, LeastSquares, Problem
 
 
@@ -25,9 +26,9 @@ def _share(problem: LeastSquares, partition: int) -> tuple[Tensor, Tensor]:
     return torch.stack(columns), at_zero
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("name", SMALL)
 def test_problems_keep_the_protocol(name: str) -> None:
-    problem: Problem = PROBLEMS[name](8, 0, **({"samples": 16, "dimension": 5} if name == "least-squares" else {"hidden": 3}))
+    problem: Problem = PROBLEMS[name](8, 0, **SMALL[name])
     model = problem.initial()
     assert problem.metric in problem.evaluate(model)
     assert problem.better in ("lower", "higher")

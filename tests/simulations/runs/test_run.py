@@ -9,6 +9,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
+from benchmarks.parts.compressors import COMPONENTS
 from flwr_robustcomp.compressors import COMPRESSORS
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.simulations import InProcessGrid, Scenario, run_scenario, run_server_app
@@ -17,7 +18,7 @@ from flwr_robustcomp.simulations.records.record import RoundRecord
 from flwr_robustcomp.simulations.runs.run import Engine, quiet_flower
 from flwr_robustcomp.simulations.scenario.setup import SCENARIO_STRATEGIES, byzantine_partitions
 from tests.optional import needs_byzfl
-from tests.simulations.kit import COMPRESSORS_SMALL, digits, small
+from tests.simulations.kit import digits, small
 
 SEEDS = [0, 1]
 
@@ -130,7 +131,7 @@ def test_rounds_without_enough_replies_leave_the_model_alone() -> None:
 
 
 def _fits(strategy: str, compressor: str) -> bool:
-    if compressor == "low-rank":
+    if COMPRESSORS[compressor].wants_matrices:
         return False  # the model is one vector
     return compressor == "sign" if strategy == "majority-vote" else compressor != "sign" or strategy != "norm-threshold"
 
@@ -153,13 +154,13 @@ def test_the_server_app_refuses_a_scenario_that_cannot_be_run_before_it_asks_a_n
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("compressor", COMPRESSORS)
+@pytest.mark.parametrize("compressor", COMPONENTS)
 @pytest.mark.parametrize("strategy", [pytest.param(n, marks=needs_byzfl) if n == "byzfl" else n for n in SCENARIO_STRATEGIES])
 def test_strategies_and_compressors_fit_or_say_why_not(strategy: str, compressor: str) -> None:
     params: dict[str, Any] = {"trim": 3} if strategy == "norm-threshold" else {}
     fields: dict[str, Any] = {
         "strategy": {"name": strategy, "step_size": 0.1, **params},
-        "compressor": COMPRESSORS_SMALL[compressor],
+        "compressor": COMPONENTS[compressor],
         "rounds": 1,
     }
     if not _fits(strategy, compressor):

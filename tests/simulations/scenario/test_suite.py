@@ -67,7 +67,7 @@ def test_a_strategy_may_bring_its_own_client_momentum() -> None:
 def test_the_suites_of_robustness_have_every_attack_without_labels_and_ten_seeds() -> None:
     suite, colluders = (Suite.from_toml(ROOT / "examples" / f"{name}.toml") for name in ("robustness", "colluders"))
     attacks = {attack.name for attack in suite.attacks} | {attack.name for attack in colluders.attacks}
-    assert attacks == {name for name, attack in ATTACKS.items() if attack.kind != "label"}
+    assert attacks == {name for name, attack in ATTACKS.items() if attack.kind != "label"}, "name it in one of the two"
     assert len(suite.seeds) == 10
     assert (suite.base["nodes"], suite.base["rounds"], max(suite.byzantine)) == (200, 150, 20)
 
