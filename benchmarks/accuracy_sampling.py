@@ -16,7 +16,7 @@ from flwr.serverapp.strategy import FedAvg
 from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.randomness import generator
 from flwr_robustcomp.strategies import NormThreshold, RobustCompressed
-from flwr_robustcomp.strategies.sampling import SamplingView
+from flwr_robustcomp.strategies.nodes.sampling import SamplingView
 
 __all__ = ["HonestFedAvg", "Sampled", "SampledFedAvg", "SampledNormThreshold", "SampledRobustCompressed", "drawn"]
 

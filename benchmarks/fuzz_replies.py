@@ -39,7 +39,7 @@ from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.packing import Packing
 from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.spans import compress_spans
-from flwr_robustcomp.strategies.ledger import STRANGERS
+from flwr_robustcomp.strategies.report import STRANGERS
 
 __all__ = ["HONEST", "HOSTILE", "Arena", "Plan", "plans"]
 

@@ -106,7 +106,7 @@ def _clocks() -> Iterator[dict[str, float]]:
     from flwr_robustcomp.simulations.engines import batch
     from flwr_robustcomp.simulations.problems import LeastSquares
     from flwr_robustcomp.strategies import NormThreshold, norm_threshold
-    from flwr_robustcomp.strategies.receiver import UpdateReceiver
+    from flwr_robustcomp.strategies.replies.receiver import UpdateReceiver
 
     places: dict[str, tuple[Any, str]] = {
         "gradients": (LeastSquares, "gradient"),

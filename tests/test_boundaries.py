@@ -51,7 +51,7 @@ READS_BYTES = {
 }
 """Which files may call what turns bytes into values."""
 
-TOUCHES_ARRAY_DATA = {"wire.py", "strategies/reply_size.py", "simulations/engines/parcel.py", "checkpoints/records.py"}
+TOUCHES_ARRAY_DATA = {"wire.py", "strategies/replies/reply_size.py", "simulations/engines/parcel.py", "checkpoints/records.py"}
 """Besides `wire`: screening counts bytes, Ray's parcels carry them, and checkpoints keep them."""
 
 
@@ -151,7 +151,7 @@ def test_all_is_sorted_and_complete(file: str) -> None:
         for node in tree.body
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["__all__"]
     ]
-    assert names == sorted(set(names), key=_rank)
+    assert list(names) == sorted(set(names), key=_rank)
     defined = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
     if file != "simulations/app.py":  # whose functions are commands and handlers, registered by decorators
         assert {name for name in defined if not name.startswith("_")} <= set(names)

@@ -27,7 +27,7 @@ from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED
 from flwr_robustcomp.settings import STRATEGIES
 from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.strategies import Adam, Momentum
-from flwr_robustcomp.strategies.flower_builtin import FLOWER_STRATEGIES, NEED_CLIENTS
+from flwr_robustcomp.strategies.flower.builtin import FLOWER_STRATEGIES, NEED_CLIENTS
 from flwr_robustcomp.wire import MODEL_ARRAY, stype_of
 from tests.apps import app, gaussian_model, node, replied, request
 from tests.optional import needs_byzfl

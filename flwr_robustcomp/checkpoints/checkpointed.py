@@ -20,7 +20,7 @@ from flwr_robustcomp.checkpoints.strategy_state import name_of
 from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.flower import LOG, start_options
 from flwr_robustcomp.randomness import global_random_state
-from flwr_robustcomp.strategies.stateful import stateful
+from flwr_robustcomp.strategies.flower.stateful import stateful
 
 __all__ = ["Checkpointed", "KeepsNodeStates"]
 

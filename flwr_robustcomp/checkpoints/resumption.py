@@ -19,7 +19,7 @@ from flwr_robustcomp.checkpoints.strategy_state import name_of, restore_strategy
 from flwr_robustcomp.errors import ConfigurationError, WireError, require
 from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.randomness import check_global_random_state, set_global_random_state
-from flwr_robustcomp.strategies.stateful import check_state, stateful
+from flwr_robustcomp.strategies.flower.stateful import check_state, stateful
 
 __all__ = ["Resumption", "find_resumption"]
 

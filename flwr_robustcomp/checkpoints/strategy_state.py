@@ -7,9 +7,9 @@ from flwr.serverapp.strategy import Strategy
 
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.strategies import Decompressed
-from flwr_robustcomp.strategies.history import LEDGER_RECORD
-from flwr_robustcomp.strategies.private import CLIP_RECORD, PRIVATE, SPENT_RECORD
-from flwr_robustcomp.strategies.stateful import stateful
+from flwr_robustcomp.strategies.flower.private import CLIP_RECORD, PRIVATE, SPENT_RECORD
+from flwr_robustcomp.strategies.flower.stateful import stateful
+from flwr_robustcomp.strategies.nodes.history import LEDGER_RECORD
 
 __all__ = ["name_of", "restore_strategy"]
 

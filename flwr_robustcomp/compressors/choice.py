@@ -26,6 +26,17 @@ class Choice(ABC):
 
     Of use where arrays are compressed one by one (``granularity="array"``). What travels is what the chosen compressor writes,
     under its own name: a choice has no form of its own on the wire.
+
+    Examples
+    --------
+    >>> from flwr_robustcomp.compressors import Choice, Drive, Identity
+    >>> class FirstLayerExact(Choice):
+    ...     name = "first-layer-exact"
+    ...     branches = (Identity(), Drive())
+    ...     def branch_of(self, array, shape):
+    ...         return self.branches[not array.startswith("0.")]
+    >>> FirstLayerExact().compressor_of("0.weight", (64, 784))
+    Identity()
     """
 
     name: ClassVar[str]
@@ -72,8 +83,8 @@ class ByShape(Choice):
     --------
     >>> from flwr_robustcomp import ByShape, Drive, LowRank
     >>> choice = ByShape(matrices=LowRank(4), vectors=Drive())
-    >>> choice.compressor_of("fc.bias", (10,))
-    Drive(rotate=True, unbiased_scale=False, seed=0)
+    >>> choice.compressor_of("fc.weight", (10, 64))
+    LowRank(rank=4, method='svd', iterations=1)
     """
 
     matrices: Compressor | Choice

@@ -5,13 +5,13 @@ from __future__ import annotations
 from flwr_robustcomp.strategies.byzfl import ByzFL
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
 from flwr_robustcomp.strategies.decompressed import Decompressed
-from flwr_robustcomp.strategies.decompressed_fit import DecompressedFit
-from flwr_robustcomp.strategies.further_records import further_arrays
-from flwr_robustcomp.strategies.ledger import Ledger
 from flwr_robustcomp.strategies.majority_vote import SignMajorityVote
+from flwr_robustcomp.strategies.nodes.ledger import Ledger
 from flwr_robustcomp.strategies.norm_threshold import NormThreshold
-from flwr_robustcomp.strategies.old_strategy import OldStrategy
+from flwr_robustcomp.strategies.old_api.decompressed_fit import DecompressedFit
+from flwr_robustcomp.strategies.old_api.strategy import OldStrategy
 from flwr_robustcomp.strategies.policy import Policy
+from flwr_robustcomp.strategies.replies.further_records import further_arrays
 from flwr_robustcomp.strategies.report import Reason, Rejection, RoundReport
 from flwr_robustcomp.strategies.robust_compressed import RobustCompressed
 from flwr_robustcomp.strategies.round import Outcome, Round, SkippedRound

@@ -12,7 +12,7 @@ from torch import Tensor
 from flwr_robustcomp.compressors import vector_norm, working_dtype
 from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.spans import Span
-from flwr_robustcomp.strategies.screening import Update
+from flwr_robustcomp.strategies.replies.screening import Update
 
 __all__ = ["is_finite_model", "median_aside", "median_delta", "project", "step_length", "weighted_sum"]
 

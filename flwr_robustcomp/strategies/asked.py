@@ -5,8 +5,8 @@ from __future__ import annotations
 from flwr.serverapp.strategy import Strategy
 
 from flwr_robustcomp.layout import Layout
-from flwr_robustcomp.strategies.flower_builtin import check_nodes
-from flwr_robustcomp.strategies.inner import core_of
+from flwr_robustcomp.strategies.flower.builtin import check_nodes
+from flwr_robustcomp.strategies.flower.inner import core_of
 from flwr_robustcomp.theory import Adversary
 
 __all__ = ["Asked"]

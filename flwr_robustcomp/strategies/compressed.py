@@ -21,19 +21,19 @@ from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED
 from flwr_robustcomp.packing import Granularity, Packing
 from flwr_robustcomp.strategies.aggregation import is_finite_model, median_aside, median_delta, project, step_length
 from flwr_robustcomp.strategies.asked import Asked
-from flwr_robustcomp.strategies.enough_nodes import Need
-from flwr_robustcomp.strategies.evaluation import EvaluationReceiver
-from flwr_robustcomp.strategies.final_model import with_final_model
-from flwr_robustcomp.strategies.history import RunHistory
-from flwr_robustcomp.strategies.metrics import median_metrics, summed_up
+from flwr_robustcomp.strategies.flower.final_model import with_final_model
+from flwr_robustcomp.strategies.flower.private import check_wrapped
+from flwr_robustcomp.strategies.nodes.enough_nodes import Need
+from flwr_robustcomp.strategies.nodes.history import RunHistory
 from flwr_robustcomp.strategies.options import FedAvgOptions, check_options
 from flwr_robustcomp.strategies.policy import Policy
-from flwr_robustcomp.strategies.private import check_wrapped
-from flwr_robustcomp.strategies.receiver import UpdateReceiver
+from flwr_robustcomp.strategies.replies.evaluation import EvaluationReceiver
+from flwr_robustcomp.strategies.replies.metrics import median_metrics, summed_up
+from flwr_robustcomp.strategies.replies.receiver import UpdateReceiver
+from flwr_robustcomp.strategies.replies.screening import Screened
 from flwr_robustcomp.strategies.report import RoundReport
 from flwr_robustcomp.strategies.resumable import Resumable
 from flwr_robustcomp.strategies.round import Outcome, Round, SkippedRound, check_outcome
-from flwr_robustcomp.strategies.screening import Screened
 
 __all__ = ["CompressedStrategy"]
 

@@ -19,21 +19,21 @@ from flwr_robustcomp.packing import Granularity, Packing
 from flwr_robustcomp.strategies.aggregation import is_finite_model, median_delta, step_length
 from flwr_robustcomp.strategies.asked import Asked
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
-from flwr_robustcomp.strategies.dense_replies import dense_replies, in_model_dtypes, with_content
-from flwr_robustcomp.strategies.enough_nodes import Need
-from flwr_robustcomp.strategies.evaluation import EvaluationReceiver
-from flwr_robustcomp.strategies.final_model import with_final_model
-from flwr_robustcomp.strategies.flower_builtin import carried_by, is_finite_state
-from flwr_robustcomp.strategies.handing_over import in_words, lenient, odd_ones, sums_up_itself, where, without_odd_ones
-from flwr_robustcomp.strategies.history import RunHistory
-from flwr_robustcomp.strategies.inner import attributes, check_inner, core_of, layers_of, starts_itself
-from flwr_robustcomp.strategies.metrics import medians
+from flwr_robustcomp.strategies.flower.builtin import carried_by, is_finite_state
+from flwr_robustcomp.strategies.flower.dense_replies import dense_replies, in_model_dtypes, with_content
+from flwr_robustcomp.strategies.flower.final_model import with_final_model
+from flwr_robustcomp.strategies.flower.handing_over import in_words, lenient, odd_ones, sums_up_itself, where, without_odd_ones
+from flwr_robustcomp.strategies.flower.inner import attributes, check_inner, core_of, layers_of, starts_itself
+from flwr_robustcomp.strategies.flower.private import PRIVATE, check_model, check_wrapped, is_clipped, leave_out
+from flwr_robustcomp.strategies.nodes.enough_nodes import Need
+from flwr_robustcomp.strategies.nodes.history import RunHistory
 from flwr_robustcomp.strategies.policy import Policy
-from flwr_robustcomp.strategies.private import PRIVATE, check_model, check_wrapped, is_clipped, leave_out
-from flwr_robustcomp.strategies.receiver import UpdateReceiver
+from flwr_robustcomp.strategies.replies.evaluation import EvaluationReceiver
+from flwr_robustcomp.strategies.replies.metrics import medians
+from flwr_robustcomp.strategies.replies.receiver import UpdateReceiver
+from flwr_robustcomp.strategies.replies.screening import Screened
 from flwr_robustcomp.strategies.report import RoundReport
 from flwr_robustcomp.strategies.resumable import ResumableWrapper
-from flwr_robustcomp.strategies.screening import Screened
 from flwr_robustcomp.strategies.server_step import check_step_size
 
 __all__ = ["Decompressed"]

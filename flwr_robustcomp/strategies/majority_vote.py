@@ -38,7 +38,7 @@ class SignMajorityVote(CompressedStrategy):
     Examples
     --------
     >>> from flwr_robustcomp import SignMajorityVote
-    >>> SignMajorityVote(step_size=0.01).receiver.compressor
+    >>> SignMajorityVote(step_size=0.01).packing.compressor
     Sign(plus_zero=False)
     """
 

@@ -21,8 +21,8 @@ from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
 from flwr_robustcomp.strategies.guarantee import guarantee_line
 from flwr_robustcomp.strategies.options import SharedOptions
+from flwr_robustcomp.strategies.replies.screening import Update
 from flwr_robustcomp.strategies.round import Outcome, Round, SkippedRound
-from flwr_robustcomp.strategies.screening import Update
 from flwr_robustcomp.strategies.server_step import check_step_size
 from flwr_robustcomp.theory import Adversary, Theorem
 

@@ -13,7 +13,7 @@ from flwr_robustcomp.packing import Packing
 from flwr_robustcomp.strategies.byzfl import ByzFL
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
 from flwr_robustcomp.strategies.decompressed import Decompressed
-from flwr_robustcomp.strategies.flower_builtin import FLOWER_STRATEGIES, check_named
+from flwr_robustcomp.strategies.flower.builtin import FLOWER_STRATEGIES, check_named
 from flwr_robustcomp.strategies.majority_vote import SignMajorityVote
 from flwr_robustcomp.strategies.norm_threshold import NormThreshold
 from flwr_robustcomp.strategies.policy import Policy

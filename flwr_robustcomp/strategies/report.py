@@ -12,8 +12,10 @@ from flwr_robustcomp.errors import printable
 from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.spans import DELTA_METRIC
 
-__all__ = ["Reason", "Rejection", "RoundReport", "drops_in_words"]
+__all__ = ["STRANGERS", "Reason", "Rejection", "RoundReport", "drops_in_words"]
 
+STRANGERS = 0
+"""The node id that stands for all senders that were not asked: their number is theirs to choose, so they share one."""
 
 _MOST_DETAIL = 500
 """Characters of a rejection's detail: it can quote a reply, and a log line has no room for more."""

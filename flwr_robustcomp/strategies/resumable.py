@@ -14,9 +14,9 @@ from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import working_dtype
 from flwr_robustcomp.errors import ConfigurationError, printable
 from flwr_robustcomp.packing import Packing
-from flwr_robustcomp.strategies.history import LEDGER_RECORD, RunHistory
+from flwr_robustcomp.strategies.flower.stateful import check_state, stateful
 from flwr_robustcomp.strategies.kept_state import check_vectors, kept_seed
-from flwr_robustcomp.strategies.stateful import check_state, stateful
+from flwr_robustcomp.strategies.nodes.history import LEDGER_RECORD, RunHistory
 
 __all__ = ["Resumable", "ResumableWrapper"]
 

@@ -17,8 +17,8 @@ from flwr_robustcomp.packing import Packing
 from flwr_robustcomp.spans import Span, decompress_spans
 from flwr_robustcomp.strategies.aggregation import weighted_sum
 from flwr_robustcomp.strategies.policy import Policy
+from flwr_robustcomp.strategies.replies.screening import Update
 from flwr_robustcomp.strategies.report import Rejection
-from flwr_robustcomp.strategies.screening import Update
 from flwr_robustcomp.strategies.server_step import LARGEST_STEP
 from flwr_robustcomp.strategies.sketch import Runs
 from flwr_robustcomp.strategies.sort_norm import sort_norm

@@ -26,7 +26,7 @@ from flwr_robustcomp.checkpoints import CHECKPOINT_FILE, Snapshot, read_snapshot
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.strategies import Momentum
-from flwr_robustcomp.strategies.stateful import stateful
+from flwr_robustcomp.strategies.flower.stateful import stateful
 from tests.checkpoints.damage import JSON, MANIFEST, places, replaced, rewrite, rewritten
 from tests.checkpoints.kit import APP, NODES, SAMPLING, START, Stopped, play
 

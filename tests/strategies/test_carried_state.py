@@ -15,7 +15,7 @@ from flwr_robustcomp.compressors import Identity, L1Sign
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.strategies import Decompressed, NormThreshold, RobustCompressed
-from flwr_robustcomp.strategies.flower_builtin import carried_by
+from flwr_robustcomp.strategies.flower.builtin import carried_by
 from flwr_robustcomp.strategies.server_step import Adam, Momentum, ServerStep
 from tests.apps import Model
 from tests.strategies.rounds import MODEL, SAMPLING, answers, updates

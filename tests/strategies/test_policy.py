@@ -15,7 +15,7 @@ from flwr_robustcomp.compressors import L1Sign
 from flwr_robustcomp.flower import SERVER_NODE_ID, envelope
 from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.strategies import Decompressed, NormThreshold, Reason, Rejection, RobustCompressed
-from flwr_robustcomp.strategies.stateful import stateful
+from flwr_robustcomp.strategies.flower.stateful import stateful
 from tests.strategies.rounds import MODEL, SAMPLING, answer, ask, updates
 
 NODES = 8

@@ -24,7 +24,7 @@ from flwr_robustcomp.strategies import (
     SignMajorityVote,
     SkippedRound,
 )
-from flwr_robustcomp.strategies.history import LEDGER_RECORD
+from flwr_robustcomp.strategies.nodes.history import LEDGER_RECORD
 from tests.optional import needs_byzfl
 from tests.strategies.rounds import MODEL, SAMPLING, answer, answers, ask, moved, updates
 

@@ -25,7 +25,7 @@ from flwr_robustcomp.simulations.attacks.accomplice import Accomplice
 from flwr_robustcomp.simulations.problems import PROBLEMS, Problem, StampedProblem
 from flwr_robustcomp.simulations.scenario import RunConfig, Scenario
 from flwr_robustcomp.strategies import CompressedStrategy, Decompressed
-from flwr_robustcomp.strategies.flower_builtin import NEED_CLIENTS
+from flwr_robustcomp.strategies.flower.builtin import NEED_CLIENTS
 from flwr_robustcomp.strategies.registry import STRATEGIES, build_strategy, reported_norm
 
 __all__ = [

@@ -13,8 +13,8 @@ from flwr.server.strategy import FedAvg
 
 from flwr_robustcomp import Settings, configured_mod
 from flwr_robustcomp.clients.old_api import is_old, through_old_api
-from flwr_robustcomp.strategies.decompressed_fit import DecompressedFit
-from flwr_robustcomp.strategies.old_strategy import OldStrategy
+from flwr_robustcomp.strategies.old_api.decompressed_fit import DecompressedFit
+from flwr_robustcomp.strategies.old_api.strategy import OldStrategy
 
 NODES = 4
 
