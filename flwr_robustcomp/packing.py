@@ -116,7 +116,7 @@ class Packing:
         -----
         Zeros stay zero under the compressors that are returned (docs/adr/0022).
         """
-        return _SPANS.get([layout], (self, round_, reading), lambda: self._spans(layout, round_, reading))
+        return _SPANS.get([layout, self], (round_, reading), lambda: self._spans(layout, round_, reading))
 
     def _spans(self, layout: Layout, round_: int, reading: bool) -> tuple[Span, ...]:
         choice = self.choice

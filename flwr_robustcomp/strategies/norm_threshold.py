@@ -177,6 +177,5 @@ class NormThreshold(CompressedStrategy):
         """Return the weights of the kept updates; they sum to one."""
         if self.weighting == "equal":
             return [1.0 / len(kept)] * len(kept)
-        counts = [float(str(update.metrics[self.weighted_by_key])) for update in kept]
-        total = math.fsum(counts)
-        return [max(count / total, sys.float_info.min) for count in counts]  # a count that underflows was kept all the same
+        total = math.fsum(update.weight for update in kept)
+        return [max(update.weight / total, sys.float_info.min) for update in kept]  # one that underflows was kept all the same

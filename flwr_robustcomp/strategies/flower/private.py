@@ -120,10 +120,10 @@ def leave_out(screened: Screened, strategy: Strategy, core: FedAvg) -> None:
     client. With an accountant Flower asks for equal weights: those who have another weight than most are left out.
     """
     layers, accepted = layers_of(strategy), list(screened.accepted)
-    weight = _usual_weight(accepted, core.weighted_by_key) if any(getattr(one, "accountant", None) for one in layers) else None
+    weight = _usual_weight(accepted) if any(getattr(one, "accountant", None) for one in layers) else None
     for update in accepted:
         why = _fault(update, layers)
-        if why is None and weight is not None and update.metrics[core.weighted_by_key] != weight:
+        if why is None and weight is not None and update.weight != weight:
             why = f"metric {core.weighted_by_key!r} must be {weight:g}, as of most clients: the accountant weights them equally"
         if why is not None:
             screened.accepted.remove(update)
@@ -141,9 +141,9 @@ def _fault(update: Update, layers: Sequence[Strategy]) -> str | None:
     return None
 
 
-def _usual_weight(accepted: Sequence[Update], key: str) -> float | None:
+def _usual_weight(accepted: Sequence[Update]) -> float | None:
     """Return the weight that more than half of the clients have, None if there is none."""
-    counts = Counter(float(str(update.metrics[key])) for update in accepted)
+    counts = Counter(update.weight for update in accepted)
     value, count = max(counts.items(), key=lambda item: item[1], default=(0.0, 0))
     return value if 2 * count > len(accepted) else None
 

@@ -108,6 +108,8 @@ class Update:
         What the client says its compression achieved; for the report alone.
     dropped : tuple of str
         The client's metrics that are not finite.
+    weight : float
+        How many examples the client claims; 0 where it does not say.
     """
 
     message: Message
@@ -118,6 +120,7 @@ class Update:
     metrics: Metrics
     delta: float | None = None
     dropped: tuple[str, ...] = ()
+    weight: float = 0.0
 
 
 @dataclass(slots=True)
@@ -179,7 +182,8 @@ def _read(node_id: int, message: Message, size: Size, expected: RoundRequest) ->
     told, dropped = read_metrics(metrics, expected.weight_key, expected.weight_required, ours=(DELTA_METRIC,))
     delta = told.pop(DELTA_METRIC, None)  # not for the strategies' metric aggregation, which takes means
     delta = None if isinstance(delta, list | None) else float(delta)
-    return Update(message, node_id, payloads, aside, norm, told, delta, tuple(dropped))
+    weight = float(str(told.get(expected.weight_key, 0)))
+    return Update(message, node_id, payloads, aside, norm, told, delta, tuple(dropped), weight)
 
 
 def _records(content: RecordDict, key: str) -> tuple[ArrayRecord, Mapping[str, Any], Mapping[str, Any]]:
