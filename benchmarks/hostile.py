@@ -58,7 +58,7 @@ def _update(node: int) -> Tensor:
 def honest_replies(strategy: Strategy) -> list[Message]:
     """Ask nine nodes and return their honest replies: dense weights for Flower's own strategies, packed updates for ours."""
     dense = type(strategy).__module__.startswith("flwr.")
-    compressor = L1Sign() if dense else strategy.receiver.compressor  # type: ignore[attr-defined]
+    compressor = L1Sign() if dense else strategy.packing.compressor  # type: ignore[attr-defined]
     requests = strategy.configure_train(1, to_arrays(_MODEL), ConfigRecord(), InProcessGrid(ClientApp(), _NODES))
     replies = []
     for i, request in enumerate(sorted(requests, key=lambda message: message.metadata.dst_node_id)):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+import struct
 from typing import Any
 
 import pytest
 import torch
 
+from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import COMPRESSORS, QSGD, Compressor, CrossPolytope, Identity, L1Sign, RandomK, Sign, TopK
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.theory import CATALOGUE, Theorem, cover, shortfall, uplink
@@ -92,8 +94,11 @@ def test_subsets_are_counted() -> None:
     "compressor", list(itertools.chain.from_iterable(e.configurations for e in CATALOGUE.values())), ids=repr
 )
 def test_the_cost_is_that_of_real_payloads(compressor: Compressor) -> None:
-    cost = uplink(compressor, 200, (1000,))
-    assert cost.packed == 200 * compressor.encoded_size(1000, torch.float32)
+    shape = (20, 50) if compressor.wants_matrices else (1000,)
+    cost = uplink(compressor, 200, shape)
+    size = struct.calcsize(compressor.header) + compressor.body_size_of(shape, torch.float32)
+    assert cost.packed == 200 * size
+    assert size >= len(wire.pack(compressor.compress(gaussian(1000).reshape(shape), rng()), compressor).data)
     assert cost.dense == 200 * 4000
     assert cost.bits == pytest.approx(8 * cost.packed / 200 / 1000)
     assert cost.ratio == pytest.approx(cost.dense / cost.packed)

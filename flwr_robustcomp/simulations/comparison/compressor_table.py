@@ -182,7 +182,7 @@ def as_markdown(rows: list[Measured], dimension: int) -> str:
 
 def _gradients(dimension: int) -> dict[str, Tensor]:
     """Return the gradient of a digits network of about this many parameters, (64 + 1 + 10) h + 10, by array."""
-    hidden = max(1, round((dimension - _CLASSES) / (_PIXELS + 1 + _CLASSES)))
+    hidden = max(2, round((dimension - _CLASSES) / (_PIXELS + 1 + _CLASSES)))
     problem = Digits(1, 0, hidden=hidden)
     return problem.gradient(0, problem.initial(), lambda labels, classes: labels)
 

@@ -41,7 +41,7 @@ def test_a_rank_that_fits_no_array_and_a_model_without_matrices_say_so() -> None
     for fields, named in (
         (
             {"compressor": {"name": "low-rank", "rank": 9}, "granularity": "array"},
-            r"compressor 'low-rank': rank must be in \[1, 4\]",
+            r"compressor 'low-rank': array 'hidden.weight': rank must be in \[1, 4\]",
         ),
         ({"compressor": {"name": "low-rank", "rank": 2}}, "granularity must be \"array\" for 'low-rank'"),
         (
