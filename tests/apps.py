@@ -37,8 +37,9 @@ def app(train: Callable[[Model], Model], mods: Sequence[Mod], metrics: dict[str,
     def _train(message: Message, context: Context) -> Message:
         record = message.content["arrays"]
         assert isinstance(record, ArrayRecord)
-        content = {"arrays": to_arrays(train(from_arrays(record))), "metrics": MetricRecord(metrics or {"num-examples": 3})}
-        return Message(RecordDict(content), reply_to=message)
+        arrays = to_arrays(train(from_arrays(record)))
+        content = RecordDict({"arrays": arrays, "metrics": MetricRecord(metrics or {"num-examples": 3})})
+        return Message(content, reply_to=message)
 
     @client.evaluate()
     def _evaluate(message: Message, context: Context) -> Message:

@@ -20,9 +20,10 @@ from flwr_robustcomp import CompressionMod, Decompressed, NormThreshold, RobustC
 from flwr_robustcomp.compressors import Compressor, Drive, L1Sign, TopK
 from flwr_robustcomp.settings import RECIPE
 from flwr_robustcomp.simulations import InProcessGrid
+from flwr_robustcomp.strategies.options import FedAvgOptions
 
 NODES, ROUNDS = 5, 16
-SAMPLING: dict[str, Any] = {"fraction_evaluate": 0.0, "min_train_nodes": NODES, "min_available_nodes": NODES}
+SAMPLING: FedAvgOptions = {"fraction_evaluate": 0.0, "min_train_nodes": NODES, "min_available_nodes": NODES}
 COMPRESSORS: dict[str, Callable[[], Compressor]] = {"drive": Drive, "l1-sign": L1Sign, "top-k": lambda: TopK(ratio=0.05)}
 
 
@@ -42,7 +43,8 @@ def fit(model: nn.Module, images: Tensor, labels: Tensor, epochs: int, lr: float
     for _ in range(epochs):
         for start in range(0, len(labels), 32):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(model(images[start : start + 32]), labels[start : start + 32]).backward()
+            loss = nn.functional.cross_entropy(model(images[start : start + 32]), labels[start : start + 32])
+            torch.autograd.backward(loss)
             optimizer.step()
 
 
@@ -71,14 +73,15 @@ def client(mods: Iterable[Any], frozen: str = "0.") -> ClientApp:
     @app.train()
     def train(message: Message, context: Context) -> Message:
         model = network()
-        model.load_state_dict(message.content["arrays"].to_torch_state_dict())  # type: ignore[union-attr]
+        model.load_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(not name.startswith(frozen))
         own = torch.arange(len(data()[1])) % 3 != 0
         images, labels = (part[own][int(context.node_config["partition-id"]) :: NODES] for part in data())
         fit(model, images, labels, epochs=3, lr=0.1)
-        content = {"arrays": ArrayRecord(model.state_dict()), "metrics": MetricRecord({"num-examples": len(labels)})}
-        return Message(RecordDict(content), reply_to=message)
+        metrics = MetricRecord({"num-examples": len(labels)})
+        content = RecordDict({"arrays": ArrayRecord(model.state_dict()), "metrics": metrics})
+        return Message(content, reply_to=message)
 
     return app
 
@@ -125,13 +128,13 @@ class Saving:
             self.best = found
             torch.save(arrays.to_torch_state_dict(), self.folder / "best.pt")
 
-    def start(self, grid: Grid, initial_arrays: ArrayRecord, num_rounds: int = 3, **options: Any) -> Result:
+    def start(self: Any, grid: Grid, initial_arrays: ArrayRecord, num_rounds: int = 3, *args: Any, **options: Any) -> Result:
         arrays, result = initial_arrays, Result()
         config = ConfigRecord()
         for number in range(1, num_rounds + 1):
-            requests = self.configure_train(number, arrays, config, grid)  # type: ignore[attr-defined]
+            requests = self.configure_train(number, arrays, config, grid)
             replies = grid.send_and_receive(list(requests))
-            aggregated, metrics = self.aggregate_train(number, replies)  # type: ignore[attr-defined]
+            aggregated, metrics = self.aggregate_train(number, replies)
             assert aggregated is not None
             arrays = aggregated
             self.note(accuracy(arrays), arrays)

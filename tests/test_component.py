@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
@@ -34,7 +35,7 @@ def test_a_member_inside_a_member() -> None:
 
 def test_a_member_that_does_not_fit_is_refused_with_those_that_do() -> None:
     with pytest.raises(ConfigurationError, match=r"compressor\.values must be one of cross-polytope, .*, got 'by-shape'"):
-        build_compressor("compressor", Component(name="top-k", ratio=0.1, values="by-shape"))
+        build_compressor("compressor", Component.model_validate({"name": "top-k", "ratio": 0.1, "values": "by-shape"}))
 
 
 @pytest.mark.parametrize(
@@ -172,8 +173,13 @@ def test_parts_of_ones_own_run_like_those_they_copy(attack: str, adversary: str)
 
 @pytest.mark.usefixtures("own")
 def test_an_attack_on_labels_of_ones_own() -> None:
-    digits = {"problem": {"name": "digits", "hidden": 4}, "nodes": 4, "rounds": 1, "strategy": _threshold("fed-avg")}
-    del digits["strategy"]["trim"]  # type: ignore[attr-defined]
+    digits: dict[str, Any] = {
+        "problem": {"name": "digits", "hidden": 4},
+        "nodes": 4,
+        "rounds": 1,
+        "strategy": _threshold("fed-avg"),
+    }
+    del digits["strategy"]["trim"]
     own = run_scenario(Scenario.parse({**digits, "byzantine": 3, "attack": "somebodys_parts:Relabelled"}))
     honest = run_scenario(Scenario.parse({**digits, "byzantine": 0}))
     assert own[-1]["loss"] != honest[-1]["loss"]

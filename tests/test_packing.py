@@ -66,14 +66,14 @@ def test_a_packing_stands_for_all_three() -> None:
     assert Packing.of(CHOICE, "array", ["head.*"]) == packing
     for option in ({"granularity": "array"}, {"uncompressed": ()}):
         with pytest.raises(ConfigurationError, match="granularity, uncompressed must be left out beside a Packing"):
-            NormThreshold(compressor=packing, **option)  # type: ignore[arg-type]
+            NormThreshold(compressor=packing, **option)
 
 
 @pytest.mark.parametrize(
     ("make", "named"),
     [
-        (lambda: Packing("drive"), "compressor must be a Compressor or a Choice, got 'drive'"),
-        (lambda: Packing(Drive(), "layer"), "granularity must be one of model, array, got 'layer'"),
+        (lambda: Packing("drive"), "compressor must be a Compressor or a Choice, got 'drive'"),  # type: ignore[arg-type]
+        (lambda: Packing(Drive(), "layer"), "granularity must be one of model, array, got 'layer'"),  # type: ignore[arg-type]
         (lambda: Packing(CHOICE), "granularity must be \"array\" for 'by-shape', which sees no array in a whole model"),
         (lambda: Packing(LowRank(2)), "granularity must be \"array\" for 'low-rank'"),
         (lambda: _checked(Packing(LowRank(9), "array")), r"array '.*': rank must be in \[1, "),
@@ -83,7 +83,7 @@ def test_a_packing_stands_for_all_three() -> None:
         ),
         (lambda: _checked(Packing(TopK(k=10_000))), "k must be in"),
         (
-            lambda: NormThreshold(compressor=Packing(BySize(L1Sign(), L1Sign()), "array"), trim=1, norm="up"),
+            lambda: NormThreshold(compressor=Packing(BySize(L1Sign(), L1Sign()), "array"), trim=1, norm="up"),  # type: ignore[arg-type]
             "norm must be one of",
         ),
     ],

@@ -77,7 +77,8 @@ def test_the_server_can_take_a_step_of_its_own() -> None:
     settings = read(strategy__name="robust-compressed", step__name="momentum", step__beta=0.5)
     strategy = settings.make_strategy()
     assert isinstance(strategy, RobustCompressed) and strategy.step == Momentum(beta=0.5)
-    assert read(strategy__name="robust-compressed", step="adam").make_strategy().step == Adam()  # type: ignore[union-attr]
+    strategy = read(strategy__name="robust-compressed", step="adam").make_strategy()
+    assert isinstance(strategy, RobustCompressed) and strategy.step == Adam()
     with pytest.raises(
         ConfigurationError, match=r"robustcomp.step must be left out with the strategy 'norm-threshold', got 'adam'"
     ):
@@ -111,7 +112,7 @@ def test_every_strategy_can_be_named_and_takes_the_apps_options(name: str) -> No
     needed = {f"strategy__{NEED_CLIENTS[name]}": 0.5} if name in NEED_CLIENTS else {}
     settings = read(compressor=compressor, strategy__name=name, strategy__trim=0, **needed)  # trim = 0 fits every strategy
     strategy = settings.make_strategy(fraction_evaluate=0.125, on_round=reports.append)
-    inner = strategy.strategy if isinstance(strategy, Decompressed) else strategy
+    inner: Any = strategy.strategy if isinstance(strategy, Decompressed) else strategy
     assert inner.fraction_evaluate == 0.125
     assert strategy.history.on_round == reports.append
 
@@ -274,7 +275,7 @@ def test_a_parameter_alone_changes_the_recipe() -> None:
     ],
 )
 def test_error_feedback_is_on_for_contractions(compressor: dict[str, Any], feedback: bool) -> None:
-    settings = Settings(compressor=compressor, strategy={"name": "fed-avg"})  # type: ignore[arg-type]
+    settings = Settings.model_validate({"compressor": compressor, "strategy": {"name": "fed-avg"}})
     assert settings.make_mod().error_feedback is feedback
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -32,8 +33,8 @@ def test_dense_round_trip(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("descr", ["<f4", ">f4", "<f8", "<i8", "|b1"])
-def test_reads_what_numpy_writes(order: str, descr: str) -> None:
-    values = np.asarray(np.arange(6).reshape(2, 3) % 2, dtype=descr, order=order)  # type: ignore[call-overload]
+def test_reads_what_numpy_writes(order: Literal["C", "F"], descr: str) -> None:
+    values = np.asarray(np.arange(6).reshape(2, 3) % 2, dtype=descr, order=order)
     assert np.array_equal(wire.read_dense(Array(values)).numpy(), values)
 
 

@@ -15,10 +15,11 @@ from flwr.serverapp.strategy import Result, Strategy
 from flwr_robustcomp import QSGD, CompressionMod, from_arrays, to_arrays
 from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.simulations import InProcessGrid, LocalGrid
+from flwr_robustcomp.strategies.options import FedAvgOptions
 
 NODES = 8
 START = {"w": torch.zeros(6), "b": torch.zeros(3)}
-SAMPLING: dict[str, Any] = {
+SAMPLING: FedAvgOptions = {
     "fraction_train": 0.5,
     "min_train_nodes": 2,
     "fraction_evaluate": 0.4,

@@ -21,9 +21,10 @@ from tests.checkpoints.damage import JSON
 from tests.checkpoints.kit import Stopped, play, told
 from tests.checkpoints.test_checkpointed import _momentum, _threshold
 
-_METRICS = st.dictionaries(
-    st.text(max_size=5), st.one_of(st.integers(-(2**63), 2**64), st.floats(), st.lists(st.floats(), max_size=3)), max_size=3
-).map(MetricRecord)
+_VALUES: st.SearchStrategy[int | float | list[int] | list[float]] = st.one_of(
+    st.integers(-(2**63), 2**64), st.floats(), st.lists(st.floats(), max_size=3)
+)
+_METRICS = st.dictionaries(st.text(max_size=5), _VALUES, max_size=3).map(MetricRecord)
 _ENTRIES = st.lists(
     st.tuples(st.dictionaries(st.sampled_from(HISTORIES), _METRICS), st.lists(JSON, max_size=2)), min_size=1, max_size=5
 ).map(lambda rounds: [Entry(number, metrics, tuple(notes)) for number, (metrics, notes) in enumerate(rounds)])

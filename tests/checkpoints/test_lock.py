@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from flwr.app import ArrayRecord, MetricRecord
@@ -71,11 +72,11 @@ def test_a_lock_file_that_vanishes_is_made_anew(tmp_path: Path, monkeypatch: pyt
 
     original, calls = lock._lock, []
 
-    def late(file: object) -> None:
+    def late(file: BinaryIO) -> None:
         calls.append(1)
         if len(calls) == 1:
             (tmp_path / LOCK_FILE).unlink()  # by the run before, which ends between our two steps
-        original(file)  # type: ignore[arg-type]
+        original(file)
 
     monkeypatch.setattr(lock, "_lock", late)
     with locked(tmp_path):

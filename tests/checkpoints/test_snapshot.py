@@ -39,9 +39,12 @@ _ARRAYS = st.builds(
     st.text(max_size=8),
     st.binary(max_size=40),
 )
+_METRICS: st.SearchStrategy[int | float | list[int] | list[float]] = st.one_of(
+    _INTS, st.floats(), st.lists(st.floats(), max_size=3)
+)
 _RECORDS = st.one_of(
     st.dictionaries(_NAMES, _ARRAYS, max_size=3).map(ArrayRecord),
-    st.dictionaries(_NAMES, st.one_of(_INTS, st.floats(), st.lists(st.floats(), max_size=3)), max_size=3).map(MetricRecord),
+    st.dictionaries(_NAMES, _METRICS, max_size=3).map(MetricRecord),
     st.dictionaries(_NAMES, _CONFIG, max_size=3).map(ConfigRecord),
 )
 

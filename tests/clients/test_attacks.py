@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
-from flwr.app import ConfigRecord, Message
+from flwr.app import ConfigRecord, Context, Message
 from flwr.client.mod.utils import make_ffn
+from flwr.clientapp.typing import Mod
 from torch import Tensor
 
 from flwr_robustcomp import wire
@@ -26,8 +28,10 @@ from flwr_robustcomp.clients import (
     training_images,
     training_labels,
 )
-from flwr_robustcomp.compressors import Identity, L1Sign, TopK, vector_norm
+from flwr_robustcomp.clients.update import Reply
+from flwr_robustcomp.compressors import Compressor, Identity, L1Sign, TopK, vector_norm
 from flwr_robustcomp.errors import ConfigurationError
+from flwr_robustcomp.packing import Granularity
 from tests.apps import app, flat, gaussian_model, minus, node, replied, request
 
 MODEL, STEP = gaussian_model(0), gaussian_model(1)
@@ -41,16 +45,16 @@ def _decoded(answer: Message) -> Tensor:
 
 @pytest.mark.parametrize("reply", ["weights", "update"])
 @pytest.mark.parametrize(("make", "factor"), [(SignFlip, -1.0), (Scaling, 10.0)])
-def test_restricted_attacks_feed_an_honest_compressor(reply: str, make: type[UpdateAttack], factor: float) -> None:
+def test_restricted_attacks_feed_an_honest_compressor(reply: Reply, make: type[UpdateAttack], factor: float) -> None:
     train = (lambda w: minus(w, STEP)) if reply == "weights" else (lambda w: STEP)
-    answer = app(train, [CompressionMod(Identity(), reply=reply), make(reply=reply)])(request(MODEL), node())  # type: ignore[arg-type]
+    answer = app(train, [CompressionMod(Identity(), reply=reply), make(reply=reply)])(request(MODEL), node())
     assert torch.allclose(_decoded(answer), factor * X, atol=1e-5)
 
 
 @pytest.mark.parametrize("granularity", ["model", "array"])
 @pytest.mark.parametrize("compressor", [Identity(), L1Sign(), TopK(k=2)], ids=repr)
-def test_arbitrary_attacks_have_the_last_word_and_still_decode(granularity: str, compressor: object) -> None:
-    honest = CompressionMod(compressor, granularity=granularity, reply="update", report_norm=2)  # type: ignore[arg-type]
+def test_arbitrary_attacks_have_the_last_word_and_still_decode(granularity: Granularity, compressor: Compressor) -> None:
+    honest = CompressionMod(compressor, granularity=granularity, reply="update", report_norm=2)
     plain = app(lambda w: STEP, [honest])(request(MODEL), node())
     flipped = app(lambda w: STEP, [SignFlip(reply="update"), honest])(request(MODEL), node())
     assert torch.allclose(_decoded(flipped), -_decoded(plain), atol=1e-5)
@@ -82,14 +86,14 @@ def test_attacks_leave_evaluation_alone() -> None:
 LABELS = torch.tensor([0, 9, 3, 3, 7, 1])
 
 
-def _labels_under(*mods: object, partition: int = 0, round_: int = 1) -> Tensor:
+def _labels_under(*mods: Mod, partition: int = 0, round_: int = 1) -> Tensor:
     seen = []
 
-    def train(message: Message, context: object) -> Message:
-        seen.append(training_labels(LABELS, 10, message, context))  # type: ignore[arg-type]
+    def train(message: Message, context: Context) -> Message:
+        seen.append(training_labels(LABELS, 10, message, context))
         return Message(message.content, reply_to=message)
 
-    make_ffn(train, list(mods))(request(MODEL, round_=round_), node(partition, seed=5))  # type: ignore[arg-type]
+    make_ffn(train, list(mods))(request(MODEL, round_=round_), node(partition, seed=5))
     return seen[0]
 
 
@@ -120,12 +124,12 @@ def test_a_backdoor_marks_the_first_images_and_calls_those_the_target(shape: tup
     images = torch.zeros(shape)
     seen = []
 
-    def train(message: Message, context: object) -> Message:
-        seen.append((training_images(images, message), training_labels(LABELS, 10, message, context)))  # type: ignore[arg-type]
+    def train(message: Message, context: Context) -> Message:
+        seen.append((training_images(images, message), training_labels(LABELS, 10, message, context)))
         return Message(message.content, reply_to=message)
 
-    mods = [BackdoorTrigger(target=5, size=2, share=0.5)]
-    make_ffn(train, mods)(request(MODEL), node())  # type: ignore[arg-type]
+    mods: list[Mod] = [BackdoorTrigger(target=5, size=2, share=0.5)]
+    make_ffn(train, mods)(request(MODEL), node())
     ((marked, labels),) = seen
     assert labels.tolist() == [5, 5, 5, 3, 7, 1]
     assert marked.shape == images.shape
@@ -166,6 +170,6 @@ def test_attacks_are_on_in_the_rounds_of_their_schedule() -> None:
         (lambda: SignFlip(reply="both"), "reply must be one of weights, update, got 'both'"),
     ],
 )
-def test_bad_options_raise_at_construction(make: object, named: str) -> None:
+def test_bad_options_raise_at_construction(make: Callable[[], object], named: str) -> None:
     with pytest.raises(ConfigurationError, match=named):
-        make()  # type: ignore[operator]
+        make()

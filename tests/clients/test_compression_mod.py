@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -12,8 +14,10 @@ from flwr.clientapp import ClientApp
 from flwr_robustcomp import wire
 from flwr_robustcomp.clients import CompressionMod
 from flwr_robustcomp.clients.error_feedback import RESIDUAL
+from flwr_robustcomp.clients.update import Reply
 from flwr_robustcomp.compressors import QSGD, Compressor, Identity, L1Sign, RandomK, Sign, TopK, vector_norm
 from flwr_robustcomp.errors import ConfigurationError
+from flwr_robustcomp.packing import Granularity
 from flwr_robustcomp.spans import DELTA_METRIC
 from tests.apps import Model, app, flat, gaussian_model, minus, node, replied, request
 
@@ -28,8 +32,8 @@ def _sent(reply: Message) -> torch.Tensor:
 
 @pytest.mark.parametrize("granularity", ["model", "array"])
 @pytest.mark.parametrize("reply", ["weights", "update"])
-def test_weights_and_updates_become_the_same_x(granularity: str, reply: str) -> None:
-    mod = CompressionMod(Identity(), granularity=granularity, reply=reply)  # type: ignore[arg-type]
+def test_weights_and_updates_become_the_same_x(granularity: Granularity, reply: Reply) -> None:
+    mod = CompressionMod(Identity(), granularity=granularity, reply=reply)
     train = (lambda w: minus(w, STEP)) if reply == "weights" else (lambda w: STEP)
     answer = app(train, [mod])(request(MODEL), node())
     assert torch.allclose(_sent(answer), flat(STEP).double(), atol=1e-6)
@@ -68,8 +72,8 @@ def test_batchnorm_counters_and_statistics_travel_as_they_are() -> None:
 
 @pytest.mark.parametrize("compressor", [L1Sign(), TopK(k=2), RandomK(k=3), QSGD(2)], ids=repr)
 @pytest.mark.parametrize("granularity", ["model", "array"])
-def test_sent_plus_residual_is_update_plus_old_residual(compressor: Compressor, granularity: str) -> None:
-    client = app(lambda w: STEP, [CompressionMod(compressor, error_feedback=True, granularity=granularity, reply="update")])  # type: ignore[arg-type]
+def test_sent_plus_residual_is_update_plus_old_residual(compressor: Compressor, granularity: Granularity) -> None:
+    client = app(lambda w: STEP, [CompressionMod(compressor, error_feedback=True, granularity=granularity, reply="update")])
     context, x = node(), flat(STEP).double()
     old = torch.zeros_like(x)
     for round_ in range(1, 6):
@@ -118,10 +122,10 @@ def test_the_norm_of_what_is_compressed_is_reported(order: float) -> None:
 @pytest.mark.parametrize("granularity", ["model", "array"])
 @pytest.mark.parametrize("compressor", [L1Sign(), TopK(k=2), Identity()], ids=repr)
 def test_the_measured_delta_is_told_where_it_is_asked_for(compressor: Compressor, granularity: str, feedback: bool) -> None:
-    options = {"error_feedback": feedback, "granularity": granularity, "reply": "update"}
-    silent = app(lambda w: STEP, [CompressionMod(compressor, **options)])(request(MODEL), node())  # type: ignore[arg-type]
+    options: dict[str, Any] = {"error_feedback": feedback, "granularity": granularity, "reply": "update"}
+    silent = app(lambda w: STEP, [CompressionMod(compressor, **options)])(request(MODEL), node())
     assert DELTA_METRIC not in silent.content["metrics"]
-    client, context = app(lambda w: STEP, [CompressionMod(compressor, report_delta=True, **options)]), node()  # type: ignore[arg-type]
+    client, context = app(lambda w: STEP, [CompressionMod(compressor, report_delta=True, **options)]), node()
     p = flat(STEP).double()
     for round_ in (1, 2):
         answer = client(request(MODEL, round_=round_), context)
@@ -165,7 +169,7 @@ def test_a_mod_of_one_function_works_too() -> None:
     inner = app(lambda w: STEP, [])
 
     @client.train(mods=[CompressionMod(Identity(), reply="update")])
-    def _train(message, context):  # type: ignore[no-untyped-def]
+    def _train(message: Message, context: Context) -> Message:
         return inner(message, context)
 
     assert torch.allclose(_sent(client(request(MODEL), node())), flat(STEP).double())
@@ -181,9 +185,9 @@ def test_a_mod_of_one_function_works_too() -> None:
     ],
     ids=["missing", "extra", "dtype", "shape"],
 )
-def test_replies_that_do_not_fit_the_model_say_so(train: object, named: str) -> None:
+def test_replies_that_do_not_fit_the_model_say_so(train: Callable[[Model], Model], named: str) -> None:
     with pytest.raises(ConfigurationError, match=named):
-        app(train, [CompressionMod(L1Sign())])(request(MODEL), node())  # type: ignore[arg-type]
+        app(train, [CompressionMod(L1Sign())])(request(MODEL), node())
 
 
 @pytest.mark.parametrize(
@@ -194,8 +198,8 @@ def test_replies_that_do_not_fit_the_model_say_so(train: object, named: str) -> 
         ({"report_norm": 3}, "report_norm must be one of 1, 2, inf, None, got 3"),
     ],
 )
-def test_bad_options_raise_at_construction(options: dict[str, object], named: str) -> None:
+def test_bad_options_raise_at_construction(options: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigurationError, match=named):
-        CompressionMod(L1Sign(), **options)  # type: ignore[arg-type]
+        CompressionMod(L1Sign(), **options)
     with pytest.raises(ConfigurationError, match="compressor must be a Compressor or a Choice"):
         CompressionMod("l1-sign")  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.client import Client as OldClient
 from flwr.client import NumPyClient
+from flwr.clientapp.typing import Mod
 from flwr.common import Code, FitRes, Parameters, Status
 
 from flwr_robustcomp import from_arrays, to_arrays, wire
@@ -23,7 +24,7 @@ from flwr_robustcomp.flower import addressed, envelope
 from flwr_robustcomp.old_api import FIT_CONFIG, FIT_METRICS, FIT_MODEL, FIT_REPLY
 from flwr_robustcomp.spans import DELTA_METRIC
 from flwr_robustcomp.strategies import NormThreshold
-from tests.apps import app, node, replied, request
+from tests.apps import Model, app, node, replied, request
 from tests.old_apps import MODEL, NDArrays, client_app, in_old_api
 
 STEP = [np.linspace(-2, 3, 12, dtype=np.float32).reshape(3, 4), np.full(4, 0.25, dtype=np.float32)]
@@ -218,13 +219,24 @@ def test_attacks_do_the_same_in_both_apis(attack: Any, order: str) -> None:
     assert data(arrays_of(old)) != data(arrays_of(fit([compression], old_request())))
 
 
+def _steps_of(sign: int) -> tuple[Callable[[NDArrays], NDArrays], Callable[[Model], Model]]:
+    """Return training that takes the step of this sign, for the old API and for the new."""
+
+    def old(model: NDArrays) -> NDArrays:
+        return [w - sign * s for w, s in zip(model, STEP, strict=True)]
+
+    def new(model: Model) -> Model:
+        return {n: x - sign * torch.from_numpy(STEP[int(n)]) for n, x in model.items()}
+
+    return old, new
+
+
 def test_momentum_does_the_same_in_both_apis() -> None:
     mods, old_state, new_state = [CompressionMod(Identity()), ClientMomentum(0.5)], node(), node()
     for round_, sign in ((1, 1), (2, -1)):
-        client = Trains(lambda model, sign=sign: [w - sign * s for w, s in zip(model, STEP, strict=True)])  # type: ignore[misc]
-        old = fit(mods, old_request(round_=round_), old_state, client)
-        train = lambda w, sign=sign: {n: x - sign * torch.from_numpy(STEP[int(n)]) for n, x in w.items()}  # noqa: E731
-        new = app(train, mods)(request(NAMED, round_=round_), new_state)
+        train_old, train_new = _steps_of(sign)
+        old = fit(mods, old_request(round_=round_), old_state, Trains(train_old))
+        new = app(train_new, mods)(request(NAMED, round_=round_), new_state)
         assert data(arrays_of(old)) == data(replied(new))
 
 
@@ -274,7 +286,7 @@ def test_an_old_client_evaluates_for_a_new_server() -> None:
 
 
 def test_mods_before_it_see_the_new_api() -> None:
-    mods = [CompressionMod(L1Sign()), old_client]
+    mods: list[Mod] = [CompressionMod(L1Sign()), old_client]
     old = client_app(mods, lambda _: Trains(steps, {"loss": 0.5}))(new_request(), node())
     assert [array.stype for array in replied(old).values()] == ["robustcomp/l1-sign/1"]
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp.mod import LocalDpMod, adaptiveclipping_mod, fixedclipping_mod
-from flwr.clientapp.typing import ClientAppCallable
+from flwr.clientapp.typing import ClientAppCallable, Mod
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.parts.compressors import SAMPLES
 from flwr_robustcomp.clients.error_feedback import compress_with_feedback
 from flwr_robustcomp.clients.privacy import check_mod_order, within_clip
 from flwr_robustcomp.compressors import (
@@ -30,7 +31,6 @@ from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.layout import Layout, Slot
 from flwr_robustcomp.spans import Span, compress_spans, decompress_spans
 from tests.apps import app, gaussian_model, node, request
-from tests.compressors.samples import SAMPLES
 
 MODEL = gaussian_model(0)
 LAYOUT = Layout.of(MODEL)
@@ -156,7 +156,11 @@ def ours(message: Message, context: Context, call_next: ClientAppCallable) -> Me
 
 
 LOCAL = LocalDpMod(clipping_norm=1.0, sensitivity=1.0, epsilon=1.0, delta=1e-5)
-MODS = {"fixedclipping_mod": fixedclipping_mod, "adaptiveclipping_mod": adaptiveclipping_mod, "LocalDpMod": LOCAL}
+MODS: dict[str, Mod] = {
+    "fixedclipping_mod": fixedclipping_mod,
+    "adaptiveclipping_mod": adaptiveclipping_mod,
+    "LocalDpMod": LOCAL,
+}
 
 
 @pytest.mark.parametrize("name", MODS)

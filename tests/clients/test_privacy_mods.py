@@ -27,7 +27,7 @@ FIXED, ADAPTIVE = DifferentialPrivacyClientSideFixedClipping, DifferentialPrivac
 
 def play(wrapper: Any, compressor: Compressor, *mods: Any, rounds: int = ROUNDS, error_feedback: bool = True) -> Any:
     """Run clients that all move by one vector, so that the step of a round is what each of them sent."""
-    strategy = Decompressed(wrapper(FedAvg(**SAMPLING)), compressor=compressor)  # type: ignore[arg-type]
+    strategy = Decompressed(wrapper(FedAvg(**SAMPLING)), compressor=compressor)
     shift = gaussian_model(1)
     listed = [
         CompressionMod(compressor, error_feedback=error_feedback, seed=1) if mod is CompressionMod else mod for mod in mods

@@ -57,8 +57,8 @@ class _Books:
                 x[0] = torch.inf
             case _:
                 self.trained[partition, round_] = x
-        content = {"arrays": to_arrays({"w": x}), "metrics": MetricRecord({"num-examples": 1})}
-        return Message(RecordDict(content), reply_to=message)
+        content = RecordDict({"arrays": to_arrays({"w": x}), "metrics": MetricRecord({"num-examples": 1})})
+        return Message(content, reply_to=message)
 
     def _watch(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         """Stand outside the compression: see what leaves the node, and spoil it on the way."""

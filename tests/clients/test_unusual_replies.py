@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -20,9 +21,9 @@ from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.strategies import NormThreshold
 from tests.apps import Model, app, gaussian_model, minus, node, replied, request
+from tests.strategies.rounds import SAMPLING
 
 MODEL, STEP, CONTROL = gaussian_model(0), gaussian_model(1), gaussian_model(2)
-SAMPLING: dict[str, Any] = {"fraction_evaluate": 0.0}
 
 
 def _exchange(mod: CompressionMod, sent: dict[str, Model], replies: dict[str, Model]) -> RecordDict:
@@ -39,6 +40,11 @@ def _exchange(mod: CompressionMod, sent: dict[str, Model], replies: dict[str, Mo
     for key, model in sent.items():
         message.content[key] = to_arrays(model)
     return mod(message, node(), train).content
+
+
+def _steps_of(names: Sequence[str]) -> Callable[[Model], Model]:
+    """Return training whose reply has these arrays alone."""
+    return lambda w: {name: STEP[name] for name in names}
 
 
 def _is_packed(content: RecordDict, key: str) -> bool:
@@ -149,7 +155,7 @@ def test_the_residual_of_what_is_left_out_waits(compressor: Compressor) -> None:
     held = []
     for round_, part in names.items():
         mod = CompressionMod(compressor, partial=True, error_feedback=True, reply="update")
-        client = app(lambda w, part=part: {name: STEP[name] for name in part}, [mod])  # type: ignore[misc]
+        client = app(_steps_of(part), [mod])
         sent = _sent(client(request(MODEL, round_=round_), context))
         x = layout.flatten({name: STEP[name] if name in part else torch.zeros_like(STEP[name]) for name in STEP})
         residual = RESIDUAL.load(context.state, layout.dim, torch.float32)
@@ -167,6 +173,6 @@ def test_a_partial_mod_tells_the_delta_of_what_it_compresses() -> None:
     context = node()
     for part in (["weight", "bias"], ["weight"]):
         mod = CompressionMod(TopK(k=3), partial=True, error_feedback=True, reply="update", report_delta=True)
-        client = app(lambda w, part=part: {name: STEP[name] for name in part}, [mod])  # type: ignore[misc]
+        client = app(_steps_of(part), [mod])
         metrics = client(request(MODEL), context).content["metrics"]
         assert isinstance(metrics, MetricRecord) and 0 < float(str(metrics["robustcomp.delta"])) < 1

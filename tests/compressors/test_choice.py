@@ -46,7 +46,7 @@ def test_all_compressors_are_known() -> None:
 @pytest.mark.parametrize(
     ("make", "named"),
     [
-        (lambda: ByShape("low-rank"), "a branch of 'by-shape' must be a Compressor or a Choice, got 'low-rank'"),
+        (lambda: ByShape("low-rank"), "a branch of 'by-shape' must be a Compressor or a Choice, got 'low-rank'"),  # type: ignore[arg-type]
         (lambda: BySize(RARE, least=0), "least must be an integer from 1, got 0"),
         (lambda: ByName(" , ", SIGNS, RARE), "patterns must be shell patterns of array names, joined by commas, got ' , '"),
     ],

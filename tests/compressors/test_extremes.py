@@ -49,7 +49,7 @@ def test_qsgd_stays_unbiased_whatever_the_norm(norm: float, bucket: int | None) 
     assert bool(((draws.mean(dim=0) - x.double() * (4 / unit)).abs() <= error).all())
 
 
-def _levels(q: QSGD, x: torch.Tensor, seed: int) -> np.ndarray:  # type: ignore[type-arg]
+def _levels(q: QSGD, x: torch.Tensor, seed: int) -> np.ndarray:
     body = q.compress(x, rng(seed)).body
     return unpack_uints(body, x.numel(), (2 * q.levels).bit_length()).astype(np.int64) - q.levels
 

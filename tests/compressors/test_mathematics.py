@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import given
 from torch import Tensor
 
 from flwr_robustcomp import wire
-from flwr_robustcomp.compressors import QSGD, Identity, L1Sign, RandomK, Sign, TopK
+from flwr_robustcomp.compressors import QSGD, Compressor, Identity, L1Sign, RandomK, Sign, TopK
 from flwr_robustcomp.compressors.bits import pack_uints
 from flwr_robustcomp.errors import ConfigurationError, WireError
 from tests.compressors.samples import gaussian, rng, vectors
@@ -59,7 +60,8 @@ def test_a_zero_scale_comes_with_positive_signs_only() -> None:
 
 
 def test_sign_has_no_delta_and_no_norm() -> None:
-    assert Sign().delta(10) is None and not Sign().embeds_norm
+    sign: Compressor = Sign()
+    assert sign.delta(10) is None and not Sign().embeds_norm
     assert Sign().measured_delta(torch.full((10,), 1e-3)) < 0
 
 
@@ -145,9 +147,9 @@ def test_a_payload_of_other_parameters_is_refused() -> None:
         (lambda: RandomK(k=5).compress(torch.ones(4), rng()), r"k must be in \[1, 4\], the number of coordinates, got 5"),
     ],
 )
-def test_bad_parameters_name_the_parameter_the_value_and_the_interval(make: object, named: str) -> None:
+def test_bad_parameters_name_the_parameter_the_value_and_the_interval(make: Callable[[], object], named: str) -> None:
     with pytest.raises(ConfigurationError, match=named):
-        make()  # type: ignore[operator]
+        make()
 
 
 def test_identity_loses_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -115,9 +116,9 @@ def _array() -> tuple[NonZeros, Array]:
         (lambda data: data + b"\0", "must take 1 bytes, got 2|data must be"),
     ],
 )
-def test_other_lengths_are_refused(change: object, why: str) -> None:
+def test_other_lengths_are_refused(change: Callable[[bytes], bytes], why: str) -> None:
     q, array = _array()
-    bad = Array(array.dtype, array.shape, array.stype, change(array.data))  # type: ignore[operator]
+    bad = Array(array.dtype, array.shape, array.stype, change(array.data))
     with pytest.raises(WireError, match=why):
         wire.read_packed(bad, q, (8,), torch.float32)
 

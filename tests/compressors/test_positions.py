@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flwr_robustcomp.compressors import TopK
-from flwr_robustcomp.compressors.positions import fixed_size, largest_size, read_positions, write_positions
+from flwr_robustcomp.compressors.positions import Coding, fixed_size, largest_size, read_positions, write_positions
 from flwr_robustcomp.compressors.selection import largest_entries
 from flwr_robustcomp.errors import WireError
 
@@ -43,12 +43,12 @@ def test_each_code_wins_somewhere() -> None:
 
 
 @given(bits=st.lists(st.booleans(), min_size=1, max_size=300), coding=st.sampled_from(["entropy", "fixed"]))
-def test_every_subset_comes_back(bits: list[bool], coding: str) -> None:
+def test_every_subset_comes_back(bits: list[bool], coding: Coding) -> None:
     index = np.flatnonzero(bits).astype(np.int64)
     if index.size:
-        data = write_positions(index, len(bits), coding)  # type: ignore[arg-type]
-        assert len(data) <= largest_size(index.size, len(bits), coding)  # type: ignore[arg-type]
-        assert np.array_equal(read_positions(data, index.size, len(bits), coding), index)  # type: ignore[arg-type]
+        data = write_positions(index, len(bits), coding)
+        assert len(data) <= largest_size(index.size, len(bits), coding)
+        assert np.array_equal(read_positions(data, index.size, len(bits), coding), index)
 
 
 @given(noise=st.binary(max_size=40), k=st.integers(1, 60), d=st.integers(60, 300))

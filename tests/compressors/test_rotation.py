@@ -13,7 +13,7 @@ from tests.compressors.samples import rng
 sizes = st.one_of(st.integers(1, 300), st.integers(4090, 4100), st.integers(8190, 9000))
 
 
-def _dense(n: int) -> np.ndarray:  # type: ignore[type-arg]
+def _dense(n: int) -> np.ndarray:
     """Sylvester's construction, [[H, H], [H, -H]]."""
     matrix = np.ones((1, 1))
     while len(matrix) < n:

@@ -11,7 +11,7 @@ from tests.deployment.scenario import PACKED, ROUNDS, play
 
 def table(traffic: Traffic) -> str:
     """Return what the first SuperNode sent, as Markdown."""
-    rows = [("part", "requests", "heads", "bodies", "bytes")]
+    rows: list[tuple[str, ...]] = [("part", "requests", "heads", "bodies", "bytes")]
     for path, tally in sorted(traffic.requests.items(), key=lambda item: -(item[1].head + item[1].body)):
         numbers = (tally.requests, tally.head, tally.body, tally.head + tally.body)
         rows.append((f"`{path}`", *(f"{number:,}" for number in numbers)))

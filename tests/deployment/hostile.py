@@ -35,4 +35,5 @@ app = ClientApp(mods=[garbage, poison])
 @app.train()
 def train(msg: Message, context: Context) -> Message:
     """Do what the quickstart does."""
-    return honest(msg, context)
+    reply: Message = honest(msg, context)
+    return reply

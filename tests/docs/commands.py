@@ -49,8 +49,8 @@ def check(words: list[str]) -> None:
         assert targets.issuperset(named), f"no target in {arguments}"
     elif program == "pip":
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-        named = re.findall(r"\[([^\]]*)\]", " ".join(arguments))
-        assert all(extra in extras for group in named for extra in group.split(",")), f"no such extra in {arguments}"
+        groups = re.findall(r"\[([^\]]*)\]", " ".join(arguments))
+        assert all(extra in extras for group in groups for extra in group.split(",")), f"no such extra in {arguments}"
     else:
         assert program in EXPLAINED, f"{program!r} is not known to tests/docs/commands.py"
 

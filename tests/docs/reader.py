@@ -16,12 +16,10 @@ _app = ClientApp(mods=[CompressionMod(L1Sign())])
 
 @_app.train()
 def _train(message: Message, context: Context) -> Message:
-    arrays = message.content["arrays"].to_torch_state_dict()
-    content = {
-        "arrays": ArrayRecord({name: tensor - 0.25 for name, tensor in arrays.items()}),
-        "metrics": MetricRecord({"num-examples": 8}),
-    }
-    return Message(RecordDict(content), reply_to=message)
+    arrays = message.content.array_records["arrays"].to_torch_state_dict()
+    moved = ArrayRecord({name: tensor - 0.25 for name, tensor in arrays.items()})
+    content = RecordDict({"arrays": moved, "metrics": MetricRecord({"num-examples": 8})})
+    return Message(content, reply_to=message)
 
 
 @_app.evaluate()

@@ -62,7 +62,8 @@ def _place(page: str, folder: Path) -> None:
         (folder / "my_package/client_app.py").write_text(f"{somebodys}\n\napp = client_app\n", encoding="utf-8")
     if page == "docs/problems.md":
         rng = np.random.default_rng(0)
-        images = {f"x_{part}": rng.integers(0, 256, (n, 28, 28), dtype=np.uint8) for part, n in (("train", 2000), ("test", 20))}
+        parts = (("train", 2000), ("test", 20))
+        images: dict[str, Any] = {f"x_{part}": rng.integers(0, 256, (n, 28, 28), dtype=np.uint8) for part, n in parts}
         (folder / "data/mnist").mkdir(parents=True)
         np.savez(folder / "data/mnist/images.npz", **images, y_train=np.arange(2000) % 10, y_test=np.arange(20) % 10)
         (folder / "cifar-10-batches-py").mkdir()

@@ -37,7 +37,8 @@ def theirs(name: str, x: np.ndarray, **parameters: Any) -> np.ndarray:
 
 
 def ours(x: np.ndarray, *filters: Filter) -> np.ndarray:
-    return chain(filters, of(x)) @ x
+    left: np.ndarray = chain(filters, of(x)) @ x
+    return left
 
 
 def rows(m: int, d: int, f: int, seed: int) -> np.ndarray:

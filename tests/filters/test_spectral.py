@@ -121,10 +121,10 @@ def test_the_old_name_of_the_lower_threshold_works_and_says_the_new_one() -> Non
 
 def test_the_old_name_of_the_lower_threshold_works_in_a_configuration() -> None:
     with pytest.warns(DeprecationWarning, match="calm of Spectral is now resume_slack"):
-        spectral = build("filter", FILTERS, Component(name="spectral", trim=2, calm=2.0))
+        spectral = build("filter", FILTERS, Component.model_validate({"name": "spectral", "trim": 2, "calm": 2.0}))
     assert spectral == Spectral(trim=2, resume_slack=2.0)
     with pytest.raises(ConfigurationError, match=r"filter 'spectral': calm must be left out where resume_slack"):
-        build("filter", FILTERS, Component(name="spectral", calm=2.0, resume_slack=2.0))
+        build("filter", FILTERS, Component.model_validate({"name": "spectral", "calm": 2.0, "resume_slack": 2.0}))
 
 
 def test_both_names_of_the_lower_threshold_are_refused_in_one_line() -> None:

@@ -23,7 +23,8 @@ def other_last_bits(values: Array, seed: int = 0) -> Array:
     """Return values that differ in the last bits, each by its own amount; zeros stay."""
     eps = np.finfo(values.dtype).eps
     steps = np.random.default_rng(seed).integers(-ULPS, ULPS, values.shape, endpoint=True)
-    return (values * (1 + steps * eps)).astype(values.dtype)
+    moved: Array = (values * (1 + steps * eps)).astype(values.dtype)
+    return moved
 
 
 def with_other_products(monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -7,19 +7,20 @@ import pytest
 import torch
 
 from flwr_robustcomp.compressors import LowRank
+from flwr_robustcomp.compressors.low_rank import Method
 from tests.compressors.samples import gaussian, rng
 from tests.machines.doubles import with_other_factors
 
-METHODS = ("svd", "atomo", "power")
+METHODS: tuple[Method, ...] = ("svd", "atomo", "power")
 
 
 @pytest.mark.parametrize("shape", [(30, 12), (12, 30), (40, 40)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("method", METHODS)
 def test_other_factors_have_the_same_product(
-    method: str, dtype: torch.dtype, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    method: Method, dtype: torch.dtype, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compressor = LowRank(3, method=method)  # type: ignore[arg-type]
+    compressor = LowRank(3, method=method)
     x = gaussian(shape[0] * shape[1], dtype).reshape(shape)
     payload = compressor.compress(x, rng(5))
     here = compressor.decompress(payload).double()

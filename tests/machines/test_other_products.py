@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -45,13 +47,11 @@ def test_both_forms_of_a_block_are_symmetric(share: float, monkeypatch: pytest.M
     values = [rng(seed + 9).standard_normal(60) for seed in range(6)]
     payloads = list(range(6))
     of = [type("P", (), {"size": 500, "number": i})() for i in payloads]
-    gram = sparse_products.sparse_products(
-        lambda p: (entries[p.number], values[p.number]),  # type: ignore[attr-defined]
-        of,
-        [60] * 6,
-        None,
-        dense=share,
-    )
+
+    def entries_of(payload: Any) -> Any:
+        return entries[payload.number], values[payload.number]
+
+    gram = sparse_products.sparse_products(entries_of, of, [60] * 6, None, dense=share)
     assert calls and np.array_equal(gram, gram.T)
 
 

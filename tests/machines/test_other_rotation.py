@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flwr_robustcomp import wire
-from flwr_robustcomp.compressors import Compressor, Drive, RotatedQuantizer
+from flwr_robustcomp.compressors import Compressor, Drive, Payload, RotatedQuantizer
 from flwr_robustcomp.compressors.rotation import hadamard, rotate
 from tests.compressors.samples import gaussian, rng
 from tests.compressors.test_golden import GOLDEN, X
@@ -63,7 +63,7 @@ def test_a_sign_differs_only_where_the_coordinate_is_a_rounding(monkeypatch: pyt
     assert changed.mean() < 1e-3
 
 
-QUESTIONS: dict[str, Callable[[Compressor, list], object]] = {  # type: ignore[type-arg]
+QUESTIONS: dict[str, Callable[[Compressor, list[Payload]], object]] = {
     "norm": lambda one, payloads: [one.norm(p) for p in payloads],
     "norm_bounds": lambda one, payloads: [one.norm_bounds(p, q) for p in payloads for q in (1, 2, np.inf)],
     "inner_products": lambda one, payloads: one.inner_products(payloads).tolist(),

@@ -19,8 +19,6 @@ from flwr_robustcomp.compressors.products import RUN, energies_of_runs
 from flwr_robustcomp.compressors.sums import magnitudes, squares, total, wide_magnitudes, wide_squares
 from tests.compressors.samples import rng
 
-Scalar = np.float32 | np.float64
-
 
 def halves(values: Sequence[Any]) -> Any:
     """Add the upper half to the lower half until one is left; the first half is a power of two."""
@@ -31,7 +29,7 @@ def halves(values: Sequence[Any]) -> Any:
     return values[0] if values else 0.0
 
 
-def loop(row: npt.NDArray[np.floating], of: Callable[[Scalar], Scalar], dtype: type[np.floating], block: int) -> float:
+def loop(row: npt.NDArray[np.floating], of: Callable[[Any], Any], dtype: type[np.floating], block: int) -> float:
     """Return what `sums` promises for one row, one addition after the other."""
     whole, parts = row.size - row.size % 64, []
     for start in range(0, whole, block):
@@ -64,7 +62,7 @@ def test_every_sum_is_the_loops(
 @pytest.mark.parametrize("of", [magnitudes, squares, wide_magnitudes, wide_squares])
 @pytest.mark.parametrize("d", [7, 700, 70_000])
 def test_a_rows_sum_does_not_depend_on_how_many_rows_there_are(of: Callable[..., Any], d: int, dtype: type) -> None:
-    rows = rng(0).standard_normal((9, d)).astype(dtype)
+    rows: npt.NDArray[Any] = rng(0).standard_normal((9, d)).astype(dtype)
     assert of(rows).tolist() == [of(row[None])[0] for row in rows]
     assert of(rows[:, ::-1][:, ::-1]).tolist() == of(rows).tolist()  # strides do not matter
 

@@ -58,7 +58,7 @@ def training_messages(scenario: Scenario, grid: LocalGrid, round_: int = 1) -> l
 
 def snapshot(replies: Iterable[Message]) -> list[Any]:
     """Return everything that a server could read of replies, in the order of their nodes, as plain comparable values."""
-    found = []
+    found: list[Any] = []
     for reply in sorted(replies, key=lambda r: (r.metadata.src_node_id, r.metadata.reply_to_message_id)):
         meta = reply.metadata
         head = (meta.src_node_id, meta.dst_node_id, meta.message_type, meta.group_id)

@@ -125,7 +125,7 @@ def _colluding(missing: int | None = None) -> dict[str, list[dict[str, Any]]]:
             final = 20.0 if group.compressor == "drive" and group.strategy == "spectral" else 0.2
         if group.attack == "bounce" and group.strategy == "norm" and group.byzantine == 1:
             final = 0.05 if seed < 2 else None  # one seed is enough to fall
-        run = [{"round": t, "error": e, "trimmed": []} for t, e in enumerate((10.0, 0.5, final))]
+        run: list[dict[str, Any]] = [{"round": t, "error": e, "trimmed": []} for t, e in enumerate((10.0, 0.5, final))]
         curves[cell.scenario.key] = run[:2] if (seed, group.attack, group.byzantine) == (missing, "bounce", 2) else run
     return curves
 

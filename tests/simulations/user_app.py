@@ -19,19 +19,18 @@ not_an_app = object()
 def train(message: Message, context: Context) -> Message:
     """Move half-way to the node's own target; count rounds; spoil the message that was received."""
     partition = int(context.node_config["partition-id"])
-    seen = context.state.get("seen", ConfigRecord({"rounds": 0}))
-    context.state["seen"] = ConfigRecord({"rounds": seen["rounds"] + 1})
-    (w,) = message.content["arrays"].to_numpy_ndarrays()
+    seen = context.state.config_records.get("seen", ConfigRecord({"rounds": 0}))
+    rounds = int(str(seen["rounds"])) + 1
+    context.state["seen"] = ConfigRecord({"rounds": rounds})
+    (w,) = message.content.array_records["arrays"].to_numpy_ndarrays()
     reply = RecordDict(
         {
             "arrays": ArrayRecord([(w + partition) / 2]),
-            "metrics": MetricRecord(
-                {"num-examples": partition + 1, "rounds": context.state["seen"]["rounds"], "sum": float(w.sum())}
-            ),
+            "metrics": MetricRecord({"num-examples": partition + 1, "rounds": rounds, "sum": float(w.sum())}),
         }
     )
     message.content["arrays"] = ArrayRecord([np.full(3, np.nan)])
-    message.content["config"]["server-round"] = -1
+    message.content.config_records["config"]["server-round"] = -1
     del message.content["config"]
     return Message(reply, reply_to=message)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -16,14 +16,21 @@ from flwr_robustcomp import from_arrays, to_arrays, wire
 from flwr_robustcomp.compressors import Choice, Compressor
 from flwr_robustcomp.flower import addressed, envelope
 from flwr_robustcomp.layout import Layout
-from flwr_robustcomp.packing import Packing
+from flwr_robustcomp.packing import Granularity, Packing
 from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.spans import compress_spans
-from flwr_robustcomp.strategies.options import FedAvgOptions
 from tests.apps import Model, gaussian_model
 
 MODEL = gaussian_model(0)
-SAMPLING: FedAvgOptions = {"fraction_evaluate": 0.0}
+
+
+class Sampling(TypedDict):
+    """Options of `FedAvg` that hold for most rounds here; a test gives the others."""
+
+    fraction_evaluate: float
+
+
+SAMPLING: Sampling = {"fraction_evaluate": 0.0}
 
 
 def updates(count: int, model: Model = MODEL, seed: int = 0) -> list[Tensor]:
@@ -36,9 +43,10 @@ def updates(count: int, model: Model = MODEL, seed: int = 0) -> list[Tensor]:
 def ask(strategy: Strategy, nodes: int, model: Model = MODEL, round_: int = 1) -> list[Message]:
     """Return the requests of a round, by ascending node id."""
     grid = InProcessGrid(ClientApp(), nodes)
-    for owner in (strategy, getattr(strategy, "strategy", None)):
+    owners: tuple[Any, ...] = (strategy, getattr(strategy, "strategy", None))
+    for owner in owners:
         if owner is not None:
-            owner.min_train_nodes = owner.min_available_nodes = nodes  # type: ignore[attr-defined]
+            owner.min_train_nodes = owner.min_available_nodes = nodes
     messages = list(strategy.configure_train(round_, to_arrays(model), ConfigRecord(), grid))
     return sorted(messages, key=lambda message: message.metadata.dst_node_id)
 
@@ -48,7 +56,7 @@ def answer(
     x: Tensor,
     compressor: Compressor | Choice | Packing,
     *,
-    granularity: Any = "model",
+    granularity: Granularity = "model",
     metrics: dict[str, Any] | None = None,
     norms: dict[str, float] | None = None,
     model: Model = MODEL,
@@ -64,7 +72,7 @@ def answer(
         arrays[slot.name] = wire.to_array(model[slot.name])
     content = RecordDict({"arrays": arrays, "metrics": MetricRecord(metrics or {"num-examples": 3})})
     if norms is not None:
-        content[wire.NORM_RECORD] = ConfigRecord(norms)  # type: ignore[arg-type]
+        content[wire.NORM_RECORD] = ConfigRecord({**norms})
     return Message(content, reply_to=addressed(message.content, envelope(message, "id")))
 
 

@@ -86,15 +86,15 @@ def test_a_reply_costs_so_many_copies_of_the_model(name: str) -> None:
         ROUND.get(name, _ANY_ROUND), _sent(replies[0]), name
     )
     assert strategy.reports[-1].skipped is None and len(strategy.reports[-1].kept) == 1
-    for array in replies[0].content["arrays"].values():  # type: ignore[union-attr]
-        array.data = array.data[:-8] + b"\xff" * 8  # type: ignore[union-attr]
+    for array in replies[0].content.array_records["arrays"].values():
+        array.data = array.data[:-8] + b"\xff" * 8
     assert _allocated(lambda: strategy.receiver.screen(replies)) <= _most(SCREENING.get(name, 0.5), _sent(replies[0]), name)
 
 
 @pytest.mark.parametrize("name", ["identity", "l1-sign", "rotated-quantizer", "cross-polytope"])
 def test_a_reply_behind_decompressed_costs_so_many_copies(name: str) -> None:
     compressor = TYPICAL[name]
-    strategy = Decompressed(FedAvg(**SAMPLING), compressor=compressor)  # type: ignore[arg-type]
+    strategy = Decompressed(FedAvg(**SAMPLING), compressor=compressor)
     replies = _round(strategy, compressor)
     assert _allocated(lambda: strategy.aggregate_train(1, replies)) <= _most(DECOMPRESSED, _sent(replies[0]), name)
     assert strategy.reports[-1].skipped is None

@@ -36,7 +36,8 @@ def dense(compressor: Compressor = L1Sign()) -> torch.Tensor:  # noqa: B008
 
 def make(name: str, **parameters: Any) -> Callable[[torch.Tensor], torch.Tensor]:
     rules = {**adapter.classes_of("aggregators"), **adapter.classes_of("preaggregators")}
-    return rules[name](**parameters)  # type: ignore[no-any-return]
+    rule: Callable[[torch.Tensor], torch.Tensor] = rules[name](**parameters)
+    return rule
 
 
 @pytest.fixture

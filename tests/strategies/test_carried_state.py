@@ -60,7 +60,7 @@ def test_a_momentum_that_overflows_is_not_taken() -> None:
 
 @pytest.mark.parametrize("kind", [FedAdam, FedYogi, FedAdagrad])
 def test_one_huge_reply_does_not_freeze_an_adaptive_strategy_of_flowers(kind: type[FedAvg]) -> None:
-    wrapped = Decompressed(kind(**SAMPLING), compressor=Identity())  # type: ignore[arg-type]
+    wrapped = Decompressed(kind(**SAMPLING), compressor=Identity())
     model = play(wrapped, XS, MODEL)
     carried = {name: getattr(wrapped.strategy, name) for name in carried_by(wrapped.strategy) or ()}
     assert play(wrapped, HUGE, model) is model
@@ -72,13 +72,15 @@ def test_one_huge_reply_does_not_freeze_an_adaptive_strategy_of_flowers(kind: ty
 
 
 def test_momentum_of_flowers_does_not_keep_a_step_that_was_not_made() -> None:
-    wrapped = Decompressed(FedAvgM(server_momentum=0.9, **SAMPLING), compressor=Identity())  # type: ignore[arg-type]
+    wrapped = Decompressed(FedAvgM(server_momentum=0.9, **SAMPLING), compressor=Identity())
     wrapped.step_size = 1e-3
     model = play(wrapped, XS, MODEL)
-    momentum = wrapped.strategy.momentum_vector  # type: ignore[attr-defined]
+    inner = wrapped.strategy
+    assert isinstance(inner, FedAvgM)
+    momentum = inner.momentum_vector
     wrapped.step_size = 1e5
     assert play(wrapped, ENDLESS, model) is model
-    assert wrapped.strategy.momentum_vector is momentum  # type: ignore[attr-defined]
+    assert inner.momentum_vector is momentum
 
 
 def test_the_length_screen_keeps_a_huge_reply_from_the_moments() -> None:

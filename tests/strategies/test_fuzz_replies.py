@@ -43,8 +43,8 @@ def test_the_checks_can_fail() -> None:
     arena.strategy.aggregate_train = lambda *_: 1 / 0
     assert arena.play(honest) == "raised ZeroDivisionError: division by zero"
     arena.strategy.aggregate_train = stop
-    spoilt = arena.honest[0].content["arrays"]
-    next(iter(spoilt.values())).data = b""  # type: ignore[union-attr]
+    spoilt = arena.honest[0].content.array_records["arrays"]
+    next(iter(spoilt.values())).data = b""
     assert "did not accept 1 honest replies" in str(arena.play(honest))
 
 

@@ -7,15 +7,16 @@ import torch
 
 from flwr_robustcomp.compressors import L1Sign, Sign
 from flwr_robustcomp.errors import ConfigurationError
+from flwr_robustcomp.packing import Granularity
 from flwr_robustcomp.strategies import SignMajorityVote
 from tests.strategies.rounds import SAMPLING, answers, moved, updates
 
 
 @pytest.mark.parametrize("granularity", ["model", "array"])
 @pytest.mark.parametrize("count", [1, 4, 9])
-def test_the_majoritys_sign_is_the_step(count: int, granularity: str) -> None:
+def test_the_majoritys_sign_is_the_step(count: int, granularity: Granularity) -> None:
     xs = updates(count)
-    strategy = SignMajorityVote(step_size=0.25, granularity=granularity, **SAMPLING)  # type: ignore[arg-type]
+    strategy = SignMajorityVote(step_size=0.25, granularity=granularity, **SAMPLING)
     got = moved(strategy, answers(strategy, xs, Sign(), granularity=granularity))
     votes = torch.stack([torch.where(x >= 0, 1.0, -1.0) for x in xs]).sum(dim=0)
     assert torch.allclose(got, 0.25 * votes.sign(), atol=1e-6)
@@ -40,6 +41,6 @@ def test_no_votes_leave_the_model_as_it_is() -> None:
 
 def test_bad_options_raise_at_construction() -> None:
     with pytest.raises(ConfigurationError, match=r"compressor must be Sign\(\) for a majority vote, got L1Sign"):
-        SignMajorityVote(compressor=L1Sign())
+        SignMajorityVote(compressor=L1Sign())  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match=r"step_size must be positive and at most 3\.4e\+38, got -1"):
         SignMajorityVote(step_size=-1)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import ClientAppCallable
 
 from flwr_robustcomp import CompressionMod, to_arrays
 from flwr_robustcomp.compressors import Compressor, Drive, Identity, L1Sign
@@ -29,9 +28,9 @@ STEP = {name: 0.1 * tensor for name, tensor in MODEL.items()}
 
 
 def _app(compressor: Compressor, spoilt: int, fault: str) -> ClientApp:
-    def spoil(message: Message, context: Any, call_next: Any) -> Message:
+    def spoil(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         if int(str(context.node_config["partition-id"])) >= spoilt:
-            return call_next(message, context)  # type: ignore[no-any-return]
+            return call_next(message, context)
         if fault == "error":
             raise ValueError("out of memory")
         return Message(RecordDict({"arrays": ArrayRecord()}), reply_to=message)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +15,10 @@ from flwr_robustcomp.clients import CompressionMod
 from flwr_robustcomp.compressors import Compressor, CrossPolytope, Identity, L1Sign, Sign, TopK, vector_norm
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.layout import Layout
+from flwr_robustcomp.packing import Granularity
 from flwr_robustcomp.strategies import NormThreshold, RoundReport
-from tests.apps import app, flat, gaussian_model, node
+from flwr_robustcomp.strategies.norm_threshold import Weighting
+from tests.apps import Model, app, flat, gaussian_model, node
 from tests.compressors.samples import ALL
 from tests.strategies.rounds import MODEL, SAMPLING, answer, answers, ask, moved, q, updates
 
@@ -27,10 +31,10 @@ def _mean(xs: list[torch.Tensor]) -> torch.Tensor:
 
 @pytest.mark.parametrize("granularity", ["model", "array"])
 @pytest.mark.parametrize("compressor", ALL, ids=repr)
-def test_nothing_trimmed_equals_the_mean(compressor: Compressor, granularity: str) -> None:
+def test_nothing_trimmed_equals_the_mean(compressor: Compressor, granularity: Granularity) -> None:
     if granularity == "model" and compressor.wants_matrices:
         return
-    strategy = NormThreshold(compressor=compressor, step_size=0.5, granularity=granularity, **SAMPLING)  # type: ignore[arg-type]
+    strategy = NormThreshold(compressor=compressor, step_size=0.5, granularity=granularity, **SAMPLING)
     replies = answers(strategy, XS, compressor, granularity=granularity)
     got = moved(strategy, replies)
     assert len(strategy.reports[-1].kept) == 11
@@ -100,13 +104,11 @@ def test_algorithm_3_as_the_paper_writes_it(compressor: Compressor) -> None:
 
     strategy = NormThreshold(compressor=compressor, step_size=gamma, **SAMPLING)
     layout, model, contexts = Layout.of(MODEL), MODEL, [node(i) for i in range(count)]
-    clients = [
-        app(
-            lambda v, t=t: layout.split(layout.flatten(v) - t),
-            [CompressionMod(compressor, error_feedback=True, reply="update")],
-        )
-        for t in targets
-    ]
+
+    def less(target: torch.Tensor) -> Callable[[Model], Model]:
+        return lambda v: layout.split(layout.flatten(v) - target)
+
+    clients = [app(less(t), [CompressionMod(compressor, error_feedback=True, reply="update")]) for t in targets]
     for round_ in range(1, rounds + 1):
         requests = ask(strategy, count, model, round_)
         arrays, _ = strategy.aggregate_train(
@@ -128,12 +130,13 @@ def test_projection_onto_a_ball(radius: float) -> None:
 
 def test_weights_are_equal_unless_told_otherwise() -> None:
     counts = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 1000]
-    for weighting, weights in (("equal", [1.0] * 11), ("examples", counts)):
-        strategy = NormThreshold(compressor=Identity(), weighting=weighting, **SAMPLING)  # type: ignore[arg-type]
+    cases: list[tuple[Weighting, Sequence[float]]] = [("equal", [1.0] * 11), ("examples", counts)]
+    for weighting, weights in cases:
+        strategy = NormThreshold(compressor=Identity(), weighting=weighting, **SAMPLING)
         replies = [
             answer(m, x, Identity(), metrics={"num-examples": n}) for m, x, n in zip(ask(strategy, 11), XS, counts, strict=True)
         ]
-        wanted = sum(n * x for n, x in zip(weights, XS, strict=True)) / sum(weights)
+        wanted = sum((n * x for n, x in zip(weights, XS, strict=True)), torch.zeros_like(XS[0])) / sum(weights)
         assert torch.allclose(moved(strategy, replies), wanted, atol=1e-4)
 
 
@@ -214,9 +217,9 @@ def test_a_step_that_overflows_is_not_taken() -> None:
         ({"compressor": Sign(), "trim": 1}, "norm must be \"reported\" for the compressor 'sign'"),
     ],
 )
-def test_bad_options_raise_at_construction(options: dict[str, object], named: str) -> None:
+def test_bad_options_raise_at_construction(options: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigurationError, match=named):
-        NormThreshold(**{"compressor": L1Sign(), **options})  # type: ignore[arg-type]
+        NormThreshold(**{"compressor": L1Sign(), **options})
 
 
 def test_aggregation_needs_a_model() -> None:

@@ -149,7 +149,8 @@ def test_lengths_whose_squares_overflow_are_dropped_before_filtering(
 
 def test_nothing_but_overlong_updates_skips_the_round() -> None:
     model = gaussian_model(0, torch.float64)
-    for filters in ("spectral", []):
+    choices: list[str | list[Filter]] = ["spectral", []]
+    for filters in choices:
         strategy = RobustCompressed(compressor=L1Sign(), trim=1, filters=filters, **SAMPLING)
         xs = [1e200 * x.double() for x in updates(5, model)]
         assert strategy.aggregate_train(1, answers(strategy, xs, L1Sign(), model=model))[0] is None

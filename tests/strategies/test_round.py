@@ -147,8 +147,9 @@ def test_a_step_that_overflows_leaves_nothing_behind() -> None:
     ],
 )
 def test_an_option_that_there_is_not_names_the_nearest(option: str, told: str) -> None:
+    options: dict[str, Any] = {option: 1}
     with pytest.raises(ConfigurationError) as caught:
-        NormThreshold(compressor=L1Sign(), **{option: 1})
+        NormThreshold(compressor=L1Sign(), **options)
     assert str(caught.value).startswith(told)
 
 
@@ -181,8 +182,8 @@ def test_the_centre_of_clipping_is_what_the_rule_made_and_not_the_step() -> None
 )
 def test_a_rule_that_returns_something_else_is_told_in_one_line(outcome: Any, told: str) -> None:
     class Wrong(CompressedStrategy):
-        def aggregate(self, round_: Round, state: Mapping[str, Tensor]) -> Outcome:
-            return outcome  # type: ignore[no-any-return]
+        def aggregate(self, round_: Round, state: Mapping[str, Tensor]) -> Any:
+            return outcome
 
     strategy = Wrong(compressor=Identity(), **SAMPLING)
     with pytest.raises(ConfigurationError) as caught:

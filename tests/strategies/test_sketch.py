@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -129,9 +131,9 @@ def test_a_simulation_draws_its_sketch_from_its_own_seed() -> None:
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "secret"])
-def test_bad_seeds_are_refused(seed: object) -> None:
+def test_bad_seeds_are_refused(seed: Any) -> None:
     with pytest.raises(ConfigurationError, match="seed must be an integer from 0, or None"):
-        RobustCompressed(compressor=L1Sign(), seed=seed, **SAMPLING)  # type: ignore[arg-type]
+        RobustCompressed(compressor=L1Sign(), seed=seed, **SAMPLING)
 
 
 def test_a_sketch_takes_runs_from_every_span() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,9 +34,9 @@ def test_the_smallest_are_kept(norms: list[float], share: float) -> None:
 
 
 @given(norms=st.lists(st.floats(0, 1e6), min_size=3, max_size=30, unique=True), seed=st.randoms())
-def test_order_does_not_matter(norms: list[float], seed: object) -> None:
+def test_order_does_not_matter(norms: list[float], seed: random.Random) -> None:
     shuffled = norms.copy()
-    seed.shuffle(shuffled)  # type: ignore[attr-defined]
+    seed.shuffle(shuffled)
     count = len(norms) // 2 + 1
     assert {norms[i] for i in shortest(norms, count)} == {shuffled[i] for i in shortest(shuffled, count)}
 
@@ -52,9 +54,9 @@ def test_counts_and_fractions(trim: int | float, m: int, count: int) -> None:
 
 
 @pytest.mark.parametrize("trim", [-1, 0.5, 0.7, -0.1, True, "2", math.nan])
-def test_bad_trims_name_the_value_and_the_interval(trim: object) -> None:
+def test_bad_trims_name_the_value_and_the_interval(trim: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"trim must be a count \(integer >= 0\) or a fraction in \[0, 0.5\), got"):
-        check_trim(trim)  # type: ignore[arg-type]
+        check_trim(trim)
 
 
 @given(
@@ -91,7 +93,8 @@ def _foreign(compressor: Compressor, data: st.DataObject) -> Payload:
     if kind == "forged":
         return forge(compressor, shape)
     x = gaussian(40, torch.float64, seed).reshape(shape) ** data.draw(st.sampled_from([1, 5, 15]))
-    payload = compressor.compress(x, Upward() if kind == "upward" else rng(seed))  # type: ignore[arg-type]
+    draws: Any = Upward() if kind == "upward" else rng(seed)
+    payload = compressor.compress(x, draws)
     if kind == "changed":
         array = wire.pack(payload, compressor)
         changed = bytearray(array.data)

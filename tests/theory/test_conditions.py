@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -207,12 +207,12 @@ def test_no_smaller_contraction_would_do() -> None:
 @pytest.mark.parametrize("lambda0", [0.0, 0.1])
 def test_the_largest_alpha_is_the_edge(theorem: Theorem, form: Form, delta: float, lambda0: float) -> None:
     edge = largest_alpha(delta, theorem=theorem, form=form, lambda0=lambda0)
-    options = {"theorem": theorem, "form": form, "lambda0": lambda0}
+    options: dict[str, Any] = {"theorem": theorem, "form": form, "lambda0": lambda0}
     if edge == 0:
-        assert not is_covered(delta, 0, 0, **options)  # type: ignore[arg-type]
+        assert not is_covered(delta, 0, 0, **options)
         return
-    assert is_covered(delta, 0.999 * edge, 0.999 * edge, **options)  # type: ignore[arg-type]
-    assert not is_covered(delta, 1.001 * edge, 1.001 * edge, **options)  # type: ignore[arg-type]
+    assert is_covered(delta, 0.999 * edge, 0.999 * edge, **options)
+    assert not is_covered(delta, 1.001 * edge, 1.001 * edge, **options)
 
 
 def test_without_compression_a_third_is_the_edge() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -14,11 +15,11 @@ from flwr_robustcomp.compressors import TopK
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.theory import ErrorFeedback
 
-PROBLEM = {"gap": 2.0, "smoothness": 4.0, "lipschitz": 3.0}
+PROBLEM: dict[str, Any] = {"gap": 2.0, "smoothness": 4.0, "lipschitz": 3.0}
 
 
-def _theorem(delta: float, rounds: int, **options: object) -> ErrorFeedback:
-    return ErrorFeedback(**PROBLEM, delta=delta, rounds=rounds, **options)  # type: ignore[arg-type]
+def _theorem(delta: float, rounds: int, **options: Any) -> ErrorFeedback:
+    return ErrorFeedback(**PROBLEM, delta=delta, rounds=rounds, **options)
 
 
 def test_the_bound_by_hand() -> None:
@@ -76,7 +77,7 @@ def test_a_small_delta_needs_rounds_like_its_inverse() -> None:
 
 
 @pytest.mark.parametrize("form", ["stated", "exact"])
-def test_a_run_obeys_the_bound(form: str) -> None:
+def test_a_run_obeys_the_bound(form: Literal["stated", "exact"]) -> None:
     # F_i(w) = sum_k log cosh(w_k - c_ik): gradients tanh, so L = sqrt(d) and L_F = 1; top-1 of eight coordinates.
     rng = np.random.default_rng(0)
     m, d, rounds = 5, 8, 60
@@ -96,7 +97,7 @@ def test_a_run_obeys_the_bound(form: str) -> None:
         lipschitz=math.sqrt(d),
         delta=1 / d,
         rounds=rounds,
-        form=form,  # type: ignore[arg-type]
+        form=form,
     )
     for gamma in (theorem.remark_9, theorem.remark_10, 0.5):
         w, errors, smallest = w0.clone(), torch.zeros(m, d, dtype=torch.float64), math.inf
@@ -120,8 +121,8 @@ def test_a_run_obeys_the_bound(form: str) -> None:
         ({"form": "loose"}, "form must be stated or exact, got 'loose'"),
     ],
 )
-def test_bad_values_are_named(options: dict[str, object], named: str) -> None:
+def test_bad_values_are_named(options: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigurationError, match=named):
-        ErrorFeedback(**{**PROBLEM, "delta": 0.5, "rounds": 10, **options})  # type: ignore[arg-type]
+        ErrorFeedback(**{**PROBLEM, "delta": 0.5, "rounds": 10, **options})
     with pytest.raises(ConfigurationError, match=r"step_size must be in \(0, 1/L_F = 0.25\), got 0.25"):
         _theorem(0.5, 10).bound(0.25)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -54,11 +56,11 @@ def test_failure_probability_by_hand() -> None:
 
 
 def test_equations_4_and_6_by_hand() -> None:
-    options = {"delta": 0.75, "alpha": 0.1, "beta": 0.2, "lambda0": 0.5}  # s = 1/2
+    options: dict[str, Any] = {"delta": 0.75, "alpha": 0.1, "beta": 0.2, "lambda0": 0.5}  # s = 1/2
     mean = (0.9 / 0.8) ** 2 * 0.01**2
-    assert error_floor(0.1, 0.01, theorem=1, **options) == pytest.approx(6 * (mean + (0.8 / 0.8) ** 2 * 0.01))  # type: ignore[arg-type]
-    assert error_floor(0.1, 0.01, theorem=2, **options) == pytest.approx(6 * (mean + (0.9 / 0.8) ** 2 * 0.01))  # type: ignore[arg-type]
-    sharp = error_floor(0.1, 0.01, theorem=2, form="sharp", **options)  # type: ignore[arg-type]
+    assert error_floor(0.1, 0.01, theorem=1, **options) == pytest.approx(6 * (mean + (0.8 / 0.8) ** 2 * 0.01))
+    assert error_floor(0.1, 0.01, theorem=2, **options) == pytest.approx(6 * (mean + (0.9 / 0.8) ** 2 * 0.01))
+    sharp = error_floor(0.1, 0.01, theorem=2, form="sharp", **options)
     assert sharp == pytest.approx(6 * (mean + (0.5 + 0.3 / 0.8) ** 2 * 0.01))
 
 
@@ -98,6 +100,6 @@ def test_gradient_descent_with_errors_stays_below_the_bound() -> None:
         (lambda: convergence_bound(1, 1, 1, 0, kappa=0.5, lambda0=0.1, step=1.0), r"step must be in \(0, 0.2843\)"),
     ],
 )
-def test_bad_values_are_named(call: object, named: str) -> None:
+def test_bad_values_are_named(call: Callable[[], object], named: str) -> None:
     with pytest.raises(ConfigurationError, match=named):
-        call()  # type: ignore[operator]
+        call()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,7 +69,8 @@ def test_forged_lengths_by_hand(compressor: Compressor, shape: tuple[int, ...], 
 def test_no_other_payload_is_longer_than_the_forged_one(compressor: Compressor, seed: int, power: int, upward: bool) -> None:
     shape = (8, 9) if compressor.wants_matrices else (72,)
     x = gaussian(72, torch.float64, seed).reshape(shape) ** power
-    payload = compressor.compress(x, Upward() if upward else np.random.default_rng(seed))  # type: ignore[arg-type]
+    draws: Any = Upward() if upward else np.random.default_rng(seed)
+    payload = compressor.compress(x, draws)
     assert longest(compressor, payload) <= longest(compressor, forge(compressor, shape)) * (1 + 1e-4)
 
 

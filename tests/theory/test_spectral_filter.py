@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -153,6 +154,6 @@ def test_without_compression_it_is_a_robust_averaging_rule_up_to_a_third(share: 
         (lambda: filtered_floor(0.1, 0.5, lost=0.9), "lost must be in"),
     ],
 )
-def test_bad_arguments_are_named(call: object, named: str) -> None:
+def test_bad_arguments_are_named(call: Callable[[], object], named: str) -> None:
     with pytest.raises(ConfigurationError, match=named):
-        call()  # type: ignore[operator]
+        call()

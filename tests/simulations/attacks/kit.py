@@ -38,7 +38,8 @@ def gaussian(rows: int, d: int, seed: int = 0, mean: float = 0.2) -> Tensor:
 
 def lengths(rows: Tensor) -> Tensor:
     """Return l2 norms, shape (b,)."""
-    return torch.linalg.vector_norm(rows, dim=1)
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1)
+    return norms
 
 
 def everyone(seen: Seen, rows: Tensor) -> np.ndarray:

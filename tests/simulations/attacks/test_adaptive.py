@@ -195,9 +195,11 @@ def test_on_the_wire_each_node_sends_its_own_row_as_it_was_foreseen(compressor: 
             grid = ColludingGrid(inner, attack, reply="update") if attack else inner
             replies = sorted(grid.send_and_receive(training_messages(scenario, inner)), key=lambda r: r.metadata.src_node_id)
             liars = [inner.partition_of[r.metadata.src_node_id] in byzantine_partitions(scenario) for r in replies]
-            arrays = [next(iter(r.content["arrays"].values())) for r, lies in zip(replies, liars, strict=True) if lies]
+            arrays = [
+                next(iter(r.content.array_records["arrays"].values())) for r, lies in zip(replies, liars, strict=True) if lies
+            ]
             found.append(torch.stack([c.decompress(p) for c, p in map(wire.unpack_trusted, arrays)]))
-    assert torch.equal(grid._state, found[1])  # type: ignore[attr-defined]
+    assert isinstance(grid, ColludingGrid) and torch.equal(grid._state, found[1])
     assert not torch.equal(found[1][0], found[1][1])
     if compressor == "l1-sign":
         assert torch.allclose(found[1], -found[0])

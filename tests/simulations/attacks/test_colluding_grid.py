@@ -73,7 +73,8 @@ def test_what_is_crafted_goes_through_the_compressor(compressor: str, granularit
     assert not any(MARK in reply.content for reply in forged)
 
     def decoded(reply: Message) -> torch.Tensor:
-        return torch.cat([c.decompress(p).reshape(-1) for c, p in map(wire.unpack_trusted, reply.content["arrays"].values())])
+        arrays = reply.content.array_records["arrays"].values()
+        return torch.cat([c.decompress(p).reshape(-1) for c, p in map(wire.unpack_trusted, arrays)])
 
     mean = torch.stack([decoded(r) for i, r in enumerate(honest) if i not in liars]).mean(dim=0)
     for i in liars:
@@ -115,8 +116,9 @@ def test_a_marked_reply_is_held_until_all_have_come() -> None:
     class Slow(InProcessGrid):
         late: str | None = None
 
-        def pull_messages(self, message_ids: Any) -> Any:
-            return super().pull_messages([i for i in message_ids if i != self.late])
+        def pull_messages(self, *args: Any, **options: Any) -> Any:
+            (ids,) = args
+            return super().pull_messages([i for i in ids if i != self.late], **options)
 
     with Slow(CLIENT_APP, 10, run_config=scenario.to_run_config()) as inner:
         grid = ColludingGrid(inner, InnerProduct(), reply="update")

@@ -141,6 +141,7 @@ def test_mimic_repeats_the_node_that_stands_out_and_stays_with_it() -> None:
         x, state = attack.craft(_seen(honest, seed=t), state)
         assert torch.equal(x, honest[outlier])
     assert state.rounds == 4
+    assert state.direction is not None
     assert abs(float(state.direction[1])) == pytest.approx(1.0, abs=0.02)
 
 

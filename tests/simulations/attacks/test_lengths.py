@@ -10,6 +10,7 @@ import torch
 
 from benchmarks.parts.compressors import COMPONENTS
 from flwr_robustcomp.compressors import COMPRESSORS, Compressor, Drive, Identity, L1Sign, Sign, TopK
+from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.simulations import run_scenario
 from flwr_robustcomp.simulations.attacks import (
     Bounce,
@@ -21,7 +22,6 @@ from flwr_robustcomp.simulations.attacks import (
     SlowDrift,
     Spike,
     Swamp,
-    colluding_grid,
 )
 from flwr_robustcomp.simulations.attacks.lengths import against, carried, decoded_at, honest_length, orthonormal
 from tests.simulations.attacks.kit import gaussian, lengths, seen_of
@@ -94,7 +94,7 @@ def test_it_is_sent_and_never_replaced_by_an_honest_vector(
     make: Any, compressor: str, attack: type[Collusion], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused: list[Any] = []
-    monkeypatch.setattr(colluding_grid.LOG, "warning", lambda *words: refused.append(words))
+    monkeypatch.setattr(LOG, "warning", lambda *words: refused.append(words))
     records = run_scenario(make(attack=attack.name, compressor=compressor, error_feedback=True))
     assert not refused
     assert [record["rejected"] for record in records[1:]] == [{}] * 3

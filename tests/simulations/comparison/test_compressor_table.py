@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_matrices_are_as_square_as_they_can_be(monkeypatch: pytest.MonkeyPatch) 
     shapes: list[tuple[int, ...]] = []
 
     class Seen(Identity):
-        def check_shape(self, shape: torch.Size) -> None:  # type: ignore[override]
+        def check_shape(self, shape: Sequence[int]) -> None:
             shapes.append(tuple(shape))
 
     monkeypatch.setattr(compressor_table, "CATALOGUE", {"identity": Entry((Seen(),), entropy_of_values, matrix=True)})

@@ -13,6 +13,7 @@ from benchmarks.parts.compressors import COMPONENTS
 from flwr_robustcomp import wire
 from flwr_robustcomp.clients.error_feedback import RESIDUAL
 from flwr_robustcomp.compressors import COMPRESSORS
+from flwr_robustcomp.flower import quick_reply
 from flwr_robustcomp.simulations import InProcessGrid, Scenario
 from flwr_robustcomp.simulations.app import client_app
 from flwr_robustcomp.simulations.attacks import ATTACKS
@@ -47,7 +48,7 @@ def _play(scenario: Scenario, batched: bool, rounds: int = ROUNDS) -> tuple[list
             snapshot(grid.send_and_receive(training_messages(scenario, grid, round_))) for round_ in range(1, rounds + 1)
         ]
         kept = [
-            [(key, [bytes(a.data) for a in record.values()]) for key, record in context.state.items()]
+            [(key, [bytes(a.data) for a in record.values()]) for key, record in context.state.array_records.items()]
             for context in grid._shard._contexts.values()
             if all(isinstance(record, ArrayRecord) for record in context.state.values())
         ]
@@ -162,7 +163,7 @@ def test_an_update_that_is_not_finite_costs_that_node_only(
 def test_a_batch_that_fails_late_counts_no_update_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     scenario = Scenario.parse({**SMALL, "error_feedback": True, "compressor": COMPONENTS["top-k"]})
     clean = _play(scenario, batched=True)
-    original, calls = batch.quick_reply, itertools.count(1)
+    original, calls = quick_reply, itertools.count(1)
 
     def fails_now_and_then(*args: Any, **options: Any) -> Message:
         if next(calls) % 7 == 0:

@@ -144,7 +144,7 @@ def test_an_unchanged_user_app_runs(app: ClientApp | str) -> None:
     with InProcessGrid(app, 3, run_config={"rounds": 4}) as grid:
         context = server_context(grid.run.run_id, grid.run_config)
         user_app.server_app(grid, context)
-        (final,) = context.state["final"].to_numpy_ndarrays()
+        (final,) = context.state.array_records["final"].to_numpy_ndarrays()
         # The client overwrites the model in its message; had another node seen that, this would be NaN.
         np.testing.assert_allclose(final, _expected(4))
         assert context.state["metrics"]["rounds"] == pytest.approx(4)  # every node counted all four: state persists
@@ -162,7 +162,7 @@ def test_the_servers_content_is_not_the_clients() -> None:
         replies = snapshot(grid.send_and_receive(messages))
         assert [dict(reply[-1][1][2])["sum"] for reply in replies] == [3.0, 3.0, 3.0]
         assert content["config"]["server-round"] == 5
-        assert content["arrays"].to_numpy_ndarrays()[0].tolist() == [1.0, 1.0, 1.0]
+        assert content.array_records["arrays"].to_numpy_ndarrays()[0].tolist() == [1.0, 1.0, 1.0]
 
 
 def test_a_client_that_changes_lists_and_arrays_of_its_message_is_alone_with_it() -> None:
@@ -170,11 +170,12 @@ def test_a_client_that_changes_lists_and_arrays_of_its_message_is_alone_with_it(
 
     @app.query()
     def query(message: Message, context: Any) -> Message:
-        message.content["config"]["sizes"].append(1)
-        message.content["metrics"]["values"].append(1.0)
-        assert message.content["arrays"]["0"].data
-        message.content["arrays"]["0"].data = b""
-        sizes = [len(message.content["config"]["sizes"]), len(message.content["metrics"]["values"])]
+        received: Any = message.content
+        received["config"]["sizes"].append(1)
+        received["metrics"]["values"].append(1.0)
+        assert received["arrays"]["0"].data
+        received["arrays"]["0"].data = b""
+        sizes = [len(received["config"]["sizes"]), len(received["metrics"]["values"])]
         return Message(RecordDict({"metrics": MetricRecord({"sizes": sizes})}), reply_to=message)
 
     with InProcessGrid(app, 3) as grid:
@@ -186,7 +187,7 @@ def test_a_client_that_changes_lists_and_arrays_of_its_message_is_alone_with_it(
             }
         )
         replies = grid.send_and_receive([grid.create_message(content, "query", node, "") for node in grid.get_node_ids()])
-        assert [list(reply.content["metrics"]["sizes"]) for reply in replies] == [[2, 2]] * 3
+        assert [reply.content["metrics"]["sizes"] for reply in replies] == [[2, 2]] * 3
         assert content["config"]["sizes"] == [7]
 
 

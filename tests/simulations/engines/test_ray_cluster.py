@@ -91,8 +91,8 @@ def test_every_worker_sees_a_gpu_of_the_cluster() -> None:
 
     @app.query()
     def query(message: Message, context: Context) -> Message:
-        seen = {"pid": os.getpid(), "gpus": os.environ.get("CUDA_VISIBLE_DEVICES", "unset")}
-        return Message(RecordDict({"seen": ConfigRecord(seen)}), reply_to=message)
+        seen = ConfigRecord({"pid": os.getpid(), "gpus": os.environ.get("CUDA_VISIBLE_DEVICES", "unset")})
+        return Message(RecordDict({"seen": seen}), reply_to=message)
 
     with _cluster(gpus=1) as (address, _), RayGrid(app, 3, num_workers=3, ray_address=address) as grid:
         messages = [grid.create_message(RecordDict(), "query", node, "") for node in grid.get_node_ids()]

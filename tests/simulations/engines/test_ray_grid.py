@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +80,16 @@ def test_push_then_pull_each_reply_once(own: RayGrid) -> None:
     assert list(own.send_and_receive([])) == []
 
 
+def _count_with(replies: list[Message], more: Iterable[Message]) -> int:
+    """Append the replies that came; return how many there are then."""
+    replies.extend(more)
+    return len(replies)
+
+
 def test_without_ids_all_replies_are_pulled(own: RayGrid) -> None:
     ids = list(own.push_messages(_query(own, "partition")))
     replies: list[Message] = []
-    assert until(lambda: replies.extend(own.pull_messages()) or len(replies) >= 5)
+    assert until(lambda: _count_with(replies, own.pull_messages()) >= 5)
     assert sorted(str(reply.metadata.reply_to_message_id) for reply in replies) == sorted(ids)
     assert list(own.pull_messages()) == []
 
@@ -109,7 +115,7 @@ def test_an_unchanged_user_app_runs(own: RayGrid) -> None:
         for grid in (here, own):
             context = server_context(grid.run.run_id, {"rounds": 3})
             user_app.server_app(grid, context)
-            finals.append(context.state["final"].to_numpy_ndarrays()[0])
+            finals.append(context.state.array_records["final"].to_numpy_ndarrays()[0])
             assert context.state["metrics"]["rounds"] == pytest.approx(3)  # what a node counted: state persists
     np.testing.assert_allclose(finals[1], finals[0])
     assert np.isfinite(finals[0]).all()
@@ -124,7 +130,7 @@ def test_a_worker_that_dies_costs_its_nodes_only() -> None:
             assert [partition for partition, reply in sorted(replies.items()) if reply.has_error()] == [0, 2, 4]
             for partition in (0, 2, 4):
                 reason = replies[partition].error.reason
-                assert reason.startswith("the node's Ray worker failed: ")
+                assert reason is not None and reason.startswith("the node's Ray worker failed: ")
                 assert len(reason) > len("the node's Ray worker failed: ")
                 assert "\n" not in reason
             assert replies[1].content["metrics"]["partition"] == 1
@@ -167,11 +173,11 @@ def test_a_timeout_brings_what_has_come_and_the_rest_can_be_pulled(tmp_path: Pat
         slow, fast = grid.get_node_ids()
         ids = list(grid.push_messages(_query(grid, "")))
         found: list[Message] = []
-        assert until(lambda: found.extend(grid.pull_messages(ids)) or len(found) == 1)
+        assert until(lambda: _count_with(found, grid.pull_messages(ids)) == 1)
         assert found[0].metadata.src_node_id == fast
         assert list(grid.send_and_receive(_query(grid, "", [slow]), timeout=0.2)) == []
         gate.touch()
-        assert until(lambda: found.extend(grid.pull_messages(ids)) or len(found) == 2)
+        assert until(lambda: _count_with(found, grid.pull_messages(ids)) == 2)
         workers = {int(str(reply.content["metrics"]["pid"])) for reply in found}
         assert len(workers) == 2
         assert alive(workers) == workers

@@ -28,7 +28,7 @@ def shifted(labels: Tensor, classes: int) -> Tensor:
     return classes - 1 - labels
 
 
-def _arrays(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+def _arrays(shape: tuple[int, ...]) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     return {
         "x_train": rng.integers(0, 256, (TRAIN, *shape), dtype=np.uint8),
@@ -96,7 +96,7 @@ def test_a_damaged_idx_file_is_one_line(damage: Any, word: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("content", ["missing", "pickle", "text", "labels", "float"])
 def test_a_bad_archive_is_one_line(content: str, tmp_path: Path) -> None:
-    arrays: dict[str, Any] = _arrays((4, 4))
+    arrays = _arrays((4, 4))
     if content == "missing":
         del arrays["y_test"]
     elif content == "pickle":
@@ -158,7 +158,7 @@ def test_the_gradient_is_autograd_of_the_mean_cross_entropy() -> None:
     images, labels = problem._own(2, same)
     hidden = functional.relu(functional.linear(images.flatten(1), weights["1.weight"], weights["1.bias"]))
     loss = functional.cross_entropy(functional.linear(hidden, weights["3.weight"], weights["3.bias"]), labels)
-    loss.backward()
+    torch.autograd.backward(loss)
     found = problem.gradient(2, {name: tensor.detach() for name, tensor in weights.items()}, same)
     for name, tensor in weights.items():
         torch.testing.assert_close(found[name], tensor.grad, rtol=1e-5, atol=1e-7)
@@ -299,14 +299,15 @@ class ThreeClasses(nn.Module):
         self.layer = nn.Linear(64, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x.flatten(1))
+        logits: Tensor = self.layer(x.flatten(1))
+        return logits
 
 
 def test_anybodys_module_by_its_import_path() -> None:
     path = f"{__name__}:tiny_network"
     records = run_scenario(_scenario({"model": path}, byzantine=0))
     assert records[-1]["loss"] < records[0]["loss"]
-    one, two, other = (make_model(ModelSpec(name=path), (1, 8, 8), 10, seed)[1].weight for seed in (1, 1, 2))
+    one, two, other = (make_model(ModelSpec(name=path), (1, 8, 8), 10, seed).get_parameter("1.weight") for seed in (1, 1, 2))
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
 

@@ -39,7 +39,9 @@ def _scenario(problem: dict[str, Any], **changes: Any) -> Scenario:
 def colour(tmp_path: Path) -> Path:
     """A folder with an archive of CIFAR-10's shape."""
     rng = np.random.default_rng(0)
-    images = {f"x_{part}": rng.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8) for part, n in (("train", 60), ("test", 20))}
+    images: dict[str, Any] = {
+        f"x_{part}": rng.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8) for part, n in (("train", 60), ("test", 20))
+    }
     np.savez(tmp_path / "cifar10.npz", **images, y_train=np.arange(60) % 10, y_test=np.arange(20) % 10)
     return tmp_path
 
@@ -64,8 +66,8 @@ def test_every_model_trains_on_images_of_cifars_shape(model: str, training: str,
 @pytest.mark.parametrize("model", ["digits", "colour"])
 def test_a_backdoor_is_trained_on_marked_images(model: str, colour: Path) -> None:
     """Against the gradient of the images marked by hand: (1, 8, 8) and (3, 32, 32)."""
-    data = {} if model == "digits" else {"data": "cifar10", "data_dir": str(colour)}
-    problem = Classification(3, 0, model="logistic", device="cpu", **data)  # type: ignore[arg-type]
+    data: dict[str, Any] = {} if model == "digits" else {"data": "cifar10", "data_dir": str(colour)}
+    problem = Classification(3, 0, model="logistic", device="cpu", **data)
     own = problem._images.train.take(problem._shares[1])
     marked = with_trigger(problem._pixels(own.pixels), 2)
     shape = marked.shape
@@ -73,7 +75,7 @@ def test_a_backdoor_is_trained_on_marked_images(model: str, colour: Path) -> Non
     assert bool((marked[..., -2:, -2:] == 1).all())
     weights = {name: tensor.requires_grad_() for name, tensor in problem.initial().items()}
     logits = torch.func.functional_call(problem._module, weights, (marked,))
-    torch.nn.functional.cross_entropy(logits, torch.full((len(marked),), 3)).backward()
+    torch.autograd.backward(torch.nn.functional.cross_entropy(logits, torch.full((len(marked),), 3)))
     found = problem.gradient(
         1, {name: tensor.detach() for name, tensor in weights.items()}, Poison(BackdoorTrigger(target=3, share=1.0), 0, 1)
     )

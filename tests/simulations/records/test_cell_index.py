@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from flwr_robustcomp.errors import ConfigurationError
+from flwr_robustcomp.simulations import Scenario
+from flwr_robustcomp.simulations.problems import Problem
 from flwr_robustcomp.simulations.records import cell_index
 from flwr_robustcomp.simulations.records.cell_index import CELLS_FILE, cell_lines, check_folder, read_cells
 from flwr_robustcomp.simulations.runs.sweep import run_cells
@@ -23,7 +25,12 @@ def test_a_line_says_what_a_report_would_have_to_build_a_problem_for() -> None:
 
 def test_seeds_share_the_facts_of_one_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    monkeypatch.setattr(cell_index, "make_problem", lambda scenario: made.append(scenario.seed) or make_problem(scenario))
+
+    def watched(scenario: Scenario) -> Problem:
+        made.append(scenario.seed)
+        return make_problem(scenario)
+
+    monkeypatch.setattr(cell_index, "make_problem", watched)
     assert len(list(cell_lines([small(seed=seed) for seed in range(4)]))) == 4
     assert made == [0]
 

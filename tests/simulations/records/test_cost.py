@@ -1,11 +1,11 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from flwr_robustcomp.simulations.records import cost
 from flwr_robustcomp.simulations.records.cost import COSTS_FILE, Meter
 from flwr_robustcomp.simulations.records.record import read_records
 from flwr_robustcomp.simulations.runs.sweep import run_cells
@@ -14,7 +14,7 @@ from tests.simulations.kit import small
 
 def test_the_median_is_of_rounds_without_the_setup(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 5.0, 6.0, 8.0, 11.0, 12.0])  # start, round 0 (with the setup), rounds 1 to 3, end
-    monkeypatch.setattr(cost.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     meter = Meter()
     for _ in range(4):
         meter.tick()

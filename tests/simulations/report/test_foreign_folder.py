@@ -170,7 +170,8 @@ def test_names_are_escaped_on_the_page_and_printed_as_text(tmp_path: Path) -> No
     _write(
         tmp_path / CELLS_FILE, *({"cell": c.scenario.key, "scenario": c.scenario.model_dump(), "problem": facts} for c in cells)
     )
-    more = {"trimmed": [1], "norms": {"honest": [1.0, 2.0, 3.0]}, "threshold": 2.0, "delta": 0.5, "rejected": {"2": HOSTILE}}
+    norms = {"honest": [1.0, 2.0, 3.0]}
+    more: dict[str, Any] = {"trimmed": [1], "norms": norms, "threshold": 2.0, "delta": 0.5, "rejected": {"2": HOSTILE}}
     _write(tmp_path / ROUNDS_FILE, *(line for c in cells for line in _rounds(c.scenario, HOSTILE, **more)))
     with (tmp_path / ROUNDS_FILE).open("a", encoding="utf-8") as file:
         file.write(json.dumps({"cell": HOSTILE, "round": HOSTILE}) + "\n")

@@ -120,7 +120,7 @@ def test_errors_are_compared_by_the_orders_of_magnitude_gained() -> None:
     }
     verdicts = judge(_section(errors, metric="error"))
     ours, noise, flip = Defence("l1-sign", "ours"), (2, "gaussian-noise"), (2, "sign-flip")
-    assert (verdicts.reference, verdicts.initial) == (pytest.approx(1e-9), pytest.approx(0.1))
+    assert (verdicts.reference, verdicts.initial) == pytest.approx((1e-9, 0.1))
     assert verdicts.withstands(ours, noise)
     assert not verdicts.beaten(ours, noise)
     assert not verdicts.withstands(ours, flip)

@@ -12,7 +12,7 @@ from flwr_robustcomp.simulations import run_scenario
 from flwr_robustcomp.simulations.records.cell_index import CELLS_FILE
 from flwr_robustcomp.simulations.records.cost import COSTS_FILE
 from flwr_robustcomp.simulations.records.curves import ROUNDS_FILE, read_curves
-from flwr_robustcomp.simulations.records.record import RecordError, RoundRecord, read_records
+from flwr_robustcomp.simulations.records.record import Recorder, RecordError, RoundRecord, read_records
 from flwr_robustcomp.simulations.runs import sweep
 from flwr_robustcomp.simulations.runs.sweep import SweepError, run_cells
 from flwr_robustcomp.simulations.scenario import Scenario
@@ -133,14 +133,14 @@ def test_a_record_that_cannot_be_written_ends_all_cells_at_once(
     tmp_path: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is no fault of the cell, and the others would be run for nothing."""
-    real = sweep.Recorder.__call__
+    real = Recorder.__call__
 
-    def full(self: sweep.Recorder, record: RoundRecord) -> None:
+    def full(self: Recorder, record: RoundRecord) -> None:
         if record.get("round") == 2:
             raise RecordError("'rounds.jsonl' cannot be written: No space left on device")
         real(self, record)
 
-    monkeypatch.setattr(sweep.Recorder, "__call__", full)
+    monkeypatch.setattr(Recorder, "__call__", full)
     with pytest.raises(RecordError, match="No space left on device"):
         run_cells(CELLS, tmp_path)
     assert runs.seeds == [0]

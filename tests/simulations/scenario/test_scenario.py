@@ -103,7 +103,7 @@ def test_run_config_is_flat_and_back_again(scenario: Scenario) -> None:
 def test_flwr_run_config_of_the_project_is_a_scenario() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     nested: dict[str, Any] = project["tool"]["flwr"]["app"]["config"]
-    flat = {
+    flat: dict[str, Any] = {
         key if not isinstance(value, dict) else f"{key}.{name}": value if not isinstance(value, dict) else inner
         for key, value in nested.items()
         for name, inner in (value.items() if isinstance(value, dict) else [("", None)])
@@ -148,9 +148,9 @@ def test_every_field_enters_the_key(change: dict[str, Any]) -> None:
 
 def test_scenarios_are_immutable() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        small().seed = 3  # type: ignore[misc]
+        small().seed = 3
     with pytest.raises(ValidationError, match="frozen"):
-        small().strategy.name = "krum"  # type: ignore[misc]
+        small().strategy.name = "krum"
 
 
 @pytest.mark.parametrize(("trim", "count"), [("byzantine+2", 4), ("byzantine", 2), (" byzantine + 1 ", 3), (4, 4)])

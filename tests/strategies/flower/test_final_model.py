@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord
 from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import ClientAppCallable
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result
 
@@ -30,12 +31,12 @@ MAKERS: dict[str, Callable[[], CompressedStrategy]] = {
 def _app(compressor: Any, good_rounds: int) -> ClientApp:
     """Return an app that trains for some rounds, and whose nodes then cannot be reached."""
 
-    def lost(message: Message, context: Any, call_next: Any) -> Message:
+    def lost(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         reply = call_next(message, context)
         config = message.content["config"]
         if isinstance(config, ConfigRecord) and int(str(config["server-round"])) > good_rounds:
             return Message(Error(5, "node unavailable"), reply_to=message)
-        return reply  # type: ignore[no-any-return]
+        return reply
 
     return app(lambda w: minus(w, STEP), [lost, CompressionMod(compressor)])
 
@@ -70,8 +71,8 @@ class Mine(NormThreshold):
 
     saved: ArrayRecord
 
-    def start(self, grid: Grid, initial_arrays: ArrayRecord, num_rounds: int = 3, **options: Any) -> Result:  # type: ignore[override]
-        result = super().start(grid, initial_arrays, num_rounds, **options)
+    def start(self, grid: Grid, initial_arrays: ArrayRecord, num_rounds: int = 3, *args: Any, **options: Any) -> Result:
+        result = super().start(grid, initial_arrays, num_rounds, *args, **options)
         self.saved = result.arrays
         return result
 

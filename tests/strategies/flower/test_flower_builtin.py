@@ -69,7 +69,7 @@ def test_the_least_that_works_is_accepted(strategy: Any) -> None:
 
 
 def test_a_bulyan_that_can_never_aggregate_is_refused_in_round_one() -> None:
-    strategy = Decompressed(Bulyan(num_malicious_nodes=1, **SAMPLING), compressor=L1Sign())  # type: ignore[arg-type]
+    strategy = Decompressed(Bulyan(num_malicious_nodes=1, **SAMPLING), compressor=L1Sign())
     with pytest.raises(ConfigurationError, match=r"Bulyan needs at least 7 nodes per round, 6 of 6 were sampled"):
         ask(strategy, 6)
     ask(strategy, 7)

@@ -65,7 +65,7 @@ def test_records_and_metrics_come_as_the_training_function_sent_them() -> None:
     told = _alike(loss=1.0)
     told[1] = {"num-examples": 2, "only-mine": 7, "curve": [1.0, 2.0], DELTA_METRIC: 0.5}
     hyper = ConfigRecord({"epochs": 3, "tag": "a"})
-    strategy: Any = Decompressed(Watching(**SAMPLING), compressor=L1Sign())  # type: ignore[arg-type]
+    strategy: Any = Decompressed(Watching(**SAMPLING), compressor=L1Sign())
     arrays, _ = _play(strategy, told, [{}, {"hyper": hyper, wire.NORM_RECORD: ConfigRecord({"x": 1.0})}])
     assert arrays is not None and len(strategy.reports[-1].kept) == 5
     seen = strategy.strategy.seen
@@ -78,10 +78,10 @@ def test_records_and_metrics_come_as_the_training_function_sent_them() -> None:
 
 def test_further_arrays_reach_a_strategy_of_ones_own_and_not_flowers_mean() -> None:
     control = ArrayRecord({"weight": next(iter(ArrayRecord(MODEL).values()))})
-    plain: Any = Decompressed(FedAvg(**SAMPLING), compressor=L1Sign())  # type: ignore[arg-type]
+    plain: Any = Decompressed(FedAvg(**SAMPLING), compressor=L1Sign())
     alone, _ = _play(plain, _alike())
     for kind in (Watching, FedMedian, Krum):
-        strategy: Any = Decompressed(kind(**SAMPLING), compressor=L1Sign())  # type: ignore[arg-type]
+        strategy: Any = Decompressed(kind(**SAMPLING), compressor=L1Sign())
         arrays, _ = _play(strategy, _alike(), [{"control": control}] * 5)
         assert arrays is not None and strategy.reports[-1].rejected == ()
         if kind is Watching:
@@ -94,14 +94,14 @@ def test_flowers_strategies_take_replies_that_are_not_alike(kind: type[FedAvg]) 
     told: Told = [{"num-examples": 1, f"m{i}": float(i)} for i in range(3)] + [
         {"num-examples": 1, "loss": [1.0] * i} for i in (1, 2)
     ]
-    strategy: Any = Decompressed(kind(**SAMPLING), compressor=L1Sign())  # type: ignore[arg-type]
+    strategy: Any = Decompressed(kind(**SAMPLING), compressor=L1Sign())
     arrays, metrics = _play(strategy, told)
     assert arrays is not None and len(strategy.reports[-1].kept) == 5
     assert [name for name in metrics if not name.startswith("robustcomp.")] == []  # nothing that most clients report
 
 
 def test_the_weight_is_found_in_whatever_record_it_stands() -> None:
-    strategy: Any = Decompressed(FedAvg(**SAMPLING), compressor=L1Sign())  # type: ignore[arg-type]
+    strategy: Any = Decompressed(FedAvg(**SAMPLING), compressor=L1Sign())
     replies = [answer(m, x, L1Sign()) for m, x in zip(ask(strategy, 5), XS, strict=True)]
     replies[2].content["others"] = replies[2].content.pop("metrics")  # another name than everybody's
     assert strategy.aggregate_train(1, replies)[0] is not None
@@ -112,12 +112,12 @@ def test_a_metrics_function_of_ones_own_sees_all_and_may_fail(caplog: pytest.Log
     seen: list[dict[str, Any]] = []
 
     def best(contents: list[RecordDict], key: str) -> MetricRecord:
-        seen[:] = [dict(content["metrics"]) for content in contents]  # type: ignore[call-overload]
+        seen[:] = [dict(content["metrics"]) for content in contents]
         return MetricRecord({"best": min(one["loss"] for one in seen)})
 
     told = _alike(loss=2.0)
     told[0]["extra"] = 1
-    strategy: Any = Decompressed(FedAvg(train_metrics_aggr_fn=best, **SAMPLING), compressor=L1Sign())  # type: ignore[arg-type]
+    strategy: Any = Decompressed(FedAvg(train_metrics_aggr_fn=best, **SAMPLING), compressor=L1Sign())
     arrays, metrics = _play(strategy, told)
     assert arrays is not None and metrics["best"] == 2.0 and "loss" not in metrics
     assert seen == told
@@ -130,7 +130,7 @@ def test_a_metrics_function_of_ones_own_sees_all_and_may_fail(caplog: pytest.Log
 
 
 def test_metrics_that_the_inner_strategy_adds_are_kept() -> None:
-    strategy: Any = Decompressed(Needing(**SAMPLING), compressor=L1Sign())  # type: ignore[arg-type]
+    strategy: Any = Decompressed(Needing(**SAMPLING), compressor=L1Sign())
     _, metrics = _play(strategy, _alike(loss=2.0))
     assert (metrics["mine"], metrics["loss"], metrics["robustcomp.kept"]) == (5.0, 2.0, 5)
 
@@ -138,7 +138,7 @@ def test_metrics_that_the_inner_strategy_adds_are_kept() -> None:
 def test_whoever_makes_the_inner_strategy_raise_is_left_out() -> None:
     told = _alike(loss=2.0)
     del told[2]["loss"]
-    strategy: Any = Decompressed(Needing(**SAMPLING), compressor=L1Sign())  # type: ignore[arg-type]
+    strategy: Any = Decompressed(Needing(**SAMPLING), compressor=L1Sign())
     arrays, metrics = _play(strategy, told)
     assert arrays is not None and metrics["mine"] == 4.0
     (rejection,) = strategy.reports[-1].rejected
@@ -150,13 +150,13 @@ def test_whoever_makes_the_inner_strategy_raise_is_left_out() -> None:
 
 
 def test_what_an_inner_strategy_raises_on_replies_that_are_alike_is_its_own_fault_at_first() -> None:
-    strategy: Any = Decompressed(Needing(**SAMPLING), compressor=L1Sign())  # type: ignore[arg-type]
+    strategy: Any = Decompressed(Needing(**SAMPLING), compressor=L1Sign())
     with pytest.raises(KeyError, match="loss"):
         _play(strategy, _alike())
 
 
 def test_afterwards_it_costs_the_round_and_the_policys_patience(caplog: pytest.LogCaptureFixture) -> None:
-    strategy: Any = Decompressed(Needing(**SAMPLING), compressor=L1Sign(), policy=Policy(patience=2))  # type: ignore[arg-type]
+    strategy: Any = Decompressed(Needing(**SAMPLING), compressor=L1Sign(), policy=Policy(patience=2))
     _play(strategy, _alike(loss=2.0))
     bad = _alike(loss=2.0)
     bad[4]["loss"] = -1.0
@@ -184,9 +184,9 @@ def test_state_that_a_failed_call_changed_is_taken_back() -> None:
 
     told = _alike(loss=2.0)
     del told[2]["loss"]
-    strategy: Any = Decompressed(Half(**SAMPLING), compressor=L1Sign())  # type: ignore[arg-type]
+    strategy: Any = Decompressed(Half(**SAMPLING), compressor=L1Sign())
     arrays, _ = _play(strategy, told)
-    other: Any = Decompressed(FedAdam(**SAMPLING), compressor=L1Sign())  # type: ignore[arg-type]
+    other: Any = Decompressed(FedAdam(**SAMPLING), compressor=L1Sign())
     replies = [answer(m, x, L1Sign(), metrics={"num-examples": 2}) for m, x in zip(ask(other, 5), XS, strict=True)]
     expected, _ = other.aggregate_train(1, replies[:2] + replies[3:])
     assert arrays == expected
@@ -197,7 +197,7 @@ def test_q_fed_avg_leaves_out_who_tells_no_loss(loss: Any) -> None:
     told = _alike(train_loss=2.0)
     told[1].pop("train_loss")
     told[1] |= {} if loss is None else {"train_loss": loss}
-    strategy: Any = Decompressed(QFedAvg(0.1, **SAMPLING), compressor=L1Sign())  # type: ignore[arg-type]
+    strategy: Any = Decompressed(QFedAvg(0.1, **SAMPLING), compressor=L1Sign())
     arrays, _ = _play(strategy, told)
     assert arrays is not None
     (rejection,) = strategy.reports[-1].rejected
@@ -226,7 +226,7 @@ class Judging(FedAvg):
 def test_an_evaluation_of_ones_own_sees_what_clients_sent() -> None:
     told = _alike(loss=2.0)
     told[0]["extra"] = [1]
-    strategy: Any = Decompressed(Judging(**SAMPLING), compressor=L1Sign())  # type: ignore[arg-type]
+    strategy: Any = Decompressed(Judging(**SAMPLING), compressor=L1Sign())
     metrics = _evaluate(strategy, told)
     assert (metrics["worst"], metrics["robustcomp.evaluated"]) == (2.0, 5)
     assert strategy.strategy.seen == told
@@ -235,7 +235,7 @@ def test_an_evaluation_of_ones_own_sees_what_clients_sent() -> None:
 def test_one_client_does_not_end_the_run_by_its_evaluation(caplog: pytest.LogCaptureFixture) -> None:
     told = _alike(loss=2.0)
     del told[0]["loss"]
-    strategy: Any = Decompressed(Judging(**SAMPLING), compressor=L1Sign())  # type: ignore[arg-type]
+    strategy: Any = Decompressed(Judging(**SAMPLING), compressor=L1Sign())
     with caplog.at_level("WARNING", logger="flwr"):
         metrics = _evaluate(strategy, told)
     assert metrics["loss"] == 2.0 and "aggregate_evaluate raised KeyError: 'loss'" in caplog.text

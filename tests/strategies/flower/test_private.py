@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -40,7 +41,7 @@ def fixed(noise: float = 0.0, inner: type[FedAvg] = FedAvg, **options: Any) -> A
 
 
 def adaptive(noise: float = 0.0) -> Any:
-    return DifferentialPrivacyServerSideAdaptiveClipping(FedAvg(**SAMPLING), noise, NODES, initial_clipping_norm=CLIP)  # type: ignore[arg-type]
+    return DifferentialPrivacyServerSideAdaptiveClipping(FedAvg(**SAMPLING), noise, NODES, initial_clipping_norm=CLIP)
 
 
 def wrapped(strategy: Any, compressor: Compressor | None = None) -> Any:
@@ -126,7 +127,7 @@ def test_models_that_flowers_clipping_does_not_clip_are_refused(model: Any) -> N
         match=r"model must hold float32 or float64 arrays .* DifferentialPrivacyServerSideFixedClipping clips no",
     ):
         ask(wrapped(fixed()), NODES, model)
-    ask(wrapped(DifferentialPrivacyClientSideFixedClipping(FedAvg(**SAMPLING), 0.0, CLIP, NODES)), NODES, model)  # type: ignore[arg-type]
+    ask(wrapped(DifferentialPrivacyClientSideFixedClipping(FedAvg(**SAMPLING), 0.0, CLIP, NODES)), NODES, model)
 
 
 def test_flower_does_not_clip_scalars() -> None:
@@ -137,8 +138,8 @@ def test_flower_does_not_clip_scalars() -> None:
     strategy.strategy.min_train_nodes = 2
     from flwr.app import Message
 
-    content = {"arrays": far, "metrics": MetricRecord({"num-examples": 1})}
-    arrays, _ = strategy.aggregate_train(1, [Message(RecordDict(content), reply_to=request) for request in requests])
+    content = RecordDict({"arrays": far, "metrics": MetricRecord({"num-examples": 1})})
+    arrays, _ = strategy.aggregate_train(1, [Message(content, reply_to=request) for request in requests])
     assert float(arrays.to_torch_state_dict()["scale"]) == pytest.approx(100.0)
 
 
@@ -147,7 +148,7 @@ def test_flower_does_not_clip_scalars() -> None:
 
 def test_clipping_on_the_client_asks_for_its_bound_and_adds_noise() -> None:
     model = {"w": torch.zeros(20_000)}
-    strategy = wrapped(DifferentialPrivacyClientSideFixedClipping(FedAvg(**SAMPLING), 2.0, CLIP, NODES), Identity())  # type: ignore[arg-type]
+    strategy = wrapped(DifferentialPrivacyClientSideFixedClipping(FedAvg(**SAMPLING), 2.0, CLIP, NODES), Identity())
     requests = ask(strategy, NODES, model)
     assert all(request.content["config"]["clipping_norm"] == CLIP for request in requests)
     xs = [1e-3 * x for x in updates(NODES, model)]
@@ -160,7 +161,7 @@ def test_clipping_on_the_client_asks_for_its_bound_and_adds_noise() -> None:
 @pytest.mark.parametrize("bit", [None, 2, [1]])
 def test_whoever_does_not_tell_whether_it_clipped_is_left_out(bit: Any) -> None:
     strategy = wrapped(
-        DifferentialPrivacyClientSideAdaptiveClipping(FedAvg(**SAMPLING), 0.0, NODES, initial_clipping_norm=CLIP)  # type: ignore[arg-type]
+        DifferentialPrivacyClientSideAdaptiveClipping(FedAvg(**SAMPLING), 0.0, NODES, initial_clipping_norm=CLIP)
     )
     told = [{"num-examples": 1, "norm_bit": 1} for _ in XS]
     told[2] = {"num-examples": 1, **({} if bit is None else {"norm_bit": bit})}
@@ -202,7 +203,8 @@ def test_a_wrapper_outside_is_refused_with_the_right_order(wrapper: Any, inner: 
 
 def test_whole_runs_in_the_right_order() -> None:
     client = app(lambda w: {name: t - 1.0 for name, t in w.items()}, [CompressionMod(L1Sign())])
-    for make in (fixed, lambda: fixed(inner=FedMedian), adaptive):
+    makers: tuple[Callable[[], Any], ...] = (fixed, lambda: fixed(inner=FedMedian), adaptive)
+    for make in makers:
         strategy = wrapped(make())
         with InProcessGrid(client, NODES) as grid:
             result = strategy.start(grid, to_arrays(MODEL), num_rounds=1)
@@ -264,7 +266,8 @@ class Counting:
 def _accounted() -> Any:
     if "accountant" not in inspect.signature(DifferentialPrivacyServerSideFixedClipping).parameters:
         pytest.skip("this Flower has no accountant")
-    return DifferentialPrivacyServerSideFixedClipping(FedAvg(**SAMPLING), 1.0, CLIP, NODES, accountant=Counting())  # type: ignore[arg-type]
+    accountant: Any = Counting()
+    return DifferentialPrivacyServerSideFixedClipping(FedAvg(**SAMPLING), 1.0, CLIP, NODES, accountant=accountant)
 
 
 def test_an_accountant_counts_the_rounds_and_an_odd_weight_costs_its_sender() -> None:

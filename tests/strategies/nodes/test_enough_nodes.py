@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -25,9 +26,7 @@ from flwr_robustcomp.strategies.nodes import enough_nodes
 from flwr_robustcomp.strategies.nodes.sampling import SamplingView
 from tests.apps import app
 from tests.optional import needs_byzfl
-from tests.strategies.rounds import MODEL, answer, updates
-
-SAMPLING: dict[str, Any] = {"fraction_evaluate": 0.0}
+from tests.strategies.rounds import MODEL, SAMPLING, answer, updates
 
 
 def _ask(strategy: CompressedStrategy, nodes: int, round_: int = 1) -> list[Any]:
@@ -119,7 +118,7 @@ class Joining(SamplingView):
 @pytest.mark.parametrize(("seen", "asked", "pauses"), [([2, 2, 3], 3, 3), ([3], 3, 1), ([2, 4], 4, 2)])
 def test_nodes_that_join_are_waited_for(seen: list[int], asked: int, pauses: int, monkeypatch: pytest.MonkeyPatch) -> None:
     grid = Joining(seen)
-    monkeypatch.setattr(enough_nodes.time, "sleep", grid.pause)
+    monkeypatch.setattr(time, "sleep", grid.pause)
     strategy = NormThreshold(compressor=L1Sign(), trim=1, **SAMPLING)
     assert len(list(strategy.configure_train(1, to_arrays(MODEL), ConfigRecord(), grid))) == asked
     assert grid.pauses == pauses and strategy.receiver.expected.nodes
@@ -127,7 +126,7 @@ def test_nodes_that_join_are_waited_for(seen: list[int], asked: int, pauses: int
 
 def test_where_nobody_joins_any_more_the_run_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = Joining([2, 3, 4])
-    monkeypatch.setattr(enough_nodes.time, "sleep", grid.pause)
+    monkeypatch.setattr(time, "sleep", grid.pause)
     strategy = NormThreshold(compressor=L1Sign(), trim=2, **SAMPLING)
     with pytest.raises(ConfigurationError, match="4 of 4 were sampled"):
         strategy.configure_train(1, to_arrays(MODEL), ConfigRecord(), grid)
@@ -140,7 +139,7 @@ def test_a_round_is_refused_where_it_would_be_skipped_with_all_replies(trim: int
     try:
         requests = _ask(strategy, nodes)
     except ConfigurationError:
-        strategy.check_nodes = lambda _: None  # type: ignore[method-assign]
+        strategy.check_nodes = lambda nodes: None  # type: ignore[method-assign]
         requests = _ask(strategy, nodes)
         arrays, _ = strategy.aggregate_train(1, [answer(r, x, L1Sign()) for r, x in zip(requests, updates(nodes), strict=True)])
         assert arrays is None

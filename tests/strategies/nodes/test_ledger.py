@@ -21,7 +21,10 @@ rounds = st.lists(st.tuples(st.lists(rejections, max_size=20), st.sets(st.sample
 policies = st.builds(Policy, quarantine_after=st.one_of(st.none(), st.integers(1, 3)), quarantine_rounds=st.integers(1, 50))
 
 
-def _played(policy: Policy, rounds: list[tuple[list[Rejection], set[int]]]) -> Ledger:
+Rounds = list[tuple[list[Rejection], set[int]]]
+
+
+def _played(policy: Policy, rounds: Rounds) -> Ledger:
     ledger = Ledger(policy)
     for number, (rejected, accepted) in enumerate(rounds, start=1):
         ledger.enter(number, ASKED, accepted - {one.node_id for one in rejected}, rejected)
@@ -29,20 +32,20 @@ def _played(policy: Policy, rounds: list[tuple[list[Rejection], set[int]]]) -> L
 
 
 @given(policies, rounds)
-def test_one_entry_for_each_node_that_was_asked_and_one_for_all_others(policy: Policy, rounds: list) -> None:  # type: ignore[type-arg]
+def test_one_entry_for_each_node_that_was_asked_and_one_for_all_others(policy: Policy, rounds: Rounds) -> None:
     ledger = _played(policy, rounds)
     assert ledger.standings.keys() <= {STRANGERS, *ASKED}
     total = sum(standing.rejections.total() for standing in ledger.standings.values())
     assert total == sum(len(rejected) for rejected, _ in rounds)
-    metrics = ledger.metrics()
+    metrics: dict[str, Any] = dict(ledger.metrics())
     counts = [values for name, values in metrics.items() if name != "robustcomp.rejections.nodes"]
-    assert sum(map(sum, counts)) == total  # type: ignore[arg-type]
+    assert sum(map(sum, counts)) == total
 
 
 @given(policies, rounds, st.integers(0, 12), st.sets(st.sampled_from(ASKED)))
 def test_a_strategy_never_waits_for_a_node_that_is_there(
     policy: Policy,
-    rounds: list,  # type: ignore[type-arg]
+    rounds: Rounds,
     needed: int,
     connected: set[int],
 ) -> None:
@@ -53,13 +56,14 @@ def test_a_strategy_never_waits_for_a_node_that_is_there(
 
 
 @given(policies, rounds)
-def test_it_comes_back_from_a_checkpoint_as_it_was(policy: Policy, rounds: list) -> None:  # type: ignore[type-arg]
+def test_it_comes_back_from_a_checkpoint_as_it_was(policy: Policy, rounds: Rounds) -> None:
     ledger, other = _played(policy, rounds), Ledger(policy)
     other.restore(ledger.state())
     assert other.standings == ledger.standings
 
 
 _GOOD: dict[str, Any] = {"rejections": {"norm": 2}, "in_a_row": 1, "quarantines": 0, "out_until": 7}
+_BAD: list[Any] = [-1, 1.5, True, "2", None, [], 2**64]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +71,7 @@ _GOOD: dict[str, Any] = {"rejections": {"norm": 2}, "in_a_row": 1, "quarantines"
     [
         *(3, "", "{", "[" * 10**5, "[]", "null", '{"1": null}'),
         *(json.dumps({node: _GOOD}) for node in ("-1", "x", "01", "1.0", "9" * 30)),
-        *(json.dumps({"1": {**_GOOD, name: value}}) for name in _GOOD for value in (-1, 1.5, True, "2", None, [], 2**64)),
+        *(json.dumps({"1": {**_GOOD, name: value}}) for name in _GOOD for value in _BAD),
         *(json.dumps({"1": {**_GOOD, "rejections": {reason: n}}}) for reason, n in (("norm", -1), ("none such", 1))),
         json.dumps({"1": {**_GOOD, "more": 1}}),
     ],
@@ -85,6 +89,6 @@ def test_garbage_is_refused_in_one_line_and_changes_nothing(standings: Any) -> N
 
 
 @given(rounds)
-def test_nobody_is_left_out_for_ever(rounds: list) -> None:  # type: ignore[type-arg]
+def test_nobody_is_left_out_for_ever(rounds: Rounds) -> None:
     ledger = _played(Policy(quarantine_after=1, quarantine_rounds=5), rounds)
     assert ledger.available(len(rounds) + 1 + 5 * 16, ASKED, 0) == list(ASKED)

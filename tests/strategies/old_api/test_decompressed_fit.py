@@ -151,7 +151,7 @@ def test_a_model_of_another_form_is_taken_as_it_is() -> None:
 
 def test_clients_that_get_different_models_are_refused() -> None:
     class Personal(FedAvg):
-        def configure_fit(self, server_round: int, parameters_: Parameters, client_manager: Any) -> Any:  # type: ignore[override]
+        def configure_fit(self, server_round: int, parameters_: Parameters, client_manager: Any) -> Any:
             pairs = super().configure_fit(server_round, parameters_, client_manager)
             return [(proxy, FitIns(parameters([array + proxy.node_id for array in MODEL]), ins.config)) for proxy, ins in pairs]
 
@@ -189,9 +189,8 @@ def test_each_adapter_names_the_other() -> None:
 
 
 def test_a_strategy_that_raises_for_too_few_replies_skips_the_round() -> None:
-    strategy = wrapped(
-        Bulyan(**{**options(), "min_fit_clients": 7, "min_available_clients": 7}, num_malicious_clients=1, to_keep=0)
-    )
+    inner = Bulyan(**{**options(), "min_fit_clients": 7, "min_available_clients": 7}, num_malicious_clients=1, to_keep=0)
+    strategy = wrapped(inner)
     proxies = asked(strategy, 7)
     good = [(proxy, packed(1.0 + proxy.node_id / 100)) for proxy in proxies]
     assert moved(strategy.aggregate_fit(1, good, [])[0]) == pytest.approx(1.04, abs=0.03)
@@ -200,5 +199,5 @@ def test_a_strategy_that_raises_for_too_few_replies_skips_the_round() -> None:
     assert "the inner strategy raised ValueError" in str(strategy.reports[-1].skipped)
     asked(strategy, 7, round_=3)
     with pytest.raises(ValueError, match="Bulyan"):  # seven are too few for two liars, whatever the clients do
-        strategy.strategy.num_malicious_clients = 2  # type: ignore[attr-defined]
+        inner.num_malicious_clients = 2
         strategy.aggregate_fit(3, good, [])

@@ -85,9 +85,11 @@ def test_failures_are_rejections_of_the_nodes_that_are_missing() -> None:
     ]
     # Both are left out now, and a sample of two has no need of them; of three it has.
     clients = manager(4)
-    strategy.strategy.min_fit_clients = 2  # type: ignore[attr-defined]
+    inner = strategy.strategy
+    assert isinstance(inner, FedAvg)
+    inner.min_fit_clients = 2
     assert {proxy.node_id for proxy, _ in strategy.configure_fit(2, parameters(MODEL), clients)} == {1, 2}
-    strategy.strategy.min_fit_clients = 3  # type: ignore[attr-defined]
+    inner.min_fit_clients = 3
     assert {proxy.node_id for proxy, _ in strategy.configure_fit(2, parameters(MODEL), clients)} > {1, 2}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from flwr.common import Scalar
 
 from flwr_robustcomp import Settings, from_arrays, to_arrays
 from flwr_robustcomp.clients import CompressionMod
@@ -37,7 +38,7 @@ def test_ours_give_in_the_old_api_what_they_give_in_the_new_one(make: Callable[[
 
 
 def test_settings_build_it() -> None:
-    config = {
+    config: dict[str, str | int] = {
         "robustcomp.compressor": "l1-sign",
         "robustcomp.strategy.name": "norm-threshold",
         "robustcomp.strategy.trim": 1,
@@ -55,7 +56,7 @@ def test_config_reaches_old_clients_without_a_key_of_ours() -> None:
         strategy = OldStrategy(OURS["norm-threshold"](), on_fit_config_fn=config_fn)
         ((_, ins), *_rest) = strategy.configure_fit(3, parameters(MODEL), manager(4))
         assert ins.parameters == parameters(MODEL)
-        return ",".join(f"{name}={value}" for name, value in ins.config.items())
+        return ",".join(f"{name}={value!r}" for name, value in ins.config.items())
 
     assert keys(None) == ""
     assert keys(lambda round_: {"lr": 0.5, "round": round_}) == "lr=0.5,round=3"
@@ -64,7 +65,12 @@ def test_config_reaches_old_clients_without_a_key_of_ours() -> None:
 
 def test_evaluation_on_the_server() -> None:
     seen: list[Any] = []
-    strategy = OldStrategy(OURS["norm-threshold"](), evaluate_fn=lambda *args: seen.append(args) or (1.0, {"a": 1}))
+
+    def evaluate(*args: Any) -> tuple[float, dict[str, Scalar]]:
+        seen.append(args)
+        return 1.0, {"a": 1}
+
+    strategy = OldStrategy(OURS["norm-threshold"](), evaluate_fn=evaluate)
     assert strategy.evaluate(2, parameters(MODEL)) == (1.0, {"a": 1})
     assert seen[0][0] == 2 and np.array_equal(seen[0][1][0], MODEL[0]) and seen[0][2] == {}
     assert OldStrategy(OURS["norm-threshold"]()).evaluate(2, parameters(MODEL)) is None

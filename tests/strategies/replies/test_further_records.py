@@ -67,7 +67,8 @@ def _update(record: Any) -> Update:
     class Reply:
         content = RecordDict({"control": record})
 
-    return Update(Reply(), 7, (), {}, None, {})  # type: ignore[arg-type]
+    reply: Any = Reply()
+    return Update(reply, 7, (), {}, None, {})
 
 
 @pytest.mark.parametrize(
@@ -110,12 +111,14 @@ def test_control_variates_travel_in_a_run() -> None:
         record = message.content["arrays"]
         assert isinstance(record, ArrayRecord)
         scale = float(str(context.node_config["partition-id"]))
-        content = {
-            "arrays": to_arrays(minus(from_arrays(record), STEP)),
-            "control": to_arrays({name: torch.full_like(tensor, scale) for name, tensor in MODEL.items()}),
-            "metrics": MetricRecord({"num-examples": 1}),
-        }
-        return Message(RecordDict(content), reply_to=message)
+        content = RecordDict(
+            {
+                "arrays": to_arrays(minus(from_arrays(record), STEP)),
+                "control": to_arrays({name: torch.full_like(tensor, scale) for name, tensor in MODEL.items()}),
+                "metrics": MetricRecord({"num-examples": 1}),
+            }
+        )
+        return Message(content, reply_to=message)
 
     strategy = Controlled(compressor=Identity(), **SAMPLING)
     result = strategy.start(InProcessGrid(client, 4), to_arrays(MODEL), num_rounds=1)

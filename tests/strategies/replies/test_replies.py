@@ -23,7 +23,7 @@ from tests.strategies.rounds import SAMPLING, answers, ask, moved, updates
 XS = updates(9)
 STRATEGIES: dict[str, Callable[[], Any]] = {
     "norm-threshold": lambda: NormThreshold(compressor=L1Sign(), trim=1, **SAMPLING),
-    "decompressed": lambda: Decompressed(FedAvg(**SAMPLING), compressor=L1Sign()),  # type: ignore[arg-type]
+    "decompressed": lambda: Decompressed(FedAvg(**SAMPLING), compressor=L1Sign()),
 }
 UNREADABLE = [name for name, (reason, _) in HOSTILE.items() if reason == Reason.UNREADABLE]
 NO_SENDER = ["no sender", "a sender in words", "a sender of 5,000 digits", "no metadata", "no message"]
@@ -170,7 +170,7 @@ class _Counting(dict[str, Any]):
     def _looked_at(self) -> Any:
         raise AssertionError("nothing but the size is looked at")
 
-    __iter__ = keys = values = _looked_at  # type: ignore[assignment]
+    __iter__ = keys = values = _looked_at
 
 
 def _counting(record: ArrayRecord | ConfigRecord | MetricRecord, entries: dict[str, Any]) -> _Counting:

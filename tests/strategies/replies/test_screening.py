@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import tracemalloc
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ XS = updates(9)
 def _strategy(kind: str) -> NormThreshold | Decompressed:
     if kind == "norm-threshold":
         return NormThreshold(compressor=L1Sign(), trim=1, **SAMPLING)
-    return Decompressed(FedMedian(**SAMPLING), compressor=L1Sign())  # type: ignore[arg-type]
+    return Decompressed(FedMedian(**SAMPLING), compressor=L1Sign())
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -125,10 +126,10 @@ def test_rejections_are_named_in_the_log(caplog: pytest.LogCaptureFixture) -> No
     assert "rejected node 1008 (wire): data must be 11 bytes, got 10" in caplog.text
 
 
-def _evaluation(strategy: NormThreshold | SignMajorityVote | Decompressed, metrics: list[dict[str, object]]) -> list[Message]:
+def _evaluation(strategy: NormThreshold | SignMajorityVote | Decompressed, metrics: list[dict[str, Any]]) -> list[Message]:
     replies = []
     for request, values in zip(ask(strategy, len(metrics)), metrics, strict=True):
-        content = RecordDict({"metrics": MetricRecord(values), "c": ConfigRecord()})  # type: ignore[arg-type]
+        content = RecordDict({"metrics": MetricRecord(values), "c": ConfigRecord()})
         replies.append(Message(content, reply_to=request))
     return replies
 

@@ -66,7 +66,7 @@ def _spoil(reply: Message, array: Array | None) -> Message:
     "make",
     [
         lambda: NormThreshold(compressor=L1Sign(), trim=1, **SAMPLING),
-        lambda: Decompressed(FedMedian(**SAMPLING), compressor=L1Sign()),  # type: ignore[arg-type]
+        lambda: Decompressed(FedMedian(**SAMPLING), compressor=L1Sign()),
     ],
     ids=["norm-threshold", "decompressed"],
 )
@@ -142,7 +142,8 @@ def liars_with_zero_updates(strategy: Any, liars: int = 8, honest: int = 12) -> 
         else:
             told = {"num-examples": 3, "acc": 0.5}
             replies.append(answer(request, xs[i - liars], Identity(), model=MODEL, metrics=told))
-    return strategy.aggregate_train(1, replies)  # type: ignore[no-any-return]
+    arrays, metrics = strategy.aggregate_train(1, replies)
+    return arrays, metrics
 
 
 STRATEGIES: list[Callable[[], Any]] = [
@@ -152,7 +153,7 @@ STRATEGIES: list[Callable[[], Any]] = [
         lambda filters=filters: RobustCompressed(compressor=Identity(), trim=8, filters=filters, **SAMPLING)
         for filters in ("norm", "spectral", "multi-krum", "geometric-median", "norm-clipping")
     ),
-    lambda: Decompressed(FedMedian(**SAMPLING), compressor=Identity()),  # type: ignore[arg-type]
+    lambda: Decompressed(FedMedian(**SAMPLING), compressor=Identity()),
 ]
 
 
