@@ -18,7 +18,7 @@ from flwr_robustcomp.compressors import DTYPES, working_dtype
 from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.one_slot import OneSlot
 
-__all__ = ["DEFAULT_UNCOMPRESSED", "Layout", "Slot", "shared_layout"]
+__all__ = ["DEFAULT_UNCOMPRESSED", "Layout", "Slot", "checked_patterns", "shared_layout"]
 
 DEFAULT_UNCOMPRESSED = ("*running_mean", "*running_var")
 """Batch statistics: a sign step could make a variance negative, so by default they travel as they are."""
@@ -128,5 +128,13 @@ _LAYOUT: OneSlot[Layout] = OneSlot()
 
 
 def shared_layout(arrays: Mapping[str, Tensor], uncompressed: tuple[str, ...]) -> Layout:
-    """Return `Layout.of`, made once for all callers in a row that pass the same mapping object, as a round's nodes do."""
-    return _LAYOUT.get([arrays], uncompressed, lambda: Layout.of(arrays, uncompressed))
+    """Return `Layout.of`, made once for all callers in a row with arrays of the same names, shapes and dtypes."""
+    form = [(name, tensor.shape, tensor.dtype) for name, tensor in arrays.items()]
+    return _LAYOUT.get([], (form, uncompressed), lambda: Layout.of(arrays, uncompressed))
+
+
+def checked_patterns(patterns: Sequence[str]) -> tuple[str, ...]:
+    """Return the names or shell patterns of arrays; `ConfigurationError` for anything but a sequence of str."""
+    listed = isinstance(patterns, Sequence) and not isinstance(patterns, str)
+    require(listed and all(isinstance(one, str) for one in patterns), "uncompressed", patterns, "a sequence of shell patterns")
+    return tuple(patterns)

@@ -12,7 +12,7 @@ from flwr_robustcomp.component import Component, build
 from flwr_robustcomp.compressors import CHOICES, COMPRESSORS, ByShape, Choice, Compressor, keeping_zeros
 from flwr_robustcomp.compressors.choice import is_matrix
 from flwr_robustcomp.errors import ConfigurationError, require
-from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Layout, shared_layout
+from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Layout, checked_patterns, shared_layout
 from flwr_robustcomp.one_slot import OneSlot
 from flwr_robustcomp.spans import Span
 
@@ -63,7 +63,7 @@ class Packing:
         each = isinstance(self.compressor, Choice) or self.compressor.wants_matrices
         why = f'"array" for {self.compressor.name!r}, which sees no array in a whole model'
         require(self.granularity == "array" or not each, "granularity", self.granularity, why)
-        object.__setattr__(self, "uncompressed", tuple(self.uncompressed))
+        object.__setattr__(self, "uncompressed", checked_patterns(self.uncompressed))
 
     @classmethod
     def of(
@@ -74,8 +74,8 @@ class Packing:
     ) -> Self:
         """Return a packing of these three, or the one that is given in the place of the first."""
         if not isinstance(compressor, cls):
-            return cls(compressor, granularity, tuple(uncompressed))  # type: ignore[arg-type]
-        rest = (granularity, tuple(uncompressed))
+            return cls(compressor, granularity, uncompressed)  # type: ignore[arg-type]
+        rest = (granularity, checked_patterns(uncompressed))
         require(rest == ("model", DEFAULT_UNCOMPRESSED), "granularity, uncompressed", rest, "left out beside a Packing")
         return compressor
 
@@ -97,7 +97,7 @@ class Packing:
         return all(compressor.embeds_norm for compressor in self.compressors)
 
     def layout(self, model: Mapping[str, Tensor]) -> Layout:
-        """Return where the arrays of a model lie; remembered for callers in a row with the same mapping."""
+        """Return where the arrays of a model lie; remembered for callers in a row with models of one form."""
         return shared_layout(model, self.uncompressed)
 
     def spans(self, layout: Layout, round_: int = 0, *, reading: bool = False) -> tuple[Span, ...]:

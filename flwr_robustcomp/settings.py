@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from flwr_robustcomp.clients import CompressionMod
 from flwr_robustcomp.clients.update import Reply
 from flwr_robustcomp.component import Component, build, one_line, unflatten
-from flwr_robustcomp.compressors import Choice, Compressor
+from flwr_robustcomp.compressors import Choice, Compressor, Identity
 from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED
 from flwr_robustcomp.packing import Granularity, Packing, build_compressor
@@ -156,7 +156,9 @@ class Settings(BaseModel):
     def make_mod(self) -> CompressionMod:
         """Build the client's mod."""
         packing = self.make_packing()
-        feedback = all(map(_is_contraction, packing.compressors)) if self.error_feedback is None else self.error_feedback
+        lossy = [compressor for compressor in packing.compressors if not isinstance(compressor, Identity)]
+        helps = bool(lossy) and all(map(_is_contraction, lossy))
+        feedback = helps if self.error_feedback is None else self.error_feedback
         return CompressionMod(
             packing,
             error_feedback=feedback,

@@ -289,7 +289,8 @@ def shared_tensors(record: ArrayRecord) -> dict[str, Tensor]:
     The tensors are shared between callers, and not to be written to. What tells a model is the identity of the immutable
     ``data`` bytes.
     """
-    return _MODEL.get([array.data for array in record.values()], list(record), lambda: _readable(record))
+    form = [(name, array.dtype, array.shape, array.stype) for name, array in record.items()]
+    return _MODEL.get([array.data for array in record.values()], form, lambda: _readable(record))
 
 
 def _readable(record: ArrayRecord) -> dict[str, Tensor]:

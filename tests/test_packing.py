@@ -69,10 +69,19 @@ def test_a_packing_stands_for_all_three() -> None:
             NormThreshold(compressor=packing, **option)
 
 
+def _any(value: Any) -> Any:
+    return value
+
+
 @pytest.mark.parametrize(
     ("make", "named"),
     [
         (lambda: Packing("drive"), "compressor must be a Compressor or a Choice, got 'drive'"),  # type: ignore[arg-type]
+        (
+            lambda: Packing(Drive(), uncompressed=_any("*.bias")),
+            "uncompressed must be a sequence of shell patterns, got '\\*.bias'",
+        ),
+        (lambda: Packing(Drive(), uncompressed=_any([1])), "uncompressed must be a sequence of shell patterns"),
         (lambda: Packing(Drive(), "layer"), "granularity must be one of model, array, got 'layer'"),  # type: ignore[arg-type]
         (lambda: Packing(CHOICE), "granularity must be \"array\" for 'by-shape', which sees no array in a whole model"),
         (lambda: Packing(LowRank(2)), "granularity must be \"array\" for 'low-rank'"),
@@ -91,6 +100,13 @@ def test_a_packing_stands_for_all_three() -> None:
 def test_bad_configurations(make: Any, named: str) -> None:
     with pytest.raises(ConfigurationError, match=named):
         make()
+
+
+def test_a_scalar_is_a_matrix_of_one_entry() -> None:
+    packing = Packing(ByShape(matrices=Drive(), vectors=LowRank(1)), "array")
+    _checked(packing, {"s": torch.tensor(2.0), "w": torch.ones(2, 3)})
+    with pytest.raises(ConfigurationError, match=r"array 's': rank must be in \[1, 1\]"):
+        _checked(Packing(ByShape(Drive(), LowRank(2)), "array"), {"s": torch.tensor(2.0), "w": torch.ones(2, 3)})
 
 
 def _checked(packing: Packing, model: dict[str, torch.Tensor] = MODEL) -> None:

@@ -272,10 +272,18 @@ def test_a_parameter_alone_changes_the_recipe() -> None:
         ({"name": "qsgd", "contraction": True}, True),
         ({"name": "drive", "unbiased_scale": True}, False),  # no contraction
         ({"name": "sign"}, False),
+        ({"name": "identity"}, False),  # nothing is lost
+        ({"name": "low-rank", "rank": 2}, True),
+        ({"name": "low-rank", "rank": 2, "method": "atomo"}, False),
+        ({"name": "by-shape", "matrices": "drive"}, True),
+        ({"name": "by-size", "large": {"name": "top-k", "ratio": 0.1}, "small": "drive"}, True),
+        ({"name": "by-shape", "matrices": "drive", "vectors": "qsgd"}, False),
     ],
 )
 def test_error_feedback_is_on_for_contractions(compressor: dict[str, Any], feedback: bool) -> None:
-    settings = Settings.model_validate({"compressor": compressor, "strategy": {"name": "fed-avg"}})
+    each = compressor["name"].startswith(("low-rank", "by-"))
+    fields = {"compressor": compressor, "strategy": {"name": "fed-avg"}, "granularity": "array" if each else "model"}
+    settings = Settings.model_validate(fields)
     assert settings.make_mod().error_feedback is feedback
 
 

@@ -11,7 +11,7 @@ from flwr_robustcomp.clients.exchange import Exchange, TrainingMod
 from flwr_robustcomp.clients.node_vector import NodeVector
 from flwr_robustcomp.clients.update import Reply, check_reply, dense_update, with_update
 from flwr_robustcomp.errors import require
-from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED
+from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, checked_patterns
 
 __all__ = ["MOMENTUM", "ClientMomentum", "momentum_step"]
 
@@ -28,8 +28,10 @@ class ClientMomentum(TrainingMod):
         In [0, 1); 0 changes nothing.
     reply : {"weights", "update"}
         What the training function replies with.
-    uncompressed : tuple of str
+    uncompressed : sequence of str
         As for `CompressionMod`; batch statistics have no momentum.
+    key : str, optional
+        As for `CompressionMod`.
 
     Notes
     -----
@@ -44,12 +46,20 @@ class ClientMomentum(TrainingMod):
     >>> app = ClientApp(mods=[CompressionMod(L1Sign()), ClientMomentum(0.9)])
     """
 
-    def __init__(self, beta: float, *, reply: Reply = "weights", uncompressed: tuple[str, ...] = DEFAULT_UNCOMPRESSED) -> None:
+    def __init__(
+        self,
+        beta: float,
+        *,
+        reply: Reply = "weights",
+        uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
+        key: str | None = None,
+    ) -> None:
         require(0 <= beta < 1, "client_momentum", beta, "in [0, 1)")
         check_reply(reply)
         self.beta = beta
         self.reply = reply
-        self.uncompressed = uncompressed
+        self.uncompressed = checked_patterns(uncompressed)
+        self.key = key
 
     def rewrite(self, exchange: Exchange, context: Context) -> None:
         """Mix, remember, reply."""

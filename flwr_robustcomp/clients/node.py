@@ -67,7 +67,7 @@ def model_keys(received: Collection[str], replied: Collection[str], key: str | N
     keys = f"the ArrayRecords {sorted(received)} in the server's message and {sorted(replied)} in the reply"
     if key is not None:
         raise ConfigurationError(f"key must be of an ArrayRecord in both, got {key!r}, and {keys}")
-    raise ConfigurationError(f'the model must be named by CompressionMod(key="..."), got {keys}')
+    raise ConfigurationError(f'the model must be named, as by CompressionMod(key="..."), got {keys}')
 
 
 def only_arrays(content: RecordDict, what: str) -> tuple[str, ArrayRecord]:

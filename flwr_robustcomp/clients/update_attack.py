@@ -17,7 +17,7 @@ from flwr_robustcomp.clients.exchange import Exchange, TrainingMod
 from flwr_robustcomp.clients.node import partition_of, round_of, seed_of
 from flwr_robustcomp.clients.update import Reply, check_reply, dense_update, packed_names, packed_update, with_update
 from flwr_robustcomp.compressors import vector_norm
-from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Layout
+from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, Layout, checked_patterns
 from flwr_robustcomp.randomness import generator
 
 __all__ = ["UpdateAttack"]
@@ -31,6 +31,8 @@ class UpdateAttack(Attack, TrainingMod):
     reply : {"weights", "update"}
         What the training function replies with, as for `CompressionMod`.
     uncompressed : sequence of str
+        As for `CompressionMod`.
+    key : str, optional
         As for `CompressionMod`.
     **options
         Those of `Attack`.
@@ -57,11 +59,19 @@ class UpdateAttack(Attack, TrainingMod):
 
     kind: ClassVar[Kind] = "update"
 
-    def __init__(self, *, reply: Reply = "weights", uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        reply: Reply = "weights",
+        uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
+        key: str | None = None,
+        **options: Any,
+    ) -> None:
         check_reply(reply)
         super().__init__(**options)
         self.reply = reply
-        self.uncompressed = tuple(uncompressed)
+        self.uncompressed = checked_patterns(uncompressed)
+        self.key = key
 
     @abstractmethod
     def transform(self, x: Tensor, rng: np.random.Generator) -> Tensor:

@@ -39,7 +39,7 @@ class Choice(ABC):
     Identity()
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str] = "choice"
 
     @property
     @abstractmethod
@@ -65,6 +65,8 @@ class Choice(ABC):
     def compressor_of(self, array: str, shape: Sequence[int]) -> Compressor:
         """Return the compressor of an array of this name and shape."""
         branch = self.branch_of(array, shape)
+        one_of_them = any(branch is known for known in self.branches)
+        require(one_of_them, f"{type(self).__name__}.branch_of({array!r}, ...)", branch, "one of its branches")
         return branch.compressor_of(array, shape) if isinstance(branch, Choice) else branch
 
 
@@ -130,7 +132,7 @@ class BySize(Choice):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(isinstance(self.least, int) and self.least >= 1, "least", self.least, "an integer from 1")
+        require(type(self.least) is int and self.least >= 1, "least", self.least, "an integer from 1")
 
     @property
     def branches(self) -> tuple[Compressor | Choice, ...]:

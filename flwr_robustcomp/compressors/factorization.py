@@ -46,7 +46,9 @@ def live_factors(x: Tensor, rank: int, factor: Callable[[Tensor, int], tuple[Ten
     p[rows] = left
     q[columns, :smaller] = right
     if smaller < rank:
-        p = torch.cat([p, torch.linalg.qr(p, mode="complete").Q[:, smaller:rank]], dim=1)
+        # Householder's Q is orthonormal whatever stands behind p: rank unit vectors complete it, and n would take n^2 entries.
+        units = torch.eye(x.shape[0], rank, dtype=x.dtype)
+        p = torch.cat([p, torch.linalg.qr(torch.cat([p, units], dim=1)).Q[:, smaller:rank]], dim=1)
     return p, q
 
 

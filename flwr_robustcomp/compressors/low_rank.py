@@ -230,4 +230,4 @@ class LowRank(Compressor):
 
 def _sides(shape: Sequence[int]) -> tuple[int, int]:
     """Return n and c of an array that is read as a matrix."""
-    return shape[0], math.prod(shape[1:])
+    return (shape[0], math.prod(shape[1:])) if shape else (1, 1)

@@ -103,7 +103,9 @@ class Spectral(Filter):
         calm: float | None = None,
     ) -> None:
         if calm is not None:
-            require(resume_slack is None, "calm", calm, "left out where resume_slack, its new name, is given")
+            # `dataclasses.replace` gives both; it has the default of the one that nobody set.
+            unset = resume_slack in (None, type(self).resume_slack)
+            require(unset, "calm", calm, "left out where resume_slack, its new name, is given")
             _warn_of_calm()
             resume_slack = calm
         object.__setattr__(self, "trim", trim)

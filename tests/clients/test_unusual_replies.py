@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flwr_robustcomp import CompressionMod, from_arrays, to_arrays, wire
+from flwr_robustcomp.clients import ClientMomentum, SignFlip
 from flwr_robustcomp.clients.error_feedback import RESIDUAL
+from flwr_robustcomp.clients.exchange import TrainingMod
 from flwr_robustcomp.clients.node import model_keys
 from flwr_robustcomp.compressors import Compressor, Drive, Identity, L1Sign, TopK
 from flwr_robustcomp.errors import ConfigurationError
@@ -26,7 +28,7 @@ from tests.strategies.rounds import SAMPLING
 MODEL, STEP, CONTROL = gaussian_model(0), gaussian_model(1), gaussian_model(2)
 
 
-def _exchange(mod: CompressionMod, sent: dict[str, Model], replies: dict[str, Model]) -> RecordDict:
+def _exchange(mod: TrainingMod, sent: dict[str, Model], replies: dict[str, Model]) -> RecordDict:
     """Return the content of the reply to a message with these ArrayRecords."""
 
     def train(message: Message, context: Context) -> Message:
@@ -90,6 +92,15 @@ def test_what_nobody_can_tell_apart_is_refused_with_the_keys(
     with pytest.raises(ConfigurationError) as raised:
         _exchange(CompressionMod(L1Sign(), **options), {k: MODEL for k in sent}, {k: MODEL for k in replies})
     assert all(word in str(raised.value) for word in words)
+
+
+@pytest.mark.parametrize("mod", [SignFlip(key="model"), ClientMomentum(0.0, key="model")], ids=["attack", "momentum"])
+def test_inner_mods_take_the_record_that_is_named(mod: TrainingMod) -> None:
+    moved = minus(MODEL, STEP)
+    content = _exchange(mod, {"arrays": MODEL, "model": MODEL}, {"arrays": moved, "model": moved})
+    assert content["arrays"] == to_arrays(moved)
+    ours, sign = from_arrays(content.array_records["model"]), -1 if isinstance(mod, SignFlip) else 1
+    assert all(torch.allclose(ours[name], MODEL[name] - sign * STEP[name], atol=1e-6) for name in MODEL)
 
 
 KEYS = st.lists(st.sampled_from(["arrays", "a", "b", "c"]), min_size=1, unique=True)

@@ -54,3 +54,18 @@ def test_all_compressors_are_known() -> None:
 def test_bad_configurations(make: Any, named: str) -> None:
     with pytest.raises(ConfigurationError, match=named):
         make()
+
+
+class Astray(Choice):
+    """Chooses what it does not list."""
+
+    branches = (SIGNS, RARE)
+
+    def branch_of(self, array: str, shape: Any) -> Any:
+        return RANK if array == "w" else "drive"
+
+
+@pytest.mark.parametrize("array", ["w", "x"])
+def test_a_choice_of_ones_own_is_held_to_its_branches(array: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"Astray.branch_of\('{array}', ...\) must be one of its branches, got"):
+        Astray().compressor_of(array, (3,))

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,6 +98,23 @@ def test_atomo_probabilities_spend_the_budget(s: list[float], rank: int) -> None
     p = atomic_probabilities(ordered, rank)
     assert ((p >= 0) & (p <= 1)).all() and (np.diff(p) <= 1e-12).all()
     assert p.sum() == pytest.approx(min(rank, np.count_nonzero(ordered)), abs=1e-6)
+
+
+def test_few_live_rows_are_completed_without_a_square_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, sizes, qr = torch.zeros(3000, 8), [], torch.linalg.qr
+    x[[5, 900]] = gaussian(16).reshape(2, 8)
+
+    def watched(*args: Any, **options: Any) -> Any:
+        found = qr(*args, **options)
+        sizes.append(found.Q.numel())
+        return found
+
+    monkeypatch.setattr(torch.linalg, "qr", watched)
+    q = LowRank(4)
+    payload = q.compress(x)
+    q.check(payload)
+    assert torch.allclose(q.decompress(payload), x, atol=1e-6)
+    assert sizes and max(sizes) <= 3000 * 8
 
 
 # -- packed form ----------------------------------------------------------------------------------------------------------

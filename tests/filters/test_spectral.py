@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import replace
 
 import numpy as np
@@ -129,10 +130,15 @@ def test_the_old_name_of_the_lower_threshold_works_in_a_configuration() -> None:
 
 def test_both_names_of_the_lower_threshold_are_refused_in_one_line() -> None:
     with pytest.raises(ConfigurationError, match=r"^calm must be left out where resume_slack, .* is given, got 1\.5$"):
-        Spectral(trim=1, calm=1.5, resume_slack=1.5)
+        Spectral(trim=1, calm=1.5, resume_slack=2.0)
 
 
 @pytest.mark.parametrize("slack", [1.0, 0.0, -2.0, float("inf"), float("nan")])
 def test_bad_slack_is_refused(slack: float) -> None:
     with pytest.raises(ConfigurationError, match="slack must be above 1 and finite, or None"):
         Spectral(trim=1, slack=slack)
+
+
+def test_replace_takes_the_old_name() -> None:
+    with pytest.warns(DeprecationWarning, match="calm of Spectral is now resume_slack"):
+        assert dataclasses.replace(Spectral(trim=2), calm=1.2).resume_slack == 1.2  # type: ignore[call-arg]

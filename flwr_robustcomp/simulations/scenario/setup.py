@@ -170,9 +170,9 @@ def _scheduled(attack: Component) -> tuple[Schedule, Component]:
 
 def check_components(scenario: Scenario) -> None:
     """Raise `ConfigurationError` unless everything that the scenario names can be built and fits together."""
-    packing = make_packing(scenario)
+    packing, model = make_packing(scenario), make_problem(scenario).initial()
     try:
-        packing.check(packing.layout(make_problem(scenario).initial()))
+        packing.check(packing.layout(model))
     except ConfigurationError as error:
         raise ConfigurationError(f"compressor {packing.compressor.name!r}: {error}") from error
     make_strategy(scenario).check_nodes(scenario.nodes)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.strategies import Ledger, Policy, Reason, Rejection
-from flwr_robustcomp.strategies.nodes.ledger import STRANGERS
+from flwr_robustcomp.strategies.report import STRANGERS
 
 ASKED = range(1, 9)
 

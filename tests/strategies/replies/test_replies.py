@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from benchmarks.hostile_replies import HOSTILE
 from flwr_robustcomp.compressors import L1Sign
 from flwr_robustcomp.strategies import Decompressed, NormThreshold, Reason, Rejection
-from flwr_robustcomp.strategies.nodes.ledger import STRANGERS
 from flwr_robustcomp.strategies.replies.common import by_node
 from flwr_robustcomp.strategies.replies.reply_size import EVALUATION, Limits, size_of
+from flwr_robustcomp.strategies.report import STRANGERS
 from tests.strategies.rounds import SAMPLING, answers, ask, moved, updates
 
 XS = updates(9)
