@@ -8,6 +8,7 @@ from __future__ import annotations
 from flwr_robustcomp.filters.base import Filter, chain, fitted, kept_rows, reach_of, shortening
 from flwr_robustcomp.filters.bucketing import Bucketing
 from flwr_robustcomp.filters.centred_clipping import CentredClipping
+from flwr_robustcomp.filters.directions import Directions
 from flwr_robustcomp.filters.geometric_median import GeometricMedian
 from flwr_robustcomp.filters.length import Length
 from flwr_robustcomp.filters.multi_krum import MultiKrum
@@ -21,6 +22,7 @@ __all__ = [
     "FILTERS",
     "Bucketing",
     "CentredClipping",
+    "Directions",
     "Filter",
     "GeometricMedian",
     "Length",
@@ -41,6 +43,7 @@ __all__ = [
 FILTERS: dict[str, type[Filter]] = {
     "bucketing": Bucketing,
     "centred-clipping": CentredClipping,
+    "directions": Directions,
     "geometric-median": GeometricMedian,
     "length": Length,
     "multi-krum": MultiKrum,

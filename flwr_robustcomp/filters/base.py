@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +16,7 @@ import numpy.typing as npt
 from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.filters.vectors import Matrix, Vectors
 
-__all__ = ["Filter", "chain", "check_trim", "fitted", "kept_rows", "reach_of", "shortening", "trim_of"]
+__all__ = ["Filter", "chain", "check_trim", "fitted", "kept_rows", "own_budgets", "reach_of", "shortening", "trim_of"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,10 @@ class Filter(ABC):
         The name in the registry and in scenarios.
     honest_gain : float
         How many times R long the outcome can be in a place of an honest vector, R being the largest honest norm.
+    spends : bool
+        Whether what it drops is taken off the trim of the filters after it that share a budget.
+    shares : bool
+        Whether its trim is what earlier filters that spend have left of it.
 
     Notes
     -----
@@ -60,6 +66,8 @@ class Filter(ABC):
 
     name: ClassVar[str]
     honest_gain: ClassVar[float] = 1.0
+    spends: ClassVar[bool] = False
+    shares: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_trim(self.trim)
@@ -157,12 +165,15 @@ def chain(filters: Sequence[Filter], vectors: Vectors) -> Matrix:
     """
     m = len(vectors)
     total: Matrix | None = None
+    spent = 0
     for one in filters:
         trim = trim_of(one.trim, m)
+        trim = max(0, trim - spent) if one.shares else trim
         left = len(vectors)
         if left < one.least(trim):
             raise ConfigurationError(f"{one.name!r} with trim {trim} needs at least {one.least(trim)} updates, got {left}")
         step = one.combine(vectors, trim)
+        spent += left - len(step) if one.spends else 0
         total = step if total is None else step @ total
         if one is not filters[-1]:
             # Rows of the identity pick vectors, and need no Gram matrix of their own.
@@ -196,14 +207,22 @@ def fitted(filters: Sequence[Filter], m: int, shares: Sequence[bool] | None = No
     >>> [[one.trim for one in fitted([NormClipping(0.2), Spectral(0.2)], m)] for m in (4, 5, 6, 7, 10)]
     [[1, 0], [1, 1], [2, 1], [2, 2], [2, 2]]
     """
-    result, left = [], m
+    result, left, spent = [], m, 0
     for i, one in enumerate(filters):
-        trim = trim_of(one.trim, m)
+        trim, room = trim_of(one.trim, m), left + spent if one.shares else left  # what was spent is taken off both
         if isinstance(one.trim, float) if shares is None else shares[i]:
-            trim = next((t for t in range(trim, 0, -1) if one.least(t) <= left), 0)
+            trim = next((t for t in range(trim, 0, -1) if one.least(t) <= room), 0)
         result.append(replace(one, trim=trim))
-        left = one.left(left, trim)
+        kept = one.left(left, max(0, trim - spent) if one.shares else trim)
+        spent += left - kept if one.spends else 0
+        left = kept
     return result
+
+
+def own_budgets(filters: Sequence[Filter]) -> list[Filter]:
+    """Return the filters of a chain without those that share what an earlier one has left of its trim."""
+    spending = itertools.accumulate((one.spends for one in filters), operator.or_, initial=False)
+    return [one for one, shared in zip(filters, spending, strict=False) if not (one.shares and shared)]
 
 
 def reach_of(filters: Sequence[Filter], m: int) -> float:
@@ -226,7 +245,8 @@ def reach_of(filters: Sequence[Filter], m: int) -> float:
     -----
     A filter leaves at most as many Byzantine vectors as it was given, in the place of honest vectors it puts some of at most
     `Filter.honest_gain` times their length, and its rows are convex combinations or shorter. So a bound on single vectors, once
-    there, stays, and the last filter's own bound holds for the lengths that it was given.
+    there, stays, and the last filter's own bound holds for the lengths that it was given. A filter that shares a budget which
+    an earlier one may have spent on honest vectors adds no bound of its own.
 
     Examples
     --------
@@ -236,15 +256,15 @@ def reach_of(filters: Sequence[Filter], m: int) -> float:
     >>> round(reach_of([Spectral(4)], 20), 2), reach_of([Length(4), NearestNeighborMixing(4)], 20)
     (3.43, 100.0)
     """
-    bound, gain, outcome, count = math.inf, 1.0, math.inf, m
+    bound, gain, outcome, count, spent = math.inf, 1.0, math.inf, m, 0
     for one in filters:
         trim = trim_of(one.trim, m)
         count = max(count, one.least(trim))  # with fewer left, `chain` refuses
         bound = min(bound, gain * one.longest(count, trim))
-        outcome = gain * (
-            1.0 if trim == 0 else one.reach(count, trim)
-        )  # without Byzantine vectors a combination of honest ones
-        gain, count = gain * one.honest_gain, one.left(count, trim)
+        own = math.inf if one.shares and spent else one.reach(count, trim)
+        outcome = gain * (1.0 if trim == 0 else own)  # without Byzantine vectors a combination of honest ones
+        gain, kept = gain * one.honest_gain, one.left(count, trim)
+        count, spent = kept, spent + (count - kept if one.spends else 0)
     return min(bound, outcome)
 
 

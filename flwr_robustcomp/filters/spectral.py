@@ -93,6 +93,7 @@ class Spectral(Filter):
     resume_slack: float = 1.5
 
     name: ClassVar[str] = "spectral"
+    shares: ClassVar[bool] = True
 
     def __init__(
         self,

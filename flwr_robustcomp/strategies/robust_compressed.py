@@ -16,7 +16,7 @@ from flwr_robustcomp.component import resolve
 from flwr_robustcomp.compressors.products import RUN
 from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.filters import FILTERS, Filter, Matrix, Vectors, chain, fitted, reach_of
-from flwr_robustcomp.filters.base import check_trim, trim_of
+from flwr_robustcomp.filters.base import check_trim, own_budgets, trim_of
 from flwr_robustcomp.filters.length import FACTOR
 from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.randomness import secret_seed
@@ -119,7 +119,7 @@ class RobustCompressed(CompressedStrategy):
         self.trim = trim
         named = filters.split("+") if isinstance(filters, str) else [filters] if isinstance(filters, Filter) else filters
         self.filters = tuple(_filter(one, trim) for one in named)
-        share = sum(one.trim for one in self.filters if isinstance(one.trim, float))
+        share = sum(one.trim for one in own_budgets(self.filters) if isinstance(one.trim, float))
         require(share < 0.5, "filters", [f"{one.name}: {one.trim}" for one in self.filters], "trimming less than half together")
         self.step = Plain(step_size) if step is None else step
         self.radius = radius
