@@ -16,7 +16,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo suite report-picture test test-fast test-deployment test-flower lint types docs docs-serve check \
+.PHONY: help setup demo suite report-picture test test-fast test-deployment test-flower unlike lint types docs docs-serve check \
   figures bench compressors robustness minibatch hostile fuzz fuzz-filters fuzz-replies \
   threat-model accuracy apps test-machines clean
 
@@ -96,6 +96,9 @@ minibatch: $(READY) ## Ten defences against eleven attacks with minibatch traini
 	@OMP_NUM_THREADS=1 $(BIN)/robustcomp compare examples/minibatch-iid.toml examples/minibatch-dirichlet.toml --out $(OUT)/minibatch
 	@$(BIN)/robustcomp report $(OUT)/minibatch
 	@$(BIN)/python -m benchmarks.minibatch --records $(OUT)/minibatch
+
+unlike: $(READY) ## Five defences against eight attacks on nodes alike and unlike, with the recommended compression (two hours; resumes); writes docs/unlike.md
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.unlike
 
 fuzz: $(READY) ## Feed a million changed payloads to every decoder
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.fuzz_payloads
