@@ -22,6 +22,9 @@ class Asked(Strategy):
         """
         check_nodes(core_of(self), nodes)
 
+    def draw_from(self, seed: int) -> None:
+        """Draw from this seed whatever the strategy draws, if it draws anything: for runs that are to be repeated."""
+
     def trimmed_by_norm(self, nodes: int) -> tuple[int, float] | None:
         """Return how many of so many replies are set aside for their norm, and the order q of that norm.
 

@@ -208,6 +208,10 @@ class CompressedStrategy(Asked, Resumable, FedAvg, ABC):
         """Publish the report of a round that leaves the model as it is; return what `aggregate_train` returns."""
         return None, self.history.publish(replace(report, kept=(), skipped=why, quorum=quorum), screened)
 
+    def draw_from(self, seed: int) -> None:
+        """Set the seed, unless nothing is drawn."""
+        self.seed = None if self.seed is None else seed
+
     def start(
         self,
         grid: Grid,

@@ -87,9 +87,8 @@ def make_strategy(scenario: Scenario) -> CompressedStrategy | Decompressed:
         min_train_nodes=scenario.nodes,
         min_available_nodes=scenario.nodes,
     )
-    draws = isinstance(strategy, CompressedStrategy) and strategy.seed is not None
-    if draws and "seed" not in scenario.strategy.params:
-        strategy.seed = scenario.seed  # a simulation is to be repeated: what a deployment draws in secret follows from its seed
+    if "seed" not in scenario.strategy.params:
+        strategy.draw_from(scenario.seed)  # what a deployment draws in secret follows from the scenario's seed
     return strategy
 
 
