@@ -103,7 +103,8 @@ def build(
     except (ValueError, MemoryError) as error:  # a foreign constructor's, which need not say what it was given
         raise ConfigurationError(f"{field} {component.name!r}: {str(error).rstrip('.')}, got {component.params}") from error
     except TypeError as error:
-        why = f"a parameter is missing: {error}" if "missing" in str(error) else f"{error}, got {component.params}"
+        missing = re.findall(r"'(\w+)'", str(error)) if "missing" in str(error) else []
+        why = f"a parameter is missing: {', '.join(missing)}" if missing else f"{error}, got {component.params}"
         raise ConfigurationError(f"{field} {component.name!r}: {why}") from error
 
 
@@ -231,7 +232,9 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
             if not isinstance(table, dict):
                 raise ConfigurationError(f"{key} must stand in a table, got another value at {head!r}")
         if last in table:
-            raise ConfigurationError(f"{key} must be given once, got it twice or as a value and a table")
+            raise ConfigurationError(
+                f"{key} must be given once, got it twice or as a value and a table: give its parts alone, as {key}.name"
+            )
         table[last] = value
     return tables
 

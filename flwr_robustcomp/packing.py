@@ -69,14 +69,16 @@ class Packing:
     def of(
         cls,
         compressor: Compressor | Choice | Packing,
-        granularity: Granularity = "model",
-        uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
+        granularity: Granularity | None = None,
+        uncompressed: Sequence[str] | None = None,
     ) -> Self:
-        """Return a packing of these three, or the one that is given in the place of the first."""
+        """Return a packing of these three, None for the default; or the one that is given in the place of the first."""
+        given = {"granularity": granularity, "uncompressed": uncompressed}
+        given = {name: value for name, value in given.items() if value is not None}
         if not isinstance(compressor, cls):
-            return cls(compressor, granularity, uncompressed)  # type: ignore[arg-type]
-        rest = (granularity, checked_patterns(uncompressed))
-        require(rest == ("model", DEFAULT_UNCOMPRESSED), "granularity, uncompressed", rest, "left out beside a Packing")
+            return cls(compressor, **given)  # type: ignore[arg-type]
+        for name, value in given.items():
+            raise ConfigurationError(f"{name} must be left out beside a Packing, got {value!r}")
         return compressor
 
     @property

@@ -29,7 +29,7 @@ from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.packing import Packing
 from flwr_robustcomp.simulations import InProcessGrid
 from tests.apps import Model, app, flat, gaussian_model
-from tests.strategies.rounds import SAMPLING
+from tests.strategies.rounds import SAMPLING, answers, updates
 
 MODEL = {**gaussian_model(0), "running_mean": torch.zeros(3), "steps": torch.tensor(4)}
 CHOICE = ByShape(matrices=LowRank(1), vectors=Drive())
@@ -64,8 +64,9 @@ def test_a_packing_stands_for_all_three() -> None:
     packing = Packing(CHOICE, "array", ("head.*",))
     assert CompressionMod(packing).packing is packing and NormThreshold(compressor=packing).packing is packing
     assert Packing.of(CHOICE, "array", ["head.*"]) == packing
-    for option in ({"granularity": "array"}, {"uncompressed": ()}):
-        with pytest.raises(ConfigurationError, match="granularity, uncompressed must be left out beside a Packing"):
+    for name, value in (("granularity", "model"), ("granularity", "array"), ("uncompressed", ())):
+        option: Any = {name: value}
+        with pytest.raises(ConfigurationError, match=f"{name} must be left out beside a Packing, got"):
             NormThreshold(compressor=packing, **option)
 
 
@@ -163,3 +164,15 @@ def test_each_array_travels_under_the_name_of_its_compressor() -> None:
         strategy.start(grid, to_arrays(MODEL), num_rounds=1)
     for slot in layout.compressed:
         assert sent[slot.name] == wire.stype_of(LowRank(1) if len(slot.shape) > 1 else Drive())
+
+
+def test_an_array_that_is_packed_on_one_side_alone_is_told_as_such() -> None:
+    strategy = NormThreshold(compressor=Packing(L1Sign(), "array", ("bias",)), **SAMPLING)
+    replies = answers(strategy, updates(2), Packing(L1Sign(), "array", ()))
+    strategy.aggregate_train(1, replies)
+    (first, _) = strategy.reports[-1].rejected
+    assert "uncompressed must be equal on both sides" in first.detail
+
+
+def test_the_mod_says_what_it_will_be() -> None:
+    assert repr(CompressionMod(Packing(Drive(), "array"), error_feedback=True)).startswith("CompressionMod(Drive(rotate=True")

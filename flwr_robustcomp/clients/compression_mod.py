@@ -18,7 +18,6 @@ from flwr_robustcomp.clients.privacy import check_mod_order, within_clip
 from flwr_robustcomp.clients.update import Reply, check_reply, dense_update, missing_entries
 from flwr_robustcomp.compressors import NORM_ORDERS, Choice, Compressor, Payload, keeping_zeros, vector_norm
 from flwr_robustcomp.errors import require
-from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED
 from flwr_robustcomp.packing import Granularity, Packing
 from flwr_robustcomp.randomness import generator
 from flwr_robustcomp.spans import Span, compress_rows, draws, measured_deltas
@@ -78,10 +77,10 @@ class CompressionMod(TrainingMod):
         compressor: Compressor | Choice | Packing,
         *,
         error_feedback: bool = False,
-        granularity: Granularity = "model",
+        granularity: Granularity | None = None,
         reply: Reply = "weights",
         report_norm: float | None = None,
-        uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
+        uncompressed: Sequence[str] | None = None,
         seed: int | None = None,
         report_delta: bool = False,
         key: str | None = None,
@@ -101,6 +100,9 @@ class CompressionMod(TrainingMod):
         named = ", ".join(map(repr, moving))
         require(not (partial and moving), "partial", partial, f"False with {named}, which moves what a reply leaves out")
         self.partial = partial
+
+    def __repr__(self) -> str:
+        return f"CompressionMod({self.packing}, error_feedback={self.error_feedback}, reply={self.reply!r})"
 
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         """Train, form x, add the residual, compress, keep what was dropped, reply with packed Arrays."""

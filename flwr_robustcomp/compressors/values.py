@@ -40,6 +40,8 @@ def round_to(value: float, dtype: torch.dtype) -> float:
 
 def values_to_bytes(flat: Tensor) -> bytes:
     """Return the entries of a vector, shape (n,), as n * itemsize little-endian bytes."""
+    if flat.numel() == 1:  # torch calls any stride of one entry contiguous, and cannot view it as bytes
+        flat = flat.clone(memory_format=torch.contiguous_format)
     return flat.contiguous().view(torch.uint8).numpy().tobytes()
 
 

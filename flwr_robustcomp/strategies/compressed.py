@@ -17,7 +17,6 @@ from torch import Tensor
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import Choice, Compressor
 from flwr_robustcomp.errors import ConfigurationError
-from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED
 from flwr_robustcomp.packing import Granularity, Packing
 from flwr_robustcomp.strategies.aggregation import is_finite_model, median_aside, median_delta, project, step_length
 from flwr_robustcomp.strategies.asked import Asked
@@ -99,8 +98,8 @@ class CompressedStrategy(Asked, Resumable, FedAvg, ABC):
         self,
         *,
         compressor: Compressor | Choice | Packing,
-        granularity: Granularity = "model",
-        uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
+        granularity: Granularity | None = None,
+        uncompressed: Sequence[str] | None = None,
         on_round: Callable[[RoundReport], None] | None = None,
         policy: Policy | None = None,
         norm_order: float | None = None,

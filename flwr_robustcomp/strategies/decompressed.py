@@ -14,7 +14,6 @@ from flwr.serverapp.strategy import Result, Strategy
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import Choice, Compressor
 from flwr_robustcomp.flower import LOG, private_copy
-from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED
 from flwr_robustcomp.packing import Granularity, Packing
 from flwr_robustcomp.strategies.aggregation import is_finite_model, median_delta, step_length
 from flwr_robustcomp.strategies.asked import Asked
@@ -109,8 +108,8 @@ class Decompressed(ResumableWrapper, Asked):
         *,
         compressor: Compressor | Choice | Packing,
         step_size: float = 1.0,
-        granularity: Granularity = "model",
-        uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
+        granularity: Granularity | None = None,
+        uncompressed: Sequence[str] | None = None,
         on_round: Callable[[RoundReport], None] | None = None,
         policy: Policy | None = None,
     ) -> None:

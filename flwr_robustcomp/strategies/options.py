@@ -41,8 +41,8 @@ class FedAvgOptions(TypedDict, total=False):
 class RoundOptions(FedAvgOptions, total=False):
     """The options of `CompressedStrategy` but the compressor."""
 
-    granularity: Granularity
-    uncompressed: Sequence[str]
+    granularity: Granularity | None
+    uncompressed: Sequence[str] | None
     on_round: Callable[[RoundReport], None] | None
     policy: Policy | None
 

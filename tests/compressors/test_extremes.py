@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import QSGD, Compressor, Identity, L1Sign, LowRank, RandomK, Sign, TopK, working_dtype
 from flwr_robustcomp.compressors.bits import pack_uints, unpack_uints
+from flwr_robustcomp.compressors.values import values_from_bytes, values_to_bytes
 from flwr_robustcomp.errors import WireError
 from tests.compressors.samples import ALL, DTYPE_LIST, SUMMED_UNROUNDED, gaussian, rng
 
@@ -181,3 +182,9 @@ def test_qsgd_refuses_a_unit_that_overflows_though_all_levels_are_zero(dtype: to
     payload = q.compress(torch.zeros(1, dtype=dtype), rng())
     with pytest.raises(WireError, match=r"overflows|finite"):
         q.check(replace(payload, scalars=(payload.scalars[0], 1e308 if dtype != torch.float64 else math.inf)))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_every_second_entry_is_packed_whatever_its_stride(count: int) -> None:
+    flat = torch.arange(2.0 * count)[1::2]
+    assert torch.equal(values_from_bytes(values_to_bytes(flat), flat.dtype), flat)

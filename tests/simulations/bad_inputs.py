@@ -20,7 +20,7 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
         COMMON + 'strategy = { name = "byzfl", aggregator = "Krumm", trim = 2 }',
         ("strategy", "aggregator", "MultiKrum", "'Krumm'") if HAS_BYZFL else ("strategy 'byzfl'", "flwr-robustcomp[byzfl]"),
     ),
-    "unknown-field": (COMMON + "epochs = 3", ("epochs", "3", "not permitted")),
+    "unknown-field": (COMMON + "epochs = 3", ("epochs", "3", "is no field of a scenario")),
     "unknown-parameter": (
         COMMON + 'strategy = { name = "norm-threshold", trimm = 3 }',
         ("strategy.trimm", "trim", "step_size"),

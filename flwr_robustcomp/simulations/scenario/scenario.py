@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -87,6 +89,11 @@ class Scenario(BaseModel):
         ConfigurationError
             Naming every bad field, its value and what is allowed.
         """
+        for name in data if isinstance(data, Mapping) else ():
+            if name not in cls.model_fields:
+                near = difflib.get_close_matches(str(name), cls.model_fields, n=1)
+                hint = f", did you mean {near[0]!r}?" if near else f", allowed: {', '.join(cls.model_fields)}"
+                raise ConfigurationError(f"{name} is no field of a scenario, got {data[name]!r}{hint}")
         try:
             return cls.model_validate(data)
         except ValidationError as error:

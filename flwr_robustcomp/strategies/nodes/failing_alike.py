@@ -84,5 +84,5 @@ _ADVICE = {
 
 def _advice(one: Rejection) -> str:
     if one.reason is Reason.WIRE:
-        return _LIST_THE_MOD if "numpy.ndarray" in one.detail else _SAME_COMPRESSOR
+        return _LIST_THE_MOD if "got 'numpy.ndarray'" in one.detail else _SAME_COMPRESSOR
     return _ADVICE[one.reason]

@@ -29,7 +29,6 @@ from flwr_robustcomp.flower import (
     Parameters,
     Scalar,
 )
-from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED
 from flwr_robustcomp.old_api import WEIGHT_KEY
 from flwr_robustcomp.packing import Granularity, Packing
 from flwr_robustcomp.spans import decompress_spans
@@ -102,8 +101,8 @@ class DecompressedFit(OldApiStrategy):
         *,
         compressor: Compressor | Choice | Packing,
         step_size: float = 1.0,
-        granularity: Granularity = "model",
-        uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
+        granularity: Granularity | None = None,
+        uncompressed: Sequence[str] | None = None,
         on_round: Callable[[RoundReport], None] | None = None,
         policy: Policy | None = None,
     ) -> None:

@@ -214,6 +214,8 @@ def _payload(arrays: Mapping[str, Array], span: Span) -> Payload:
 
 
 def _aside(array: Array, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    if wire.is_packed(array):
+        raise WireError(f"it must travel as it is, got {array.stype[:64]!r}: uncompressed must be equal on both sides")
     tensor = wire.read_dense(array, tuple(shape), dtype)
     if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
         raise WireError("an uncompressed array has NaN or inf")

@@ -125,7 +125,7 @@ STRATEGY = '[[strategies]]\nname = "norm-threshold"\n'
         ('compressors = ["sign"]\n' + HEAD + STRATEGY + "trim = 3\n", ["norm", "'sign'"]),
         ('byzantine = [1]\nattacks = ["rumour"]\n' + HEAD + STRATEGY, ["attack", "'rumour'", "sign-flip"]),
         (HEAD + STRATEGY + "trim = 5\n", ["strategy.trim", "half of the 10 nodes", "5"]),
-        (HEAD + "epochs = 3\n" + STRATEGY, ["epochs", "not permitted", "3"]),
+        (HEAD + "epochs = 3\n" + STRATEGY, ["epochs", "is no field of a scenario", "3"]),
         ("title = \n", ["TOML", "line 1"]),
     ],
 )
