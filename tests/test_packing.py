@@ -175,4 +175,4 @@ def test_an_array_that_is_packed_on_one_side_alone_is_told_as_such() -> None:
 
 
 def test_the_mod_says_what_it_will_be() -> None:
-    assert repr(CompressionMod(Packing(Drive(), "array"), error_feedback=True)).startswith("CompressionMod(Drive(rotate=True")
+    assert repr(CompressionMod(Packing(Drive(), "array"), error_feedback=True)).startswith("CompressionMod(Drive(")

@@ -62,8 +62,9 @@ def answer(
     model: Model = MODEL,
 ) -> Message:
     """Return an honest reply with the update x."""
-    layout = Layout.of(model)
-    spans = Packing.of(compressor, granularity).spans(layout, round_=1)
+    packing = Packing.of(compressor, granularity)
+    layout = packing.layout(model)
+    spans = packing.spans(layout, round_=1)
     arrays = ArrayRecord()
     rng = np.random.default_rng(message.metadata.dst_node_id)
     for span, payload in zip(spans, compress_spans(x, spans, rng), strict=True):
