@@ -56,7 +56,7 @@ def answer(
     x: Tensor,
     compressor: Compressor | Choice | Packing,
     *,
-    granularity: Granularity = "model",
+    granularity: Granularity | None = None,
     metrics: dict[str, Any] | None = None,
     norms: dict[str, float] | None = None,
     model: Model = MODEL,
