@@ -157,6 +157,10 @@ def files(tmp_path: Path) -> dict[str, str | Path]:
         ("reproduce figure4 --byzantine 7", ["byzantine", "5, 10 or 20", "7"]),
         ("reproduce figure1 --data-dir NOWHERE", ["data-dir", "figure4 only"]),
         ("reproduce figure1 --runs 0", ["runs", "at least 1", "0"]),
+        (
+            "advise --nodes 20 --byzantine 2 --compressor by-shape",
+            ["compressor must be one compressor", "'by-shape' chooses from"],
+        ),
         ("advise --nodes 20 --byzantine 2 --compressor zip", ["compressor", "'zip'", "l1-sign"]),
         ("advise --nodes 20 --byzantine 2 --compressor top-k", ["compressor 'top-k'", "k, ratio"]),
         ("advise --nodes 20 --byzantine 2 --compressor top-k --compressor-option ratio", ["KEY=VALUE", "'ratio'"]),

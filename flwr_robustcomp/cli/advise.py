@@ -12,8 +12,8 @@ from rich.table import Table
 
 from flwr_robustcomp.cli import console
 from flwr_robustcomp.component import Component, build
-from flwr_robustcomp.compressors import COMPRESSORS, Compressor
-from flwr_robustcomp.errors import ConfigurationError
+from flwr_robustcomp.compressors import CHOICES, COMPRESSORS, Compressor
+from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.theory import label, shortfall
 from flwr_robustcomp.theory.advice import Advice, advise
 from flwr_robustcomp.theory.coverage import Coverage
@@ -129,6 +129,8 @@ def _compressor(text: str, options: list[str]) -> Compressor:
         component = Component.model_validate(data)
     except ValidationError as error:
         raise ConfigurationError(f"compressor must have a name, got {text!r}") from error
+    one = f"one compressor, as the theorems have: ask for each that {component.name!r} chooses from"
+    require(component.name not in CHOICES, "compressor", component.name, one)
     return build("compressor", COMPRESSORS, component, base=Compressor)
 
 
