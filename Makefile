@@ -97,7 +97,7 @@ minibatch: $(READY) ## Ten defences against eleven attacks with minibatch traini
 	@$(BIN)/robustcomp report $(OUT)/minibatch
 	@$(BIN)/python -m benchmarks.minibatch --records $(OUT)/minibatch
 
-unlike: $(READY) ## Five defences against eight attacks on nodes alike and unlike, with the recommended compression (two hours; resumes); writes docs/unlike.md
+unlike: $(READY) ## Five defences against eight attacks on nodes alike and unlike, with the recommended compression (900 runs; resumes); writes docs/unlike.md
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.unlike
 
 fuzz: $(READY) ## Feed a million changed payloads to every decoder

@@ -101,24 +101,25 @@ def _stations(clocks: dict[str, float], rounds: int, clocked: float) -> dict[str
 def _clocks() -> Iterator[dict[str, float]]:
     """Put a clock around the functions of a round for a while; yields the seconds spent in each."""
     from flwr_robustcomp import wire
+    from flwr_robustcomp.clients import CompressionMod
     from flwr_robustcomp.clients.gaussian_noise import GaussianNoise
     from flwr_robustcomp.simulations import InProcessGrid, app
     from flwr_robustcomp.simulations.engines import batch
     from flwr_robustcomp.simulations.problems import LeastSquares
-    from flwr_robustcomp.strategies import NormThreshold, norm_threshold
+    from flwr_robustcomp.strategies import NormThreshold, Round
     from flwr_robustcomp.strategies.replies.receiver import UpdateReceiver
 
     places: dict[str, tuple[Any, str]] = {
         "gradients": (LeastSquares, "gradient"),
         "attack": (GaussianNoise, "transform"),
-        "compression": (batch, "compress_rows"),
+        "compression": (CompressionMod, "pack"),
         "packing": (wire, "packed_fields"),
         "replies": (batch, "quick_reply"),
         "clients": (app.client_app, "batch"),
         "asking": (NormThreshold, "configure_train"),
         "pushing": (InProcessGrid, "push_messages"),
         "screening": (UpdateReceiver, "screen"),
-        "sum": (norm_threshold, "weighted_sum"),
+        "sum": (Round, "sum"),
         "aggregating": (NormThreshold, "aggregate_train"),
         "evaluation": (LeastSquares, "evaluate"),
     }

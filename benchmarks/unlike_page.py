@@ -71,22 +71,20 @@ def _summary(mean: Callable[[str, str, str], float]) -> list[str]:
         cost = mean(partition, "none", MEAN) - mean(partition, "none", _NEW)
         price = f"loses {cost:.1f} points" if round(cost, 1) > 0 else f"gains {-cost:.1f} points"
         lines += [
-            f"- *{partition}.* Without attack it {price} against the plain mean. It is more than a point",
-            f"  behind the plain mean under {_behind(partition, MEAN, mean)}, and behind the recipe under",
-            f"  {_behind(partition, RECIPE, mean)}.",
+            f"- *{partition}.* Without attack it {price} against the plain mean.",
+            f"  It is more than a point behind the plain mean {_behind(partition, MEAN, mean)},",
+            f"  and more than a point behind the recipe {_behind(partition, RECIPE, mean)}.",
             f"  Over all rows it has {_beside(partition, mean):+.1f} points against the recipe.",
         ]
     return lines
 
 
 def _behind(partition: str, other: str, mean: Callable[[str, str, str], float]) -> str:
-    rows = {attack: mean(partition, attack, other) - mean(partition, attack, _NEW) for attack in ATTACKS}
-    return ", ".join(f"{_word(attack)} ({gap:.1f})" for attack, gap in rows.items() if gap > 1) or "nothing"
+    """Return where the new chain is more than a point behind another defence, in words, with the points."""
+    gaps = {attack: mean(partition, attack, other) - mean(partition, attack, _NEW) for attack in ATTACKS}
+    rows = [f"{'no attack' if attack == 'none' else attack} ({gap:.1f})" for attack, gap in gaps.items() if gap > 1]
+    return f"under {', '.join(rows)}" if rows else "nowhere"
 
 
 def _beside(partition: str, mean: Callable[[str, str, str], float]) -> float:
     return statistics.fmean(mean(partition, attack, _NEW) - mean(partition, attack, RECIPE) for attack in ATTACKS)
-
-
-def _word(attack: str) -> str:
-    return "no attack" if attack == "none" else attack

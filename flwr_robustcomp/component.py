@@ -232,9 +232,9 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
             if not isinstance(table, dict):
                 raise ConfigurationError(f"{key} must stand in a table, got another value at {head!r}")
         if last in table:
-            raise ConfigurationError(
-                f"{key} must be given once, got it twice or as a value and a table: give its parts alone, as {key}.name"
-            )
+            parts = isinstance(table[last], dict)
+            how = f"as a value and as a table: give its parts alone, as {key}.name" if parts else "twice"
+            raise ConfigurationError(f"{key} must be given once, got it {how}")
         table[last] = value
     return tables
 

@@ -60,7 +60,8 @@ class Settings(BaseModel):
         of one that does.
     error_feedback : bool, optional
         Whether clients keep and add what compression dropped. By default they do where the compressor is a contraction and not
-        unbiased, which is where error feedback is known to help (Karimireddy et al. 2019).
+        unbiased, which is where error feedback is known to help (Karimireddy et al. 2019). Of a choice, every lossy compressor
+        has to be one.
     granularity : {"model", "array"}
         Whole-model or per-array compression.
     reply : {"weights", "update"}

@@ -75,7 +75,7 @@ class _Private:
 
 
 class _Listed:
-    """One of Flower's strategies, or a descendant: the attributes that `flower_builtin` lists, as ArrayRecords."""
+    """One of Flower's strategies, or a descendant: the attributes that `builtin` lists, as ArrayRecords."""
 
     def __init__(self, strategy: Strategy) -> None:
         self._strategy = strategy
