@@ -16,10 +16,11 @@ from flwr_robustcomp.filters.nearest_neighbor_mixing import NearestNeighborMixin
 from flwr_robustcomp.filters.norm import Norm
 from flwr_robustcomp.filters.norm_clipping import NormClipping
 from flwr_robustcomp.filters.spectral import Spectral
-from flwr_robustcomp.filters.vectors import Matrix, Vectors
+from flwr_robustcomp.filters.vectors import Beside, Matrix, Root, Vectors
 
 __all__ = [
     "FILTERS",
+    "Beside",
     "Bucketing",
     "CentredClipping",
     "Directions",
@@ -31,6 +32,7 @@ __all__ = [
     "NearestNeighborMixing",
     "Norm",
     "NormClipping",
+    "Root",
     "Spectral",
     "Vectors",
     "chain",

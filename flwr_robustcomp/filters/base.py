@@ -43,6 +43,8 @@ class Filter(ABC):
         Whether what it drops is taken off the trim of the filters after it that share a budget.
     shares : bool
         Whether its trim is what earlier filters that spend have left of it.
+    looks_at : tuple of str
+        What it asks for beside norms and inner products: fields of `Beside`. A strategy that lacks one refuses the filter.
 
     Notes
     -----
@@ -68,6 +70,7 @@ class Filter(ABC):
     honest_gain: ClassVar[float] = 1.0
     spends: ClassVar[bool] = False
     shares: ClassVar[bool] = False
+    looks_at: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         check_trim(self.trim)

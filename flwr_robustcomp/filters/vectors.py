@@ -1,20 +1,78 @@
-"""What a filter sees of m vectors: their norms and inner products."""
+"""What a filter sees of m vectors: norms, inner products, and what else the server knows of them."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Matrix", "Vectors"]
+from flwr_robustcomp.errors import ConfigurationError
+
+__all__ = ["Beside", "Matrix", "Root", "Vectors"]
 
 Matrix = npt.NDArray[np.float64]
 
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Root:
+    """What the server's own update, from a clean sample, has to do with m vectors.
+
+    Attributes
+    ----------
+    norm : float
+        Its l2 norm.
+    products : numpy.ndarray, shape (m,), float64
+        Its inner products with the vectors.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flwr_robustcomp.filters import Root
+    >>> x, own = np.array([[1.0, 0.0], [-2.0, 0.0]]), np.array([3.0, 4.0])
+    >>> Root(float(np.linalg.norm(own)), x @ own)
+    Root(norm=5.0, products=array([ 3., -6.]))
+    """
+
+    norm: float
+    products: Matrix
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a filter may ask for beside inner products; each is computed once, and only if a filter asks.
+
+    Attributes
+    ----------
+    signs : callable or None
+        Returns the shares of the coordinates that are negative, zero and positive, shape (m, 3), float64.
+    history : callable or None
+        Returns the inner products of the sums of each node's updates over the rounds, shape (m, m), float64.
+    root : callable or None
+        Returns the `Root`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flwr_robustcomp.filters import Beside, Vectors
+    >>> x = np.array([[1.0, -1.0], [0.0, 2.0]])
+    >>> beside = Beside(signs=lambda: np.array([[0.5, 0.0, 0.5], [0.0, 0.5, 0.5]]))
+    >>> Vectors.of_gram(x @ x.T, beside).signs[1]
+    array([0. , 0.5, 0.5])
+    """
+
+    signs: Callable[[], Matrix] | None = None
+    history: Callable[[], Matrix] | None = None
+    root: Callable[[], Root] | None = None
+
 
 class Vectors:
-    """m vectors of R^d as a filter sees them: by their inner products alone, never by their coordinates.
+    """m vectors of R^d as a filter sees them: by their inner products, never by their coordinates.
 
     Parameters
     ----------
@@ -22,6 +80,8 @@ class Vectors:
         l2 norms, finite.
     gram : callable
         Returns the inner products, shape (m, m), float64, symmetric; called once, and only if a filter asks.
+    beside : Beside, optional
+        What else is known of the vectors.
 
     Examples
     --------
@@ -33,14 +93,15 @@ class Vectors:
     (array([5., 1.]), np.float64(18.0))
     """
 
-    def __init__(self, norms: Matrix, gram: Callable[[], Matrix]) -> None:
+    def __init__(self, norms: Matrix, gram: Callable[[], Matrix], beside: Beside | None = None) -> None:
         self.norms = norms
         self._gram = gram
+        self._beside = beside or Beside()
 
     @classmethod
-    def of_gram(cls, gram: Matrix) -> Vectors:
+    def of_gram(cls, gram: Matrix, beside: Beside | None = None) -> Vectors:
         """Return the vectors of a Gram matrix, shape (m, m)."""
-        return cls(np.sqrt(np.maximum(np.diag(gram), 0.0)), lambda: gram)
+        return cls(np.sqrt(np.maximum(np.diag(gram), 0.0)), lambda: gram, beside)
 
     def __len__(self) -> int:
         return self.norms.size
@@ -58,12 +119,61 @@ class Vectors:
         np.fill_diagonal(distances, 0.0)
         return distances
 
+    @functools.cached_property
+    def signs(self) -> Matrix:
+        """Shares of the coordinates that are negative, zero and positive, shape (m, 3).
+
+        Raises
+        ------
+        ConfigurationError
+            If nobody knows them: of vectors that a filter has mixed, or of a Gram matrix alone. So do the next two.
+        """
+        return _known(self._beside.signs, "signs")()
+
+    @functools.cached_property
+    def history(self) -> Matrix:
+        """Inner products of the sums of each node's updates over the rounds, shape (m, m)."""
+        return _known(self._beside.history, "history")()
+
+    @functools.cached_property
+    def root(self) -> Root:
+        """What the server's own update has to do with the vectors."""
+        return _known(self._beside.root, "root")()
+
     def subset(self, kept: npt.NDArray[np.intp]) -> Vectors:
         """Return some of the vectors; the Gram matrix stays uncomputed if it was."""
-        return Vectors(self.norms[kept], lambda: self.gram[np.ix_(kept, kept)])
+        return Vectors(self.norms[kept], lambda: self.gram[np.ix_(kept, kept)], self._picked(kept, np.ones(kept.size)))
 
     def combined(self, coefficients: Matrix) -> Vectors:
         """Return k linear combinations of the vectors, coefficients of shape (k, m): their Gram matrix is C G C^T."""
         gram = coefficients @ self.gram @ coefficients.T
+        if bool((np.count_nonzero(coefficients, axis=1) <= 1).all()) and bool((coefficients >= 0).all()):
+            picked = np.asarray(coefficients.argmax(axis=1))
+            beside = self._picked(picked, coefficients[np.arange(picked.size), picked])
+        else:
+            beside = self._mixed(coefficients)
         # Two products round differently; the mean with the transpose is symmetric, as promised.
-        return Vectors.of_gram((gram + gram.T) / 2)
+        return Vectors.of_gram((gram + gram.T) / 2, beside)
+
+    def _picked(self, picked: npt.NDArray[np.intp], scales: Matrix) -> Beside:
+        """Return what is known of scaled vectors, one for each index; the signs and histories of a vector stay its own."""
+        own = self._beside
+        return Beside(
+            signs=own.signs and (lambda: self.signs[picked]),
+            history=own.history and (lambda: self.history[np.ix_(picked, picked)]),
+            root=own.root and (lambda: replace(self.root, products=self.root.products[picked] * scales)),
+        )
+
+    def _mixed(self, coefficients: Matrix) -> Beside:
+        """Return what is known of mixtures: sums are linear, signs are not."""
+        own = self._beside
+        return Beside(
+            history=own.history and (lambda: coefficients @ self.history @ coefficients.T),
+            root=own.root and (lambda: replace(self.root, products=coefficients @ self.root.products)),
+        )
+
+
+def _known(known: Callable[[], _T] | None, what: str) -> Callable[[], _T]:
+    if known is None:
+        raise ConfigurationError(f"{what} must be known where a filter looks at them, got vectors without")
+    return known

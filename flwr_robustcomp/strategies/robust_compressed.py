@@ -15,7 +15,7 @@ from torch import Tensor
 from flwr_robustcomp.component import resolve
 from flwr_robustcomp.compressors.products import RUN
 from flwr_robustcomp.errors import ConfigurationError, require
-from flwr_robustcomp.filters import FILTERS, Filter, Matrix, Vectors, chain, fitted, reach_of
+from flwr_robustcomp.filters import FILTERS, Beside, Filter, Matrix, Vectors, chain, fitted, reach_of
 from flwr_robustcomp.filters.base import check_trim, own_budgets, trim_of
 from flwr_robustcomp.filters.length import FACTOR
 from flwr_robustcomp.flower import LOG
@@ -119,6 +119,9 @@ class RobustCompressed(CompressedStrategy):
         self.trim = trim
         named = filters.split("+") if isinstance(filters, str) else [filters] if isinstance(filters, Filter) else filters
         self.filters = tuple(_filter(one, trim) for one in named)
+        for one in self.filters:
+            missing = [what for what in one.looks_at if what not in self.shows()]
+            require(not missing, "filters", one.name, f"one that works without {' and '.join(missing)}, which is not set up")
         share = sum(one.trim for one in own_budgets(self.filters) if isinstance(one.trim, float))
         require(share < 0.5, "filters", [f"{one.name}: {one.trim}" for one in self.filters], "trimming less than half together")
         self.step = Plain(step_size) if step is None else step
@@ -126,6 +129,10 @@ class RobustCompressed(CompressedStrategy):
         self.length_screen = screen
         self.sketch = sketch
         self.seed = secret_seed() if seed is None else seed
+
+    def shows(self) -> tuple[str, ...]:
+        """Return what filters may ask for beside norms and inner products: fields of `Beside`."""
+        return ()
 
     def check_nodes(self, nodes: int) -> None:
         """Raise `ConfigurationError` if the filters cannot work on the replies of so many nodes."""
@@ -184,7 +191,7 @@ class RobustCompressed(CompressedStrategy):
         left = round_.without(stopped)
         try:
             require(len(left) > 0, "updates left by the length screen", 0, "at least 1")
-            vectors = Vectors(np.array([norms[node] for node in left.nodes]), lambda: left.gram(runs))
+            vectors = Vectors(np.array([norms[node] for node in left.nodes]), lambda: left.gram(runs), self._beside(left))
             combined, weakened = self._combined(vectors, round_, len(stopped))
         except ConfigurationError as error:
             raise SkippedRound(str(error), norms=norms, trimmed=stopped) from error
@@ -192,6 +199,10 @@ class RobustCompressed(CompressedStrategy):
         weights = [weight_of.get(node, 0.0) for node in round_.nodes]
         step, state = self.step.apply(round_.sum(weights), dict(state), round_.number)
         return Outcome(step, weights, norms=norms, state=state, weakened=weakened)
+
+    def _beside(self, left: Round) -> Beside:
+        """Return what filters may ask for beside norms and inner products of the updates that were not stopped."""
+        return Beside()
 
     def _combined(self, vectors: Vectors, round_: Round, stopped: int) -> tuple[Matrix, str | None]:
         """Return what the filters make of the updates that were not stopped before, shape (m,), and how they were weakened.
