@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from flwr_robustcomp.compressors.columns import Columns
 from flwr_robustcomp.compressors.form import Form, Scalars
 from flwr_robustcomp.compressors.norms import vector_norm
 from flwr_robustcomp.compressors.payload import DTYPES, Payload, working_dtype
@@ -55,6 +56,8 @@ class Compressor(Form, ABC):
         Whether all entries of Q(x) have one magnitude: then every choice of coordinates shows the same share of its length.
     wants_matrices : bool
         Whether it is of use on arrays of two dimensions and more only, one by one.
+    sparse : bool
+        Whether most entries of Q(x) are zero, whatever x is: then a rule by coordinates has nothing to go by.
     exact_size : bool
         Whether every body has exactly `body_size` bytes; where an entropy coder decides, that is only the largest size.
 
@@ -76,6 +79,7 @@ class Compressor(Form, ABC):
     keeps_zeros: ClassVar[bool] = False
     flat: ClassVar[bool] = False
     wants_matrices: ClassVar[bool] = False
+    sparse: ClassVar[bool] = False
     exact_size: bool = True
 
     def __init_subclass__(cls, **options: object) -> None:
@@ -271,3 +275,7 @@ class Compressor(Form, ABC):
         This dense fall-back decodes blocks of rows; see `products.dense_products`.
         """
         return dense_products(self.decompress_rows, payloads, chosen)
+
+    def columns(self, payloads: Sequence[Payload]) -> Columns:
+        """Return packed vectors for a rule that goes by coordinates; all payloads are of one model and round."""
+        return Columns(payloads, payloads[0].size, self.decompress_rows)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 __all__ = [
     "accumulate_block_signs",
     "accumulate_signs",
+    "bitmap_rows",
     "hamming_distances",
     "pack_bits",
     "pack_uints",
@@ -114,7 +115,7 @@ def accumulate_signs(out: npt.NDArray[np.floating], bitmaps: Sequence[bytes], we
     ``out``, and not bit for bit. No decision follows from the sum.
     """
     for first in range(0, len(bitmaps), _ROWS):
-        _add_signs(out, _rows(bitmaps[first : first + _ROWS]), weights[first : first + _ROWS])
+        _add_signs(out, bitmap_rows(bitmaps[first : first + _ROWS]), weights[first : first + _ROWS])
 
 
 def accumulate_block_signs(
@@ -135,7 +136,7 @@ def accumulate_block_signs(
         within a byte.
     """
     for first in range(0, len(bitmaps), _ROWS):
-        _add_block_signs(out, _rows(bitmaps[first : first + _ROWS]), weights[first : first + _ROWS], sizes)
+        _add_block_signs(out, bitmap_rows(bitmaps[first : first + _ROWS]), weights[first : first + _ROWS], sizes)
 
 
 def _add_block_signs(
@@ -152,8 +153,9 @@ def _add_block_signs(
         start += size
 
 
-def _rows(bitmaps: Sequence[bytes]) -> npt.NDArray[np.uint8]:
-    return np.frombuffer(b"".join(bitmaps), np.uint8).reshape(len(bitmaps), -1)  # (m, ceil(d / 8))
+def bitmap_rows(bitmaps: Sequence[bytes]) -> npt.NDArray[np.uint8]:
+    """Return m bitmaps of equal length as rows of bytes, shape (m, ceil(d / 8))."""
+    return np.frombuffer(b"".join(bitmaps), np.uint8).reshape(len(bitmaps), -1)
 
 
 def _add_signs(out: npt.NDArray[np.floating], rows: npt.NDArray[np.uint8], weights: npt.NDArray[np.floating]) -> None:

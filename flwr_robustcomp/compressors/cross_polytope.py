@@ -62,6 +62,7 @@ class CrossPolytope(Compressor):
     contraction: bool = True
 
     name: ClassVar[str] = "cross-polytope"
+    sparse: ClassVar[bool] = True
     keeps_zeros: ClassVar[bool] = True
     header: ClassVar[str] = "<Id"
     randomized: ClassVar[bool] = True

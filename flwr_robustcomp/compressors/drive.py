@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from flwr_robustcomp.compressors.base import Scalars
 from flwr_robustcomp.compressors.bits import accumulate_block_signs, pack_bits, packed_size, padding_is_zero, unpack_bits
+from flwr_robustcomp.compressors.columns import Columns, Signs
 from flwr_robustcomp.compressors.norms import array_norm
 from flwr_robustcomp.compressors.payload import Payload
 from flwr_robustcomp.compressors.rotated import Rotated
@@ -137,6 +138,12 @@ class Drive(Rotated):
         bitmaps = [p.body[self._scale_size(p.size, p.dtype) :] for p in payloads]
         accumulate_block_signs(total, bitmaps, scales, self._sizes(out.numel()))
         out += torch.from_numpy(self._rotate_out(total))
+
+    def columns(self, payloads: Sequence[Payload]) -> Columns:
+        """Return the signs and scales in the rotated basis."""
+        scales = np.stack([self._scales(p) for p in payloads])
+        bitmaps = [p.body[self._scale_size(p.size, p.dtype) :] for p in payloads]
+        return replace(super().columns(payloads), signs=Signs(scales, self._sizes(payloads[0].size), bitmaps))
 
     def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
         """Pack the signs in the rotated basis, and a scale for each block."""

@@ -14,12 +14,15 @@ import torch
 from torch import Tensor
 
 from flwr_robustcomp.compressors.base import Compressor, Scalars
+from flwr_robustcomp.compressors.columns import Columns
 from flwr_robustcomp.compressors.nested import Unspoken, check_length, no_scalars
+from flwr_robustcomp.compressors.non_zero_columns import OneSupport, joined
 from flwr_robustcomp.compressors.payload import Payload
 from flwr_robustcomp.compressors.products import dense_products
 from flwr_robustcomp.compressors.sign import L1Sign
 from flwr_robustcomp.compressors.support import Shape, largest_support, read_support, write_support
 from flwr_robustcomp.compressors.values import as_numpy
+from flwr_robustcomp.compressors.wrapping import Wrapping
 from flwr_robustcomp.errors import WireError, require
 
 __all__ = ["NonZeros"]
@@ -28,7 +31,7 @@ _LENGTH = "<I"
 
 
 @dataclass(frozen=True)
-class NonZeros(Compressor):
+class NonZeros(Wrapping):
     """Compress the entries that are not zero with another compressor, and leave the zeros as they are.
 
     Client mods and strategies put it around every compressor that would give zeros a value (`keeping_zeros`): sign(0) = +1
@@ -99,31 +102,6 @@ class NonZeros(Compressor):
         """``values``: a vector without zeros is sent as its payload."""
         return self.values
 
-    @property
-    def embeds_norm(self) -> bool:  # type: ignore[override]
-        """Whether ``values`` does."""
-        return self.values.embeds_norm
-
-    @property
-    def randomized(self) -> bool:  # type: ignore[override]
-        """Whether ``values`` draws."""
-        return self.values.randomized
-
-    @property
-    def projects(self) -> bool:  # type: ignore[override]
-        """Whether ``values`` projects: <x, Q(x)> is that of the non-zero entries."""
-        return self.values.projects
-
-    @property
-    def unbiased(self) -> bool:
-        """Whether ``values`` is."""
-        return self.values.unbiased
-
-    @property
-    def pointwise(self) -> bool:
-        """Whether the delta of ``values`` is."""
-        return self.values.pointwise
-
     def for_round(self, round_: int) -> Self:
         """Return this compressor with the ``values`` of a round."""
         values = self.values.for_round(round_)
@@ -141,14 +119,6 @@ class NonZeros(Compressor):
         if not any(scalars[1:]) and len(body) == scalars[0]:
             return cls(Unspoken(inner))
         return cls(inner[0].from_payload(scalars[1:], body[int(scalars[0]) :], inner[1:]))
-
-    def delta(self, d: int) -> float | None:
-        """Return that of ``values``, which fewer entries make no smaller."""
-        return self.values.delta(d)
-
-    def check_size(self, d: int) -> None:
-        """Ask what ``values`` does."""
-        self.values.check_size(d)
 
     def body_size(self, d: int, dtype: torch.dtype) -> int:
         """Return that of a vector."""
@@ -222,6 +192,16 @@ class NonZeros(Compressor):
         if not inner[0].size:
             return np.zeros((len(inner), len(inner)))
         return self._fitted(inner[0].size, payloads[0].size).inner_products(inner, chosen)
+
+    def columns(self, payloads: Sequence[Payload]) -> Columns:
+        """Return those of ``values``; where supports differ, among zeros."""
+        groups = []
+        for chosen in self._by_support(payloads).values():
+            sent = [self._sent(payloads[i]) for i in chosen]
+            mask, first = sent[0]
+            q = self._fitted(first.size, payloads[0].size)
+            groups.append(OneSupport(chosen, mask, q.columns([inner for _, inner in sent]) if first.size else None))
+        return joined(payloads, self.decompress_rows, groups)
 
     def compress_rows(self, x: Tensor, rngs: Sequence[np.random.Generator | None]) -> list[Payload]:
         """Compress the rows without a zero together, and the others one by one."""

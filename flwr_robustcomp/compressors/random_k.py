@@ -59,6 +59,7 @@ class RandomK(Compressor):
     unbiased: bool = False
 
     name: ClassVar[str] = "random-k"
+    sparse: ClassVar[bool] = True
     header: ClassVar[str] = "<I?Q"
     randomized: ClassVar[bool] = True
     keeps_zeros: ClassVar[bool] = True

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from flwr_robustcomp.compressors.base import Compressor, Scalars
+from flwr_robustcomp.compressors.columns import Columns
 from flwr_robustcomp.compressors.payload import Payload
 from flwr_robustcomp.compressors.products import dense_products
 from flwr_robustcomp.compressors.rotation import block_sizes, largest_block, rotate, unrotate
@@ -86,6 +87,13 @@ class Rotated(Compressor):
         The payloads must be of one rotation, which `check` asks of each.
         """
         return dense_products(self._rotated_rows, payloads, chosen)
+
+    def columns(self, payloads: Sequence[Payload]) -> Columns:
+        """Return the vectors in the rotated basis."""
+        return Columns(payloads, payloads[0].size, self._rotated_rows, self._to_model)
+
+    def _to_model(self, y: Tensor) -> Tensor:
+        return torch.from_numpy(self._rotate_out(as_numpy(y)))
 
     def _rotated_rows(self, payloads: Sequence[Payload]) -> Tensor:
         """Return R Q(x) of k payloads as rows, shape (k, d)."""

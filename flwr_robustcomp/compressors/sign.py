@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -21,6 +21,7 @@ from flwr_robustcomp.compressors.bits import (
     padding_is_zero,
     unpack_bits,
 )
+from flwr_robustcomp.compressors.columns import Columns, Signs
 from flwr_robustcomp.compressors.payload import DTYPES, Payload
 from flwr_robustcomp.compressors.products import RUN, scale_of
 from flwr_robustcomp.compressors.sums import magnitudes
@@ -138,6 +139,11 @@ class Sign(Compressor):
         """Return d - 2 Hamming distances, straight from the bits."""
         return _sign_products(payloads, chosen)
 
+    def columns(self, payloads: Sequence[Payload]) -> Columns:
+        """Return the signs."""
+        signs = Signs(np.ones((len(payloads), 1)), (payloads[0].size,), [p.body for p in payloads])
+        return replace(super().columns(payloads), signs=signs)
+
     def compress_rows(self, x: Tensor, rngs: Sequence[np.random.Generator | None]) -> list[Payload]:
         """Compress k tensors with one pass over the matrix."""
         rows = _rows(x)
@@ -243,6 +249,12 @@ class L1Sign(Compressor):
         """Return s_i s_j (d - 2 Hamming distances), straight from the bits."""
         scales = np.array([float(p.scalars[0]) for p in payloads])
         return np.outer(scales, scales) * _sign_products(payloads, chosen)
+
+    def columns(self, payloads: Sequence[Payload]) -> Columns:
+        """Return the signs and scales."""
+        scales = np.array([[float(p.scalars[0])] for p in payloads])
+        signs = Signs(scales, (payloads[0].size,), [p.body for p in payloads])
+        return replace(super().columns(payloads), signs=signs)
 
     def compress_rows(self, x: Tensor, rngs: Sequence[np.random.Generator | None]) -> list[Payload]:
         """Compress k tensors with one pass over the matrix."""

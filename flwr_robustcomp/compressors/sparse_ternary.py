@@ -68,6 +68,7 @@ class SparseTernary(Compressor):
     coding: Coding = "entropy"
 
     name: ClassVar[str] = "sparse-ternary"
+    sparse: ClassVar[bool] = True
     header: ClassVar[str] = "<IBd"
     projects: ClassVar[bool] = True
 

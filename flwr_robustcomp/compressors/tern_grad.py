@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, cast
 
 import numpy as np
@@ -24,6 +24,7 @@ from flwr_robustcomp.compressors.buckets import (
     in_bucket,
     spread,
 )
+from flwr_robustcomp.compressors.columns import Columns, Signs
 from flwr_robustcomp.compressors.norms import array_norm
 from flwr_robustcomp.compressors.payload import Payload, working_dtype
 from flwr_robustcomp.compressors.positions import Coding, check_coding
@@ -195,6 +196,15 @@ class TernGrad(Compressor):
         scales = np.stack([self._scales(p) for p in payloads])
         plus, minus = zip(*(planes_of(self._symbols(p), d, self.coding) for p in payloads), strict=True)
         return bucket_products(plus, minus, scales, self.bucket, chosen) * scale_of(d, chosen)
+
+    def columns(self, payloads: Sequence[Payload]) -> Columns:
+        """Return two bitmaps and the scales, where buckets end between words."""
+        d, columns = payloads[0].size, super().columns(payloads)
+        if self.bucket is not None and self.bucket % 64:
+            return columns
+        plus, minus = zip(*(planes_of(self._symbols(p), d, self.coding) for p in payloads), strict=True)
+        scales = np.stack([self._scales(p) for p in payloads])
+        return replace(columns, signs=Signs(scales, bucket_sizes(d, self.bucket).tolist(), plus, minus))
 
     def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
         """Round each bucket to -1, 0 and 1 times its scale, at random."""

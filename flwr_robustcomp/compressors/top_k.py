@@ -71,6 +71,7 @@ class TopK(Compressor):
     coding: Coding = "entropy"
 
     name: ClassVar[str] = "top-k"
+    sparse: ClassVar[bool] = True
     version: ClassVar[int] = 2
     header: ClassVar[str] = "<IB"
 

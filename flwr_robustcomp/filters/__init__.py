@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from flwr_robustcomp.filters.base import Filter, chain, fitted, kept_rows, reach_of, shortening
+from flwr_robustcomp.filters.base import Filter, kept_rows, shortening
 from flwr_robustcomp.filters.bucketing import Bucketing
 from flwr_robustcomp.filters.centred_clipping import CentredClipping
+from flwr_robustcomp.filters.chains import Bounds, bounds_of, chain, chain_rows, fitted, reach_of
 from flwr_robustcomp.filters.directions import Directions
 from flwr_robustcomp.filters.geometric_median import GeometricMedian
 from flwr_robustcomp.filters.length import Length
@@ -21,6 +22,7 @@ from flwr_robustcomp.filters.vectors import Beside, Matrix, Root, Vectors
 __all__ = [
     "FILTERS",
     "Beside",
+    "Bounds",
     "Bucketing",
     "CentredClipping",
     "Directions",
@@ -35,7 +37,9 @@ __all__ = [
     "Root",
     "Spectral",
     "Vectors",
+    "bounds_of",
     "chain",
+    "chain_rows",
     "fitted",
     "kept_rows",
     "reach_of",

@@ -121,6 +121,9 @@ class RoundReport:
         What is wrong with the step: it is zero, or a thousand times as long as the last ones (`StepWatch`).
     weakened : str or None
         For how many liars less than asked the filters worked, in words, where too few replies came for their share.
+    survived : dict of int to float
+        Which share of each accepted update went into the step, by the l1 norm: 0 for one that was dropped, less than 1 for one
+        that a filter shortened or a rule cut at some coordinates. Empty where the strategy does not say.
     dropped_metrics : dict of str to int
         Metrics that accepted replies lost because they were not finite, with the number of these replies.
 
@@ -147,6 +150,7 @@ class RoundReport:
     step: float | None = None
     alarm: str | None = None
     weakened: str | None = None
+    survived: dict[int, float] = field(default_factory=dict)
     dropped_metrics: dict[str, int] = field(default_factory=dict)
 
     def metrics(self) -> MetricRecord:
@@ -167,6 +171,9 @@ class RoundReport:
             record["robustcomp.weakened"] = 1
         if self.dropped_metrics:
             record["robustcomp.metrics-dropped"] = sum(self.dropped_metrics.values())
+        if self.survived:
+            record["robustcomp.survived"] = list(self.survived.values())
+            record["robustcomp.survived-nodes"] = list(self.survived)
         if self.trimmed:
             record["robustcomp.trimmed-nodes"] = list(self.trimmed)
         if self.rejected:

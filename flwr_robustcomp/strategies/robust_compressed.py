@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,12 +14,16 @@ from torch import Tensor
 from flwr_robustcomp.component import resolve
 from flwr_robustcomp.compressors.products import RUN
 from flwr_robustcomp.errors import ConfigurationError, require
-from flwr_robustcomp.filters import FILTERS, Beside, Filter, Matrix, Vectors, chain, fitted, reach_of
-from flwr_robustcomp.filters.base import check_trim, own_budgets, trim_of
+from flwr_robustcomp.filters import FILTERS, Beside, Bounds, Filter, Vectors, bounds_of, chain, fitted
+from flwr_robustcomp.filters.base import check_trim, trim_of
+from flwr_robustcomp.filters.chains import own_budgets
 from flwr_robustcomp.filters.length import FACTOR
 from flwr_robustcomp.flower import LOG
+from flwr_robustcomp.packing import Packing
 from flwr_robustcomp.randomness import secret_seed
+from flwr_robustcomp.rules import RULES, Rule
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
+from flwr_robustcomp.strategies.filtering import filtered
 from flwr_robustcomp.strategies.length_screen import checked_length_screen, stopped_by_length
 from flwr_robustcomp.strategies.options import SharedOptions
 from flwr_robustcomp.strategies.round import Outcome, Round, SkippedRound
@@ -34,7 +37,7 @@ _LONGEST = 2.0**480
 
 
 class RobustCompressed(CompressedStrategy):
-    """Filter packed updates by their norms and inner products, add what is left, and step.
+    """Filter packed updates by their norms and inner products, aggregate what is left, and step.
 
     Nothing becomes dense: the m x m Gram matrix and the one weighted sum both come from the packed form.
 
@@ -45,7 +48,10 @@ class RobustCompressed(CompressedStrategy):
     filters : str or Filter or sequence of them
         Applied one after the other. A name of `FILTERS`, or the import path of one's own, stands for that filter with this
         strategy's ``trim``; names can be joined, as in ``"norm+spectral"``. A `Filter` without a trim of its own gets the
-        strategy's, as in ``[NormClipping(), Spectral(slack=5)]``.
+        strategy's, as in ``[NormClipping(), Spectral(slack=5)]``. Empty for none.
+    rule : str or Rule
+        What becomes of the updates that the filters leave: a name of `RULES`, an import path, or a `Rule`. By default their
+        mean. A rule by coordinates expects ``trim`` Byzantine ones among them, whatever the filters have dropped.
     step : ServerStep, optional
         What to do with the aggregate: `Plain` by default; `Momentum` and `Adam` have the semantics of FedAvgM and FedAdam.
     step_size : float
@@ -65,7 +71,8 @@ class RobustCompressed(CompressedStrategy):
     Raises
     ------
     ConfigurationError
-        For a value out of range, an unknown filter, or filters that drop half of the replies or more.
+        For a value out of range, an unknown filter or rule, filters that drop half of the replies or more, or a rule by
+        coordinates with a compressor that sends few of them.
 
     Notes
     -----
@@ -99,6 +106,7 @@ class RobustCompressed(CompressedStrategy):
         *,
         trim: int | float = 0,
         filters: str | Filter | Sequence[Filter | str] = "spectral",
+        rule: str | Rule = "mean",
         step: ServerStep | None = None,
         step_size: float = 1.0,
         radius: float | None = None,
@@ -117,8 +125,9 @@ class RobustCompressed(CompressedStrategy):
         require(seed is None or (isinstance(seed, int) and seed >= 0), "seed", seed, "an integer from 0, or None")
         super().__init__(**options)
         self.trim = trim
-        named = filters.split("+") if isinstance(filters, str) else [filters] if isinstance(filters, Filter) else filters
-        self.filters = tuple(_filter(one, trim) for one in named)
+        self.filters = tuple(_filter(one, trim) for one in _named(filters))
+        self.rule = rule if isinstance(rule, Rule) else resolve("rule", RULES, rule, base=Rule)()
+        _check_served(self.rule, self.packing)
         for one in self.filters:
             missing = [what for what in one.looks_at if what not in self.shows()]
             require(not missing, "filters", one.name, f"one that works without {' and '.join(missing)}, which is not set up")
@@ -140,6 +149,7 @@ class RobustCompressed(CompressedStrategy):
         fit = fitted(self.filters, nodes)
         some = [own if own.trim else one for own, one in zip(fit, self.filters, strict=True)]  # a share of nobody is no defence
         chain(some, Vectors.of_gram(np.eye(nodes)))
+        _check_leaves(self.rule, trim_of(self.trim, nodes), nodes)
 
     def trimmed_by_norm(self, nodes: int) -> tuple[int, float]:
         """Return how many of so many replies may be set aside; the filters measure by l2 norms."""
@@ -163,8 +173,10 @@ class RobustCompressed(CompressedStrategy):
             If the filters cannot work on so few replies.
         """
         self.check_nodes(nodes)
-        own = reach_of(fitted(self.filters, nodes), nodes) if self.sketch is None else math.inf
-        return min(own, math.inf if self.length_screen is None else self.length_screen)
+        trim = trim_of(self.trim, nodes)
+        own = self.rule.reach(bounds_of(fitted(self.filters, nodes), nodes), trim) if self.sketch is None else math.inf
+        screen = math.inf if self.length_screen is None else self.length_screen
+        return min(own, self.rule.reach(Bounds(screen, screen, 1.0, nodes - trim), trim))
 
     def check_carried(self, state: Mapping[str, Tensor], d: int | None = None, dtype: torch.dtype | None = None) -> None:
         """Refuse what the step cannot have left: momentum, or the moments of Adam."""
@@ -174,7 +186,7 @@ class RobustCompressed(CompressedStrategy):
         """Log the configuration."""
         LOG.info("\t├──> RobustCompressed settings:")
         LOG.info("\t│\t├── Compressor: %s", self.packing)
-        LOG.info("\t│\t├── Filters: %s", ", then ".join(map(str, self.filters)) or "none")
+        LOG.info("\t│\t├── Filters: %s | rule: %s", ", then ".join(map(str, self.filters)) or "none", self.rule.name)
         screen = "none" if self.length_screen is None else f"{self.length_screen:g} times the median norm"
         LOG.info("\t│\t├── Length screen: %s | sketch: %s", screen, self.sketch or "none")
         LOG.info("\t│\t├── Weights: equal; what clients count is used by metrics functions of your own alone")
@@ -182,7 +194,7 @@ class RobustCompressed(CompressedStrategy):
         super().summary()
 
     def aggregate(self, round_: Round, state: Mapping[str, Tensor]) -> Outcome:
-        """Set aside what is too long, filter by inner products, add straight from the bits, step."""
+        """Set aside what is too long, filter by inner products, aggregate straight from the bits, step."""
         norms = dict(zip(round_.nodes, round_.norms(), strict=True))
         trim = max(trim_of(one, len(round_)) for one in (self.trim, *(one.trim for one in self.filters)))
         stopped = stopped_by_length(norms, trim, self.length_screen, _LONGEST)
@@ -192,39 +204,21 @@ class RobustCompressed(CompressedStrategy):
         try:
             require(len(left) > 0, "updates left by the length screen", 0, "at least 1")
             vectors = Vectors(np.array([norms[node] for node in left.nodes]), lambda: left.gram(runs), self._beside(left))
-            combined, weakened = self._combined(vectors, round_, len(stopped))
+            rows, weakened = filtered(self.filters, vectors, round_, len(stopped))
+            expected = max(0, trim_of(round_.left_to_trim(self.trim), len(round_)) - len(stopped))
+            _check_leaves(self.rule, expected, len(left))
         except ConfigurationError as error:
             raise SkippedRound(str(error), norms=norms, trimmed=stopped) from error
-        weight_of = dict(zip(left.nodes, map(float, combined), strict=True))
-        weights = [weight_of.get(node, 0.0) for node in round_.nodes]
-        step, state = self.step.apply(round_.sum(weights), dict(state), round_.number)
-        return Outcome(step, weights, norms=norms, state=state, weakened=weakened)
+        total, shares = left.combine(self.rule, rows, expected)
+        step, state = self.step.apply(total, dict(state), round_.number)
+        survived = dict(zip(left.nodes, (rows * shares[:, None]).sum(axis=0).tolist(), strict=True))
+        survived = {node: survived.get(node, 0.0) for node in round_.nodes}
+        weights = [share / len(rows) for share in survived.values()]
+        return Outcome(step, weights, norms=norms, state=state, weakened=weakened, survived=survived)
 
     def _beside(self, left: Round) -> Beside:
         """Return what filters may ask for beside norms and inner products of the updates that were not stopped."""
         return Beside()
-
-    def _combined(self, vectors: Vectors, round_: Round, stopped: int) -> tuple[Matrix, str | None]:
-        """Return what the filters make of the updates that were not stopped before, shape (m,), and how they were weakened.
-
-        Where they have too few, faulty replies spend the trim. Where that is not enough, shares fit what came (`fitted`), as
-        long as one of the filters still works against somebody.
-        """
-        m = len(round_)
-
-        def spent(*, short: bool) -> list[Filter]:
-            trims = [trim_of(round_.left_to_trim(one.trim, short=short), m) for one in self.filters]
-            return [replace(one, trim=max(0, trim - stopped)) for one, trim in zip(self.filters, trims, strict=True)]
-
-        for short in (False, True):
-            with contextlib.suppress(ConfigurationError):
-                return chain(spent(short=short), vectors), None
-        wanted = spent(short=True)
-        fit = fitted(wanted, len(vectors), [isinstance(one.trim, float) for one in self.filters])
-        if not any(one.trim for one in fit):
-            return chain(wanted, vectors), None  # raises, with what the filters need
-        told = [f"{one.name} for {one.trim} of {full.trim}" for one, full in zip(fit, wanted, strict=True) if one != full]
-        return chain(fit, vectors), ", ".join(told)
 
     def _sketch(self, round_: Round, norms: Mapping[int, float]) -> tuple[list[Runs] | None, dict[int, float]]:
         """Return the runs that inner products come from, None for all, and the norms of the updates that these misrepresent."""
@@ -237,6 +231,23 @@ class RobustCompressed(CompressedStrategy):
         if hidden is None:
             return None, {}
         return runs, {node: norms[node] for node, out in zip(round_.nodes, hidden, strict=True) if out}
+
+
+def _check_served(rule: Rule, packing: Packing) -> None:
+    sparse = [one.name for one in packing.compressors if one.sparse]
+    allowed = f"mean with {', '.join(sparse)}, whose updates are mostly zeros (drive and l1-sign serve every rule)"
+    require(not (rule.by_coordinate and sparse), "rule", rule.name, allowed)
+
+
+def _check_leaves(rule: Rule, trim: int, nodes: int) -> None:
+    if rule.by_coordinate and nodes < 2 * trim + 1:
+        raise ConfigurationError(f"{rule.name!r} with trim {trim} needs at least {2 * trim + 1} updates, got {nodes}")
+
+
+def _named(filters: str | Filter | Sequence[Filter | str]) -> Sequence[Filter | str]:
+    if isinstance(filters, str):
+        return filters.split("+") if filters else []
+    return [filters] if isinstance(filters, Filter) else filters
 
 
 def _filter(one: Filter | str, trim: int | float) -> Filter:

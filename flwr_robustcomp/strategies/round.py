@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -10,10 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flwr_robustcomp.compressors import working_dtype
 from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.filters import Matrix
 from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.packing import Packing
+from flwr_robustcomp.rules import Rule
 from flwr_robustcomp.spans import Span, decompress_spans
 from flwr_robustcomp.strategies.aggregation import weighted_sum
 from flwr_robustcomp.strategies.policy import Policy
@@ -140,6 +144,30 @@ class Round:
         used = [(update, float(weight)) for update, weight in zip(self.updates, weights, strict=True) if weight != 0]
         return weighted_sum([u for u, _ in used], [w for _, w in used], self.layout, self.spans)
 
+    def combine(self, rule: Rule, coefficients: Matrix, trim: int) -> tuple[Tensor, Matrix]:
+        """Return what a rule makes of k combinations of the updates, from the packed form.
+
+        Parameters
+        ----------
+        rule : Rule
+            The mean, or one by coordinates.
+        coefficients : numpy.ndarray, shape (k, m), float64
+            What filters left (`chain_rows`).
+        trim : int
+            How many of the k may be Byzantine.
+
+        Returns
+        -------
+        (Tensor, shape (d,), numpy.ndarray, shape (k,))
+            The aggregate, and which share of each combination is in it, by the l1 norm.
+        """
+        total = torch.zeros(self.layout.dim, dtype=working_dtype(self.layout.dtype))
+        parts = [
+            rule.combine(total[s.start : s.stop], s.compressor, [u.payloads[i] for u in self.updates], coefficients, trim)
+            for i, s in enumerate(self.spans)
+        ]
+        return total, functools.reduce(operator.add, parts).shares
+
     def rows(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the updates as rows, shape (m, d); beyond them one vector at a time is in memory."""
         rows = torch.empty(len(self), self.layout.dim, dtype=dtype)
@@ -168,6 +196,9 @@ class Outcome:
         Vectors of shape (d,) for the next round. The base class keeps them, and checkpoints have them.
     weakened : str or None
         For how many liars less than asked the rule could work with the updates that came, in words.
+    survived : mapping of int to float
+        Which share of each update went into the step, by node id: 0 for one that was dropped, less than 1 for one that was
+        shortened, or cut at some coordinates. Empty where the rule does not say.
 
     Examples
     --------
@@ -185,6 +216,7 @@ class Outcome:
     threshold: float | None = None
     state: Mapping[str, Tensor] = field(default_factory=dict)
     weakened: str | None = None
+    survived: Mapping[int, float] = field(default_factory=dict)
 
 
 class SkippedRound(Exception):

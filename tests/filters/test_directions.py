@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.filters import Directions, Filter, NormClipping, Spectral, Vectors, chain, fitted, reach_of
-from flwr_robustcomp.filters.base import own_budgets
+from flwr_robustcomp.filters.chains import own_budgets
 
 Rows = npt.NDArray[np.float64]
 RECIPE = (NormClipping, Directions, Spectral)
