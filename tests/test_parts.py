@@ -13,7 +13,7 @@ from benchmarks.parts import filters as filter_samples
 from benchmarks.parts import problems as problem_samples
 from benchmarks.parts import strategies as strategy_samples
 from benchmarks.parts.table import filled, gaps
-from flwr_robustcomp import clients, compressors, filters
+from flwr_robustcomp import clients, compressors, filters, rules
 from flwr_robustcomp.simulations import attacks, problems
 from flwr_robustcomp.strategies.registry import OURS
 from flwr_robustcomp.theory import CATALOGUE
@@ -21,6 +21,7 @@ from flwr_robustcomp.theory import CATALOGUE
 REGISTRIES: dict[str, tuple[Mapping[str, Any], ModuleType]] = {
     "COMPRESSORS": (compressors.COMPRESSORS, compressors),
     "FILTERS": (filters.FILTERS, filters),
+    "RULES": (rules.RULES, rules),
     "ATTACK_MODS": (clients.ATTACK_MODS, clients),
     "COLLUSIONS": (attacks.COLLUSIONS, attacks),
     "PROBLEMS": (problems.PROBLEMS, problems),
@@ -35,6 +36,7 @@ _PROBLEMS = filled(
 SAMPLED: dict[str, tuple[Mapping[str, Any], Mapping[str, object], str]] = {
     "compressors": (compressors.COMPRESSORS, CATALOGUE, "flwr_robustcomp/theory/catalogue.py, _ENTRIES"),
     "filters": (filters.FILTERS, filter_samples.SAMPLES, "benchmarks/parts/filters.py, _SAMPLES"),
+    "rules": (rules.RULES, filled(rules.RULES, {}, lambda part: [part()]), "its own file: a default for each parameter"),
     "strategies": (OURS, strategy_samples.SAMPLES, "benchmarks/parts/strategies.py, _SAMPLES"),
     "attacks": (attacks.ATTACKS, _ATTACKS, "its own file: a default for each parameter"),
     "problems": (problems.PROBLEMS, _PROBLEMS, "benchmarks/parts/problems.py, SMALL"),

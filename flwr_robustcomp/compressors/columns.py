@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from flwr_robustcomp.compressors.payload import Payload
+from flwr_robustcomp.compressors.payload import Payload, working_dtype
 
 __all__ = ["Columns", "Signs"]
 
@@ -61,7 +61,7 @@ class Columns:
     size : int
         Coordinates in the shared basis, d' <= d.
     rows : callable
-        (k payloads) -> Tensor of shape (k, d'), the vectors in the shared basis.
+        (k payloads) -> Tensor of shape (k, d'), the vectors in the shared basis, in their own dtype.
     to_model : callable, optional
         (vector, shape (d',)) -> the same in the model's own basis, shape (d,); by default the basis is the model's.
     signs : Signs or None
@@ -95,7 +95,7 @@ class Columns:
         return vector if self.to_model is None else self.to_model(vector)
 
     def blocks(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield a first coordinate and a block of columns from there, shape (m, c), until all d' are there.
+        """Yield a first coordinate and a block of columns from there, shape (m, c) in working precision, up to the last.
 
         Memory is that of one block, 32 MiB, whatever m and d'. For it a vector is decoded once for each block: a pass over all
         vectors for every 32 MiB that they would take together.
@@ -103,5 +103,4 @@ class Columns:
         width = max(64, _BLOCK_BYTES // (4 * len(self)))
         for start in range(0, self.size, width):
             stop = min(start + width, self.size)
-            block = torch.cat([self.rows([payload])[:, start:stop] for payload in self.payloads])
-            yield start, block
+            yield start, torch.cat([self.rows([one])[:, start:stop].to(working_dtype(one.dtype)) for one in self.payloads])

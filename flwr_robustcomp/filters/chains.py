@@ -182,7 +182,7 @@ def bounds_of(filters: Sequence[Filter], m: int) -> Bounds:
         bound = min(bound, gain * one.longest(count, trim))
         own = math.inf if one.shares and spent else one.reach(count, trim)
         outcome = gain * (1.0 if trim == 0 else own)  # without Byzantine vectors a combination of honest ones
-        gain, kept = gain * one.honest_gain, one.left(count, trim)
+        gain, kept = gain * one.honest_gain, one.left(count, max(0, trim - spent) if one.shares else trim)
         count, spent = kept, spent + (count - kept if one.spends else 0)
     return Bounds(bound, outcome, gain, count)
 

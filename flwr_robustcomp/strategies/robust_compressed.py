@@ -176,7 +176,7 @@ class RobustCompressed(CompressedStrategy):
         trim = trim_of(self.trim, nodes)
         own = self.rule.reach(bounds_of(fitted(self.filters, nodes), nodes), trim) if self.sketch is None else math.inf
         screen = math.inf if self.length_screen is None else self.length_screen
-        return min(own, self.rule.reach(Bounds(screen, screen, 1.0, nodes - trim), trim))
+        return min(own, self.rule.reach(Bounds(screen, screen, math.inf, nodes - trim), trim))
 
     def check_carried(self, state: Mapping[str, Tensor], d: int | None = None, dtype: torch.dtype | None = None) -> None:
         """Refuse what the step cannot have left: momentum, or the moments of Adam."""

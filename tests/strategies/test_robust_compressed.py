@@ -9,9 +9,9 @@ import pytest
 import torch
 from flwr.app import Error, Message
 
-from flwr_robustcomp.compressors import Compressor, L1Sign, SparseTernary, TernGrad
+from flwr_robustcomp.compressors import ByShape, Compressor, Drive, Identity, L1Sign, SparseTernary, TernGrad, TopK
 from flwr_robustcomp.errors import ConfigurationError
-from flwr_robustcomp.filters import FILTERS, Filter, NormClipping, Spectral, Vectors, chain
+from flwr_robustcomp.filters import FILTERS, Filter, NormClipping, Spectral, Vectors, chain, chain_rows
 from flwr_robustcomp.strategies import Policy, RobustCompressed
 from flwr_robustcomp.strategies.server_step import Momentum
 from tests.apps import gaussian_model
@@ -155,3 +155,69 @@ def test_nothing_but_overlong_updates_skips_the_round() -> None:
         xs = [1e200 * x.double() for x in updates(5, model)]
         assert strategy.aggregate_train(1, answers(strategy, xs, L1Sign(), model=model))[0] is None
         assert strategy.reports[-1].skipped is not None and len(strategy.reports[-1].trimmed) == 5
+
+
+@pytest.mark.parametrize("granularity", ["model", "array"])
+@pytest.mark.parametrize("compressor", [L1Sign(), Identity()], ids=repr)
+def test_a_rule_is_applied_to_what_filters_leave(compressor: Compressor, granularity: Any) -> None:
+    filters = [NormClipping(2), Spectral(2, slack=None)]
+    strategy = RobustCompressed(
+        compressor=compressor, trim=2, filters=filters, rule="trimmed-mean", granularity=granularity, **SAMPLING
+    )
+    got = moved(strategy, answers(strategy, XS, compressor, granularity=granularity)).double().numpy()
+    if granularity == "model":
+        dense = np.stack([q(x, compressor, i).double().numpy() for i, x in enumerate(XS)])
+        left = chain_rows(filters, Vectors.of_gram(dense @ dense.T)) @ dense
+        np.testing.assert_allclose(got, np.sort(left, axis=0)[2:-2].mean(axis=0), atol=1e-5)
+    report = strategy.reports[-1]
+    assert report.survived.keys() == {*report.kept, *report.trimmed}
+    assert all(report.survived[node] == 0 for node in report.trimmed)
+    assert all(0 < report.survived[node] < 1 for node in report.kept)
+    assert report.metrics()["robustcomp.survived"] == list(report.survived.values())
+
+
+def test_without_a_rule_clipping_is_what_does_not_survive() -> None:
+    strategy = RobustCompressed(compressor=Identity(), trim=1, filters="norm-clipping", **SAMPLING)
+    moved(strategy, answers(strategy, XS, Identity()))
+    norms = {1000 + i: float(torch.linalg.vector_norm(x)) for i, x in enumerate(XS)}
+    radius = sorted(norms.values())[-2]
+    assert strategy.reports[-1].survived == pytest.approx({node: min(1, radius / norm) for node, norm in norms.items()})
+
+
+def test_a_rule_alone_needs_no_filter() -> None:
+    strategy = RobustCompressed(compressor=Drive(), trim=2, filters="", rule="median", **SAMPLING)
+    moved(strategy, answers(strategy, XS, Drive()))
+    shares = strategy.reports[-1].survived.values()
+    assert sum(share > 0 for share in shares) > 2
+    assert max(shares) < 0.5  # of eleven values at a coordinate one is kept
+    assert RobustCompressed(compressor=Drive(), filters=(), **SAMPLING).filters == ()
+
+
+@pytest.mark.parametrize("sparse", [TopK(k=3), ByShape(matrices=TopK(k=1), vectors=Identity())], ids=repr)
+def test_a_rule_that_a_compressor_cannot_serve_is_refused_by_name(sparse: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"rule must be mean with top-k, .*got 'median'"):
+        RobustCompressed(compressor=sparse, granularity="array", rule="median")
+
+
+def test_a_rule_that_there_is_not_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigurationError, match="rule must be one of mean, median, trimmed-mean"):
+        RobustCompressed(compressor=L1Sign(), rule="trimed-mean")
+
+
+def test_a_cut_that_leaves_nothing_is_refused_before_the_first_round_and_skips_a_later_one() -> None:
+    strategy = RobustCompressed(compressor=L1Sign(), trim=6, filters="", rule="trimmed-mean", **SAMPLING)
+    with pytest.raises(ConfigurationError, match="trim = 6 needs at least 13 nodes per round"):
+        ask(strategy, 11)
+    strategy = RobustCompressed(compressor=L1Sign(), trim=3, filters="", rule="trimmed-mean", **SAMPLING)
+    arrays, _ = strategy.aggregate_train(1, answers(strategy, XS, L1Sign())[:6])
+    assert arrays is None
+    assert strategy.reports[-1].skipped == "'trimmed-mean' with trim 3 needs at least 7 updates, got 6"
+
+
+def test_a_rule_by_coordinates_promises_less_length_than_a_mean_of_anything() -> None:
+    chain = {"filters": "norm-clipping+directions+spectral", "trim": 4, "length_screen": 5.0}
+    mean, trimmed = (RobustCompressed(compressor=L1Sign(), rule=rule, **chain) for rule in ("mean", "trimmed-mean"))  # type: ignore[arg-type]
+    assert mean.reach(20) == 1.0
+    assert trimmed.reach(20) == pytest.approx(16 / 8)  # of 16 that are left at least, 8 are cut
+    alone = RobustCompressed(compressor=L1Sign(), filters=(), rule="median", trim=4, length_screen=None)
+    assert alone.reach(20) == pytest.approx(16**0.5)  # of 16 honest ones
