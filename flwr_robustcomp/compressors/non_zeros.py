@@ -13,11 +13,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from flwr_robustcomp.compressors.as_values import AsValues
 from flwr_robustcomp.compressors.base import Compressor, Scalars
 from flwr_robustcomp.compressors.nested import Unspoken, check_length, no_scalars
 from flwr_robustcomp.compressors.payload import Payload
 from flwr_robustcomp.compressors.products import dense_products
 from flwr_robustcomp.compressors.sign import L1Sign
+from flwr_robustcomp.compressors.sign_counts import SignCounts, among_zeros
 from flwr_robustcomp.compressors.support import Shape, largest_support, read_support, write_support
 from flwr_robustcomp.compressors.values import as_numpy
 from flwr_robustcomp.errors import WireError, require
@@ -28,7 +30,7 @@ _LENGTH = "<I"
 
 
 @dataclass(frozen=True)
-class NonZeros(Compressor):
+class NonZeros(AsValues):
     """Compress the entries that are not zero with another compressor, and leave the zeros as they are.
 
     Client mods and strategies put it around every compressor that would give zeros a value (`keeping_zeros`): sign(0) = +1
@@ -99,31 +101,6 @@ class NonZeros(Compressor):
         """``values``: a vector without zeros is sent as its payload."""
         return self.values
 
-    @property
-    def embeds_norm(self) -> bool:  # type: ignore[override]
-        """Whether ``values`` does."""
-        return self.values.embeds_norm
-
-    @property
-    def randomized(self) -> bool:  # type: ignore[override]
-        """Whether ``values`` draws."""
-        return self.values.randomized
-
-    @property
-    def projects(self) -> bool:  # type: ignore[override]
-        """Whether ``values`` projects: <x, Q(x)> is that of the non-zero entries."""
-        return self.values.projects
-
-    @property
-    def unbiased(self) -> bool:
-        """Whether ``values`` is."""
-        return self.values.unbiased
-
-    @property
-    def pointwise(self) -> bool:
-        """Whether the delta of ``values`` is."""
-        return self.values.pointwise
-
     def for_round(self, round_: int) -> Self:
         """Return this compressor with the ``values`` of a round."""
         values = self.values.for_round(round_)
@@ -141,14 +118,6 @@ class NonZeros(Compressor):
         if not any(scalars[1:]) and len(body) == scalars[0]:
             return cls(Unspoken(inner))
         return cls(inner[0].from_payload(scalars[1:], body[int(scalars[0]) :], inner[1:]))
-
-    def delta(self, d: int) -> float | None:
-        """Return that of ``values``, which fewer entries make no smaller."""
-        return self.values.delta(d)
-
-    def check_size(self, d: int) -> None:
-        """Ask what ``values`` does."""
-        self.values.check_size(d)
 
     def body_size(self, d: int, dtype: torch.dtype) -> int:
         """Return that of a vector."""
@@ -196,6 +165,12 @@ class NonZeros(Compressor):
         """Return those of the entries that are not zero."""
         inner = self._sent(payload)[1]
         return self._fitted(inner.size, payload.size).norm_bounds(inner, order) if inner.size else (0.0, 0.0)
+
+    def sign_counts(self, payload: Payload) -> SignCounts:
+        """Count the entries on the support as ``values`` does; the others are zero."""
+        inner = self._sent(payload)[1]
+        own = self._fitted(inner.size, payload.size).sign_counts(inner) if inner.size else (0, 0, 0)
+        return among_zeros(own, payload.size)
 
     def accumulate(self, out: Tensor, payloads: Sequence[Payload], weights: Sequence[float]) -> None:
         """Add payloads of one support at once, as ``values`` adds them; supports that differ, one after the other."""
