@@ -10,6 +10,7 @@ import numpy.typing as npt
 from flwr_robustcomp.compressors.bits import (
     accumulate_block_signs,
     accumulate_signs,
+    count_bits,
     pack_bits,
     packed_size,
     padding_is_zero,
@@ -68,7 +69,7 @@ def non_zeros_of(body: bytes, d: int, coding: Coding, bucket: int | None = None)
         if planes is None:
             low, counts, _ = histogram(body[1:], d, 3)
             return np.array([d - int(counts[1 - low]) if low <= 1 < low + counts.size else d])
-        return np.array([sum(int(np.bitwise_count(np.frombuffer(plane, np.uint8)).sum()) for plane in planes)])
+        return np.array([sum(map(count_bits, planes))])
     if planes is None:
         return count_non_zeros(read_ternary(body, d, coding), d, bucket)
     plus, minus = (np.frombuffer(plane, np.uint8) for plane in planes)

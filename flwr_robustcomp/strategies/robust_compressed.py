@@ -132,14 +132,14 @@ class RobustCompressed(CompressedStrategy):
 
     def shows(self) -> tuple[str, ...]:
         """Return what filters may ask for beside norms and inner products: fields of `Beside`."""
-        return ()
+        return ("signs",)
 
     def check_nodes(self, nodes: int) -> None:
         """Raise `ConfigurationError` if the filters cannot work on the replies of so many nodes."""
         super().check_nodes(nodes)
         fit = fitted(self.filters, nodes)
         some = [own if own.trim else one for own, one in zip(fit, self.filters, strict=True)]  # a share of nobody is no defence
-        chain(some, Vectors.of_gram(np.eye(nodes)))
+        chain(some, Vectors.of_rows(np.eye(nodes)))
 
     def trimmed_by_norm(self, nodes: int) -> tuple[int, float]:
         """Return how many of so many replies may be set aside; the filters measure by l2 norms."""
@@ -202,7 +202,7 @@ class RobustCompressed(CompressedStrategy):
 
     def _beside(self, left: Round) -> Beside:
         """Return what filters may ask for beside norms and inner products of the updates that were not stopped."""
-        return Beside()
+        return Beside(signs=left.signs)
 
     def _combined(self, vectors: Vectors, round_: Round, stopped: int) -> tuple[Matrix, str | None]:
         """Return what the filters make of the updates that were not stopped before, shape (m,), and how they were weakened.

@@ -53,8 +53,16 @@ def test_so_they_are_in_every_dtype_and_size(compressor: Compressor, dtype: torc
 
 @pytest.mark.parametrize(
     "compressor",
-    [L1Sign(), Sign(), TernGrad(), TernGrad(coding="fixed"), SparseTernary(k=9), TopK(k=9), TopK(k=9, values=L1Sign())]
-    + [NonZeros(L1Sign()), NonZeros(TernGrad())],
+    [
+        L1Sign(),
+        Sign(),
+        TernGrad(),
+        TernGrad(coding="fixed"),
+        SparseTernary(k=9),
+        TopK(k=9, values=L1Sign()),
+        NonZeros(L1Sign()),
+        NonZeros(TernGrad()),
+    ],
     ids=repr,
 )
 def test_no_vector_is_decoded(compressor: Compressor, monkeypatch: pytest.MonkeyPatch) -> None:
