@@ -7,17 +7,22 @@ from collections.abc import Callable, Sequence
 
 from benchmarks.parts.table import filled
 from flwr_robustcomp.filters import (
+    CAF,
     FILTERS,
+    AdaptiveClipping,
     Bucketing,
     CentredClipping,
     Directions,
+    DnC,
     Filter,
+    Flame,
     GeometricMedian,
     Length,
     MultiKrum,
     NearestNeighborMixing,
     Norm,
     NormClipping,
+    SignGuard,
     Spectral,
     reach_of,
 )
@@ -25,14 +30,19 @@ from flwr_robustcomp.filters import (
 __all__ = ["CHAINS", "SAMPLES"]
 
 _SAMPLES: dict[str, list[Filter]] = {
+    "adaptive-clipping": [AdaptiveClipping(trim=2), AdaptiveClipping(trim=0.2)],
     "bucketing": [Bucketing(trim=2), Bucketing(trim=0, size=3)],
     "centred-clipping": [CentredClipping(trim=2), CentredClipping(trim=0, radius=1.0)],
+    "caf": [CAF(trim=2), CAF(trim=0), CAF(trim=0.3)],
+    "dnc": [DnC(trim=2), DnC(trim=2, factor=1.5), DnC(trim=2, iterations=2)],
+    "flame": [Flame(trim=2), Flame()],
     "geometric-median": [GeometricMedian(trim=2)],
     "length": [Length(trim=2), Length(trim=0, factor=3.0)],
     "multi-krum": [MultiKrum(trim=2), MultiKrum(trim=0.1)],
     "nearest-neighbor-mixing": [NearestNeighborMixing(trim=2)],
     "norm": [Norm(trim=2), Norm(trim=0.2)],
-    "norm-clipping": [NormClipping(trim=2), NormClipping(trim=0, radius=0.5)],
+    "norm-clipping": [NormClipping(trim=2), NormClipping(trim=0, radius=0.5), NormClipping(trim=2, quantile=0.5)],
+    "sign-guard": [SignGuard(trim=2), SignGuard(lower=0.0, upper=10.0)],
     "spectral": [Spectral(trim=2), Spectral(trim=2, slack=None), Spectral(trim=0.1)],
 }
 
@@ -45,7 +55,13 @@ Chain = Callable[[int], Sequence[Filter]]
 _CHAINS: dict[str, Chain] = {
     "norm": lambda t: [Norm(t)],
     "norm-clipping": lambda t: [NormClipping(t)],
+    "norm-clipping, median": lambda t: [NormClipping(t, quantile=0.5)],
+    "adaptive-clipping": lambda t: [AdaptiveClipping(t)],
     "length": lambda t: [Length(t)],
+    "flame": lambda t: [Flame(t)],
+    "sign-guard": lambda t: [SignGuard(t)],
+    "caf": lambda t: [CAF(t)],
+    "dnc, in t passes": lambda t: [DnC(t, iterations=t)],
     "multi-krum": lambda t: [MultiKrum(t)],
     "geometric-median": lambda t: [GeometricMedian(t)],
     "centred-clipping": lambda t: [CentredClipping(t)],
@@ -54,6 +70,11 @@ _CHAINS: dict[str, Chain] = {
     "norm-clipping+directions+spectral": lambda t: [NormClipping(t), Directions(t), Spectral(t)],
     "length+directions+spectral": lambda t: [Length(t), Directions(t), Spectral(t)],
     "norm+spectral": lambda t: [Norm(t), Spectral(t)],
+    "norm-clipping+dnc": lambda t: [NormClipping(t), DnC(t)],
+    "length+dnc": lambda t: [Length(t), DnC(t)],
+    "length+sign-guard": lambda t: [Length(t), SignGuard(t)],
+    "adaptive-clipping+nearest-neighbor-mixing+caf": lambda t: [AdaptiveClipping(t), NearestNeighborMixing(t), CAF(t)],
+    "nearest-neighbor-mixing+caf": lambda t: [NearestNeighborMixing(t), CAF(t)],
     "length+nearest-neighbor-mixing": lambda t: [Length(t), NearestNeighborMixing(t)],
     "length+bucketing": lambda t: [Length(t), Bucketing(t)],
     "nearest-neighbor-mixing+geometric-median": lambda t: [NearestNeighborMixing(t), GeometricMedian(t)],

@@ -18,6 +18,7 @@ from flwr_robustcomp.compressors.form import Form, Scalars
 from flwr_robustcomp.compressors.norms import vector_norm
 from flwr_robustcomp.compressors.payload import DTYPES, Payload, working_dtype
 from flwr_robustcomp.compressors.products import dense_products
+from flwr_robustcomp.compressors.sign_counts import SignCounts, dense_counts
 from flwr_robustcomp.compressors.values import is_finite
 from flwr_robustcomp.errors import require
 
@@ -236,6 +237,10 @@ class Compressor(Form, ABC):
         A norm that a client reports (Algorithm 1) is believed only inside these bounds.
         """
         return 0.0, math.inf
+
+    def sign_counts(self, payload: Payload) -> SignCounts:
+        """Return how many entries of Q(x) are negative, zero and positive; by default of the decoded vector."""
+        return dense_counts(self.decode(payload))
 
     def accumulate(self, out: Tensor, payloads: Sequence[Payload], weights: Sequence[float]) -> None:
         """Add sum_i weights[i] * Q_i to ``out`` in place.

@@ -14,6 +14,7 @@ __all__ = [
     "accumulate_block_signs",
     "accumulate_signs",
     "bitmap_rows",
+    "count_bits",
     "hamming_distances",
     "pack_bits",
     "pack_uints",
@@ -54,6 +55,11 @@ def pack_bits(mask: npt.NDArray[np.bool_]) -> bytes:
 def unpack_bits(body: bytes, count: int) -> npt.NDArray[np.uint8]:
     """Unpack ``count`` bits into zeros and ones, shape (count,)."""
     return np.unpackbits(np.frombuffer(body, np.uint8), count=count, bitorder="little")
+
+
+def count_bits(body: bytes) -> int:
+    """Return how many bits are set."""
+    return int(np.bitwise_count(np.frombuffer(body, np.uint8)).sum())
 
 
 def pack_uints(values: npt.NDArray[np.unsignedinteger], width: int) -> bytes:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from flwr_robustcomp.compressors.as_values import AsValues
 from flwr_robustcomp.compressors.base import Compressor, Scalars
 from flwr_robustcomp.compressors.columns import Columns
 from flwr_robustcomp.compressors.nested import Unspoken, check_length, no_scalars
@@ -20,9 +21,9 @@ from flwr_robustcomp.compressors.non_zero_columns import OneSupport, joined
 from flwr_robustcomp.compressors.payload import Payload
 from flwr_robustcomp.compressors.products import dense_products
 from flwr_robustcomp.compressors.sign import L1Sign
+from flwr_robustcomp.compressors.sign_counts import SignCounts, among_zeros
 from flwr_robustcomp.compressors.support import Shape, largest_support, read_support, write_support
 from flwr_robustcomp.compressors.values import as_numpy
-from flwr_robustcomp.compressors.wrapping import Wrapping
 from flwr_robustcomp.errors import WireError, require
 
 __all__ = ["NonZeros"]
@@ -31,7 +32,7 @@ _LENGTH = "<I"
 
 
 @dataclass(frozen=True)
-class NonZeros(Wrapping):
+class NonZeros(AsValues):
     """Compress the entries that are not zero with another compressor, and leave the zeros as they are.
 
     Client mods and strategies put it around every compressor that would give zeros a value (`keeping_zeros`): sign(0) = +1
@@ -166,6 +167,12 @@ class NonZeros(Wrapping):
         """Return those of the entries that are not zero."""
         inner = self._sent(payload)[1]
         return self._fitted(inner.size, payload.size).norm_bounds(inner, order) if inner.size else (0.0, 0.0)
+
+    def sign_counts(self, payload: Payload) -> SignCounts:
+        """Count the entries on the support as ``values`` does; the others are zero."""
+        inner = self._sent(payload)[1]
+        own = self._fitted(inner.size, payload.size).sign_counts(inner) if inner.size else (0, 0, 0)
+        return among_zeros(own, payload.size)
 
     def accumulate(self, out: Tensor, payloads: Sequence[Payload], weights: Sequence[float]) -> None:
         """Add payloads of one support at once, as ``values`` adds them; supports that differ, one after the other."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from flwr_robustcomp.compressors.base import Compressor, Scalars
 from flwr_robustcomp.compressors.norms import vector_norm
 from flwr_robustcomp.compressors.payload import Payload
+from flwr_robustcomp.compressors.sign_counts import SignCounts, among_zeros, dense_counts
 from flwr_robustcomp.compressors.sparse_products import Entries, sparse_products
 from flwr_robustcomp.compressors.sparsity import check_sparsity, kept_of, require_fits
 from flwr_robustcomp.compressors.values import as_numpy, check_finite, values_from_bytes, values_to_bytes
@@ -110,6 +111,10 @@ class RandomK(Compressor):
     def norm_bounds(self, payload: Payload, order: float = 2) -> tuple[float, float]:
         """Return the norm of the kept entries and infinity: nothing is known of the others."""
         return vector_norm(values_from_bytes(payload.body, payload.dtype), order), float("inf")
+
+    def sign_counts(self, payload: Payload) -> SignCounts:
+        """Count the kept entries; the others are zero."""
+        return among_zeros(dense_counts(self._values(payload)), payload.size)
 
     def accumulate(self, out: Tensor, payloads: Sequence[Payload], weights: Sequence[float]) -> None:
         """Add k entries for each payload; nothing becomes dense."""

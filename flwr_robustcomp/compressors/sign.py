@@ -24,6 +24,7 @@ from flwr_robustcomp.compressors.bits import (
 from flwr_robustcomp.compressors.columns import Columns, Signs
 from flwr_robustcomp.compressors.payload import DTYPES, Payload
 from flwr_robustcomp.compressors.products import RUN, scale_of
+from flwr_robustcomp.compressors.sign_counts import SignCounts, bitmap_counts
 from flwr_robustcomp.compressors.sums import magnitudes
 from flwr_robustcomp.compressors.values import as_numpy, check_scale, is_finite, round_to
 from flwr_robustcomp.errors import WireError
@@ -127,6 +128,10 @@ class Sign(Compressor):
     def norm(self, payload: Payload, order: float = 2) -> float:
         """Return d**(1/q): every entry is +-1."""
         return 1.0 if order == math.inf else payload.size ** (1.0 / order)
+
+    def sign_counts(self, payload: Payload) -> SignCounts:
+        """Count the bits."""
+        return bitmap_counts(payload.body, payload.size)
 
     def accumulate(self, out: Tensor, payloads: Sequence[Payload], weights: Sequence[float]) -> None:
         """Add weighted signs straight from the bits; see `bits.accumulate_signs`."""
@@ -236,6 +241,10 @@ class L1Sign(Compressor):
         """
         (scale,) = payload.scalars
         return self.norm(payload, order), scale * payload.size
+
+    def sign_counts(self, payload: Payload) -> SignCounts:
+        """Count the bits; where the scale is zero, all entries are."""
+        return bitmap_counts(payload.body, payload.size) if payload.scalars[0] else (0, payload.size, 0)
 
     def accumulate(self, out: Tensor, payloads: Sequence[Payload], weights: Sequence[float]) -> None:
         """Add weighted, scaled signs straight from the bits; see `bits.accumulate_signs`."""

@@ -19,6 +19,7 @@ from flwr_robustcomp.compressors.entropy import decode_ranks, encode_ranks
 from flwr_robustcomp.compressors.payload import Payload
 from flwr_robustcomp.compressors.positions import Coding, check_coding, largest_size, read_positions, write_positions
 from flwr_robustcomp.compressors.selection import largest_entries
+from flwr_robustcomp.compressors.sign_counts import SignCounts
 from flwr_robustcomp.compressors.sparse_products import Entries, sparse_products
 from flwr_robustcomp.compressors.sparsity import check_sparsity, kept_of, require_fits
 from flwr_robustcomp.compressors.values import as_numpy, check_scale, round_to
@@ -137,6 +138,12 @@ class SparseTernary(Compressor):
         if order == 2:
             return scale * math.sqrt(k), math.hypot(total, scale * math.sqrt(d - k))
         return scale, total
+
+    def sign_counts(self, payload: Payload) -> SignCounts:
+        """Count the kept signs; where the magnitude is zero, all entries are."""
+        kept = self.kept(payload.size) if payload.scalars[2] else 0
+        positive = int(self._read(payload)[1].sum()) if kept else 0
+        return kept - positive, payload.size - kept, positive
 
     def accumulate(self, out: Tensor, payloads: Sequence[Payload], weights: Sequence[float]) -> None:
         """Add k entries for each payload; nothing becomes dense."""

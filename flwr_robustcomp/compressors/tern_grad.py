@@ -30,6 +30,7 @@ from flwr_robustcomp.compressors.payload import Payload, working_dtype
 from flwr_robustcomp.compressors.positions import Coding, check_coding
 from flwr_robustcomp.compressors.products import scale_of
 from flwr_robustcomp.compressors.rounding import coin_flips
+from flwr_robustcomp.compressors.sign_counts import SignCounts, ternary_counts
 from flwr_robustcomp.compressors.ternary import (
     accumulate_ternary,
     check_ternary,
@@ -179,6 +180,10 @@ class TernGrad(Compressor):
         largest = s if self.clip is None else most
         high = {1: most * roots, 2: most, math.inf: largest}[order]
         return array_norm(s, order), array_norm(high, order)
+
+    def sign_counts(self, payload: Payload) -> SignCounts:
+        """Count the symbols: a scale is zero only where all of its bucket are."""
+        return ternary_counts(self._symbols(payload), payload.size, self.coding)
 
     def accumulate(self, out: Tensor, payloads: Sequence[Payload], weights: Sequence[float]) -> None:
         """Add symbols straight from their packed form."""

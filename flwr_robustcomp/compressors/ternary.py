@@ -10,6 +10,7 @@ import numpy.typing as npt
 from flwr_robustcomp.compressors.bits import (
     accumulate_block_signs,
     accumulate_signs,
+    count_bits,
     pack_bits,
     packed_size,
     padding_is_zero,
@@ -22,6 +23,7 @@ from flwr_robustcomp.errors import WireError
 
 __all__ = [
     "accumulate_ternary",
+    "bitmaps_of",
     "check_ternary",
     "largest_ternary",
     "non_zeros_of",
@@ -51,7 +53,7 @@ def write_ternary(plus: npt.NDArray[np.bool_], minus: npt.NDArray[np.bool_], cod
 
 def read_ternary(body: bytes, d: int, coding: Coding) -> Iterator[tuple[int, Signs]]:
     """Read a vector a part at a time: pairs of the first place and the entries from there; errors as `check_ternary`."""
-    planes = _planes(body, d, coding)
+    planes = bitmaps_of(body, d, coding)
     if planes is None:
         for start, symbols in decode_chunks(body[1:], d, 3):
             yield start, (symbols - 1).astype(np.int8)
@@ -62,12 +64,12 @@ def read_ternary(body: bytes, d: int, coding: Coding) -> Iterator[tuple[int, Sig
 
 def non_zeros_of(body: bytes, d: int, coding: Coding, bucket: int | None = None) -> npt.NDArray[np.int64]:
     """Return how many entries of each bucket are not zero, shape (n,); of one bucket from the counts or the bits alone."""
-    planes = _planes(body, d, coding)
+    planes = bitmaps_of(body, d, coding)
     if bucket is None or d <= bucket:
         if planes is None:
             low, counts, _ = histogram(body[1:], d, 3)
             return np.array([d - int(counts[1 - low]) if low <= 1 < low + counts.size else d])
-        return np.array([sum(int(np.bitwise_count(np.frombuffer(plane, np.uint8)).sum()) for plane in planes)])
+        return np.array([sum(map(count_bits, planes))])
     if planes is None:
         return count_non_zeros(read_ternary(body, d, coding), d, bucket)
     plus, minus = (np.frombuffer(plane, np.uint8) for plane in planes)
@@ -77,7 +79,7 @@ def non_zeros_of(body: bytes, d: int, coding: Coding, bucket: int | None = None)
 
 def check_ternary(body: bytes, d: int, coding: Coding) -> None:
     """Raise `WireError` unless the bytes are what `write_ternary` makes of some vector."""
-    planes = _planes(body, d, coding)
+    planes = bitmaps_of(body, d, coding)
     if planes is None:
         for _ in decode_chunks(body[1:], d, 3):
             pass
@@ -122,7 +124,7 @@ def accumulate_ternary(
     bitmaps: list[bytes] = []
     halves: list[npt.NDArray[np.float64]] = []
     for body, row in zip(bodies, weights, strict=True):
-        planes = _planes(body, out.size, coding)
+        planes = bitmaps_of(body, out.size, coding)
         if planes is not None:
             bitmaps += planes
             halves += [row / 2, -row / 2]
@@ -139,15 +141,15 @@ def accumulate_ternary(
 
 def planes_of(body: bytes, d: int, coding: Coding) -> tuple[bytes, bytes]:
     """Return the bitmaps of ones and of minus ones, ceil(d / 8) bytes each, whatever the form; errors as `check_ternary`."""
-    planes = _planes(body, d, coding)
+    planes = bitmaps_of(body, d, coding)
     if planes is not None:
         return planes
     signs = np.concatenate([part for _, part in read_ternary(body, d, coding)])
     return pack_bits(signs > 0), pack_bits(signs < 0)
 
 
-def _planes(body: bytes, d: int, coding: Coding) -> tuple[bytes, bytes] | None:
-    """Return the two bitmaps, or None if the symbols are entropy-coded."""
+def bitmaps_of(body: bytes, d: int, coding: Coding) -> tuple[bytes, bytes] | None:
+    """Return the bitmaps of ones and of minus ones, or None if the symbols are entropy-coded; errors as `check_ternary`."""
     if coding == "entropy":
         if body[:1] == _ENTROPY:
             return None

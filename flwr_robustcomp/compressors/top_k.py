@@ -19,6 +19,7 @@ from flwr_robustcomp.compressors.nested import nest, nested_compressor, unnest
 from flwr_robustcomp.compressors.payload import Payload
 from flwr_robustcomp.compressors.positions import Coding, check_coding, largest_size, read_positions, write_positions
 from flwr_robustcomp.compressors.selection import largest_entries
+from flwr_robustcomp.compressors.sign_counts import SignCounts, among_zeros
 from flwr_robustcomp.compressors.sparse_products import Entries, sparse_products
 from flwr_robustcomp.compressors.sparsity import check_sparsity, check_values, kept_of, require_fits
 from flwr_robustcomp.compressors.values import as_numpy
@@ -189,6 +190,10 @@ class TopK(Compressor):
             smallest = high / k ** (1.0 / order)  # the smallest of k entries is at most their mean in the norm's sense
         rest = smallest * (payload.size - k) ** (1.0 / order)
         return low, high + rest if order == 1 else math.hypot(high, rest)
+
+    def sign_counts(self, payload: Payload) -> SignCounts:
+        """Count the kept entries as ``values`` does; the others are zero."""
+        return among_zeros(self.values.sign_counts(self._inner(payload)), payload.size)
 
     def accumulate(self, out: Tensor, payloads: Sequence[Payload], weights: Sequence[float]) -> None:
         """Add k entries for each payload; nothing becomes dense."""

@@ -5,28 +5,37 @@
 
 from __future__ import annotations
 
+from flwr_robustcomp.filters.adaptive_clipping import AdaptiveClipping
 from flwr_robustcomp.filters.base import Filter, kept_rows, shortening
 from flwr_robustcomp.filters.bucketing import Bucketing
+from flwr_robustcomp.filters.caf import CAF
 from flwr_robustcomp.filters.centred_clipping import CentredClipping
 from flwr_robustcomp.filters.chains import Bounds, bounds_of, chain, chain_rows, fitted, reach_of
 from flwr_robustcomp.filters.directions import Directions
+from flwr_robustcomp.filters.dnc import DnC
+from flwr_robustcomp.filters.flame import Flame
 from flwr_robustcomp.filters.geometric_median import GeometricMedian
 from flwr_robustcomp.filters.length import Length
 from flwr_robustcomp.filters.multi_krum import MultiKrum
 from flwr_robustcomp.filters.nearest_neighbor_mixing import NearestNeighborMixing
 from flwr_robustcomp.filters.norm import Norm
 from flwr_robustcomp.filters.norm_clipping import NormClipping
+from flwr_robustcomp.filters.sign_guard import SignGuard
 from flwr_robustcomp.filters.spectral import Spectral
 from flwr_robustcomp.filters.vectors import Beside, Matrix, Root, Vectors
 
 __all__ = [
+    "CAF",
     "FILTERS",
+    "AdaptiveClipping",
     "Beside",
     "Bounds",
     "Bucketing",
     "CentredClipping",
     "Directions",
+    "DnC",
     "Filter",
+    "Flame",
     "GeometricMedian",
     "Length",
     "Matrix",
@@ -35,6 +44,7 @@ __all__ = [
     "Norm",
     "NormClipping",
     "Root",
+    "SignGuard",
     "Spectral",
     "Vectors",
     "bounds_of",
@@ -47,15 +57,20 @@ __all__ = [
 ]
 
 FILTERS: dict[str, type[Filter]] = {
+    "adaptive-clipping": AdaptiveClipping,
     "bucketing": Bucketing,
+    "caf": CAF,
     "centred-clipping": CentredClipping,
     "directions": Directions,
+    "dnc": DnC,
+    "flame": Flame,
     "geometric-median": GeometricMedian,
     "length": Length,
     "multi-krum": MultiKrum,
     "nearest-neighbor-mixing": NearestNeighborMixing,
     "norm": Norm,
     "norm-clipping": NormClipping,
+    "sign-guard": SignGuard,
     "spectral": Spectral,
 }
 """Every filter by the name that strategies and scenarios use."""

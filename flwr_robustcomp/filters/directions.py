@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.filters.base import Filter
 from flwr_robustcomp.filters.spectral import Spectral
@@ -74,6 +72,4 @@ class Directions(Filter):
 
     def combine(self, vectors: Vectors, trim: int) -> Matrix:
         """Let `Spectral` look at the unit vectors."""
-        lengths = np.where(vectors.norms > 0, vectors.norms, 1.0)
-        units = vectors.gram / lengths[:, None] / lengths
-        return Spectral(trim, self.slack, self.resume_slack).combine(Vectors.of_gram((units + units.T) / 2), trim)
+        return Spectral(trim, self.slack, self.resume_slack).combine(Vectors.of_gram(vectors.cosines), trim)

@@ -12,16 +12,13 @@ import numpy.typing as npt
 
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.filters.base import Filter, kept_rows
+from flwr_robustcomp.filters.scatter import centred, is_rounding
 from flwr_robustcomp.filters.vectors import Matrix, Vectors
 
 __all__ = ["Spectral"]
 
 _STEPS = 8
 """A budget is spent in about as many steps; one vector at a time was no better on the paper's regression, and slower."""
-
-_ROUNDINGS = 16
-"""Units in the last place by which an inner product may be off: it depends on the processor's order of additions. Entries that
-are off by that much move an eigenvalue by at most as much times their number in a row."""
 
 
 @dataclass(frozen=True, init=False)
@@ -148,13 +145,13 @@ class Spectral(Filter):
         kept, most = np.arange(m), math.ceil(trim / _STEPS)
         while (left := trim - (m - kept.size)) > 0:
             gram = vectors.gram[np.ix_(kept, kept)]
-            values, vectors_of = np.linalg.eigh(_centred(gram))
+            values, vectors_of = np.linalg.eigh(centred(gram))
             if slack is not None:
                 if _is_met(values, trim, slack):
                     break
                 slack = min(slack, self.resume_slack)
             # All that is left is the same but for rounding: no direction means anything. What is gone has no say in it.
-            if values[-1] <= _ROUNDINGS * np.finfo(np.float64).eps * kept.size * float(np.abs(gram).max()):
+            if is_rounding(float(values[-1]), gram):
                 break
             shares = np.square(vectors_of[:, -1])
             worst = np.argsort(-shares, kind="stable")[: min(most, left)]
@@ -165,7 +162,7 @@ class Spectral(Filter):
 
     def is_quiet(self, gram: Matrix, trim: int) -> bool:
         """Whether all vectors of a Gram matrix, shape (m, m), pass; never with a fixed budget."""
-        values: Matrix = np.asarray(np.linalg.eigvalsh(_centred(gram)), np.float64)
+        values: Matrix = np.asarray(np.linalg.eigvalsh(centred(gram)), np.float64)
         return self.slack is not None and _is_met(values, trim, self.slack)
 
 
@@ -177,9 +174,3 @@ def _warn_of_calm() -> None:
 def _is_met(values: npt.NDArray[np.floating[Any]], trim: int, slack: float) -> bool:
     """Whether lambda_1 <= kappa lambda_{t+2}, of eigenvalues in ascending order."""
     return bool(values[-1] <= slack * max(values[-trim - 2], 0.0))
-
-
-def _centred(gram: Matrix) -> Matrix:
-    """Return the Gram matrix of the vectors minus their mean: H G H with H = I - 11^T / k."""
-    means = gram.mean(axis=0)
-    return np.asarray(gram - (means[None, :] + means[:, None]) + means.mean())  # symmetric if the Gram matrix is

@@ -103,6 +103,11 @@ class Vectors:
         """Return the vectors of a Gram matrix, shape (m, m)."""
         return cls(np.sqrt(np.maximum(np.diag(gram), 0.0)), lambda: gram, beside)
 
+    @classmethod
+    def of_rows(cls, rows: Matrix) -> Vectors:
+        """Return the vectors that are the rows of a matrix, shape (m, d), their signs included."""
+        return cls.of_gram(rows @ rows.T, Beside(signs=lambda: _signs_of(rows)))
+
     def __len__(self) -> int:
         return self.norms.size
 
@@ -110,6 +115,13 @@ class Vectors:
     def gram(self) -> Matrix:
         """Inner products, shape (m, m)."""
         return self._gram()
+
+    @functools.cached_property
+    def cosines(self) -> Matrix:
+        """G_ij / (||x_i|| ||x_j||), shape (m, m), symmetric; zero for a zero vector, also with itself."""
+        lengths = np.where(self.norms > 0, self.norms, 1.0)
+        cosines = self.gram / lengths[:, None] / lengths
+        return np.asarray((cosines + cosines.T) / 2)
 
     @functools.cached_property
     def squared_distances(self) -> Matrix:
@@ -171,6 +183,10 @@ class Vectors:
             history=own.history and (lambda: coefficients @ self.history @ coefficients.T),
             root=own.root and (lambda: replace(self.root, products=coefficients @ self.root.products)),
         )
+
+
+def _signs_of(rows: Matrix) -> Matrix:
+    return np.stack([(rows < 0).mean(axis=1), (rows == 0).mean(axis=1), (rows > 0).mean(axis=1)], axis=1)
 
 
 def _known(known: Callable[[], _T] | None, what: str) -> Callable[[], _T]:

@@ -141,14 +141,14 @@ class RobustCompressed(CompressedStrategy):
 
     def shows(self) -> tuple[str, ...]:
         """Return what filters may ask for beside norms and inner products: fields of `Beside`."""
-        return ()
+        return ("signs",)
 
     def check_nodes(self, nodes: int) -> None:
         """Raise `ConfigurationError` if the filters cannot work on the replies of so many nodes."""
         super().check_nodes(nodes)
         fit = fitted(self.filters, nodes)
         some = [own if own.trim else one for own, one in zip(fit, self.filters, strict=True)]  # a share of nobody is no defence
-        chain(some, Vectors.of_gram(np.eye(nodes)))
+        chain(some, Vectors.of_rows(np.eye(nodes)))
         _check_leaves(self.rule, trim_of(self.trim, nodes), nodes)
 
     def trimmed_by_norm(self, nodes: int) -> tuple[int, float]:
@@ -218,7 +218,7 @@ class RobustCompressed(CompressedStrategy):
 
     def _beside(self, left: Round) -> Beside:
         """Return what filters may ask for beside norms and inner products of the updates that were not stopped."""
-        return Beside()
+        return Beside(signs=left.signs)
 
     def _sketch(self, round_: Round, norms: Mapping[int, float]) -> tuple[list[Runs] | None, dict[int, float]]:
         """Return the runs that inner products come from, None for all, and the norms of the updates that these misrepresent."""

@@ -131,6 +131,14 @@ class Round:
         ]
         return np.asarray(np.sum(parts, axis=0))
 
+    def signs(self) -> Matrix:
+        """Return the shares of coordinates that are negative, zero and positive, shape (m, 3), from the packed form."""
+        counts = [
+            [span.compressor.sign_counts(payload) for span, payload in zip(self.spans, update.payloads, strict=True)]
+            for update in self.updates
+        ]
+        return np.asarray(np.sum(counts, axis=1) / self.layout.dim, np.float64)
+
     def sum(self, weights: Sequence[float]) -> Tensor:
         """Return sum_i weights[i] Q(x_i), shape (d,), from the packed form; an update of weight 0 is not touched.
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
+from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.filters import (
+    AdaptiveClipping,
     Bucketing,
     CentredClipping,
     GeometricMedian,
@@ -38,6 +43,44 @@ def test_norm_clipping(x: np.ndarray) -> None:
     assert np.allclose(chain([NormClipping(0, radius=2.0)], of(x)) @ x, (x * np.minimum(1, 2.0 / norms)).mean(axis=0))
     standard = np.sort(norms.ravel())[M - F - 1]
     assert np.allclose(chain([NormClipping(F)], of(x)) @ x, (x * np.minimum(1, standard / norms)).mean(axis=0))
+
+
+@pytest.mark.parametrize(("quantile", "rank"), [(0.5, 13), (1.0, 25), (0.01, 1), (0.84, 21), (0.85, 22)])
+def test_norm_clipping_at_a_quantile(x: np.ndarray, quantile: float, rank: int) -> None:
+    norms = np.linalg.norm(x, axis=1, keepdims=True)
+    radius = sorted(norms.ravel())[rank - 1]
+    assert np.allclose(chain([NormClipping(F, quantile=quantile)], of(x)) @ x, (x * np.minimum(1, radius / norms)).mean(axis=0))
+    assert NormClipping(quantile=quantile).longest(M, F) == (1.0 if rank <= M - F else math.inf)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"quantile": 0.0}, r"quantile must be in \(0, 1\], or None, got 0.0"),
+        ({"quantile": 1.1}, r"quantile must be in \(0, 1\], or None, got 1.1"),
+        ({"quantile": math.nan}, r"quantile must be in \(0, 1\], or None, got nan"),
+        ({"quantile": 0.5, "radius": 1.0}, "quantile must be None where a radius is given, got 0.5"),
+    ],
+)
+def test_quantiles_out_of_range_are_refused(options: dict[str, float], told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        NormClipping(**options)
+
+
+def test_adaptive_clipping(x: np.ndarray) -> None:
+    norms = np.linalg.norm(x, axis=1, keepdims=True)
+    clipped = math.floor(Fraction(2 * F, M) * (M - F))
+    assert clipped == 6
+    radius = sorted(norms.ravel(), reverse=True)[clipped]
+    assert np.allclose(chain([AdaptiveClipping(F)], of(x)) @ x, (x * np.minimum(1, radius / norms)).mean(axis=0))
+
+
+def test_adaptive_clipping_shortens_at_least_as_many_as_may_lie() -> None:
+    for m in range(1, 60):
+        for trim in range((m + 1) // 2):
+            scales = np.diag(AdaptiveClipping().combine(of(np.diag(np.arange(1.0, m + 1))), trim))
+            assert trim <= (scales < 1).sum() <= m / 2
+    assert AdaptiveClipping().longest(8, 4) == math.inf
 
 
 def test_multi_krum(x: np.ndarray) -> None:

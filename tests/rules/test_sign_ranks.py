@@ -65,7 +65,9 @@ def test_counts_are_the_dense_trimmed_sum(case: tuple[Signs, Rows, int]) -> None
 def test_what_survives_is_what_the_dense_trimming_leaves_of_each_vector(k: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     cut = (k - 1) // 2
-    signs, rows = _signs(rng.integers(-1, 2, (k, 100)).astype(float), rng.permutation(k)[:, None] + 1.0, [100], zeros=True)
+    signs, rows = _signs(
+        rng.integers(-1, 2, (k, 100)).astype(float), (rng.permutation(k)[:, None] + 1).astype(np.float64), [100], zeros=True
+    )
     order = np.argsort(rows, axis=0, kind="stable")
     kept = np.zeros_like(rows)
     np.put_along_axis(kept, order[cut : k - cut], 1.0, axis=0)

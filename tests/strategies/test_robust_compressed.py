@@ -30,8 +30,34 @@ def test_each_filter_is_the_dense_one(name: str, granularity: Any) -> None:
     got = moved(strategy, answers(strategy, XS, compressor, granularity=granularity)).double()
     if granularity == "model":
         dense = np.stack([q(x, compressor, i).double().numpy() for i, x in enumerate(XS)])
-        assert np.allclose(got.numpy(), 0.5 * (chain([rule], Vectors.of_gram(dense @ dense.T)) @ dense), atol=1e-5)
+        assert np.allclose(got.numpy(), 0.5 * (chain([rule], Vectors.of_rows(dense)) @ dense), atol=1e-5)
     assert bool(torch.isfinite(got).all()) and float(got.abs().max()) > 0
+
+
+@pytest.mark.parametrize("sketch", [None, 64])
+def test_signs_are_counted_whole_whatever_the_sketch_shows(sketch: int | None) -> None:
+    model = {"w": torch.zeros(1000)}
+    xs, compressor = [gaussian(1000, seed=i) + 0.7 for i in range(11)], L1Sign()
+    xs[:3] = [-x for x in xs[:3]]
+    strategy = RobustCompressed(compressor=compressor, filters="sign-guard", sketch=sketch, seed=1, **SAMPLING)
+    strategy.aggregate_train(1, answers(strategy, xs, compressor, model=model))
+    assert set(strategy.reports[-1].trimmed) >= {1000, 1001, 1002}
+    assert len(strategy.reports[-1].kept) >= 6
+
+
+def test_what_a_strategy_cannot_show_is_refused_by_name() -> None:
+    class Blind(RobustCompressed):
+        def shows(self) -> tuple[str, ...]:
+            return ()
+
+    with pytest.raises(ConfigurationError, match=r"filters must be one that works without signs, .* got 'sign-guard'"):
+        Blind(compressor=L1Sign(), filters="sign-guard")
+
+
+def test_a_filter_of_signs_behind_a_mixture_is_refused_before_the_run() -> None:
+    strategy = RobustCompressed(compressor=L1Sign(), trim=2, filters="nearest-neighbor-mixing+sign-guard")
+    with pytest.raises(ConfigurationError, match="signs must be known where a filter looks at them"):
+        strategy.check_nodes(11)
 
 
 @pytest.mark.parametrize("compressor", [c for c in ALL if not c.wants_matrices], ids=repr)
@@ -90,7 +116,7 @@ def test_momentum_runs_over_the_rounds() -> None:
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"filters": "spectra"}, "filters must be one of bucketing, .*, got 'spectra'"),
+        ({"filters": "spectra"}, "filters must be one of adaptive-clipping, .*, got 'spectra'"),
         ({"trim": 0.5}, r"trim must be a count \(integer >= 0\) or a fraction in \[0, 0.5\), got 0.5"),
         ({"trim": 0.3, "filters": "norm+spectral"}, "filters must be trimming less than half together"),
         ({"step": Momentum(), "step_size": 0.1}, "step_size must be set in the step"),

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from flwr_robustcomp.compressors import Identity, L1Sign, Sign
+from flwr_robustcomp.compressors import Compressor, Drive, Identity, L1Sign, Sign, TopK
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.layout import Layout
+from flwr_robustcomp.packing import Granularity
 from flwr_robustcomp.strategies import (
     ByzFL,
     CompressedStrategy,
@@ -189,6 +190,28 @@ def test_a_rule_that_returns_something_else_is_told_in_one_line(outcome: Any, to
     with pytest.raises(ConfigurationError) as caught:
         strategy.aggregate_train(1, answers(strategy, updates(3), Identity()))
     assert str(caught.value) == told
+
+
+class Signs(CompressedStrategy):
+    """A rule that looks at signs, and keeps what it has seen."""
+
+    def aggregate(self, round_: Round, state: Mapping[str, Tensor]) -> Outcome:
+        self.seen = round_.signs(), round_.rows()
+        return Outcome(round_.sum([1 / len(round_)] * len(round_)), [1 / len(round_)] * len(round_))
+
+
+@pytest.mark.parametrize("granularity", ["model", "array"])
+@pytest.mark.parametrize("compressor", [Identity(), L1Sign(), Drive(), TopK(ratio=0.2)], ids=repr)
+def test_shares_of_signs_are_those_of_the_updates(compressor: Compressor, granularity: Granularity) -> None:
+    xs = updates(4)
+    xs[1][::2] = 0.0  # zeros stay zeros
+    strategy = Signs(compressor=compressor, granularity=granularity, **SAMPLING)
+    strategy.aggregate_train(1, answers(strategy, xs, compressor, granularity=granularity))
+    shares, rows = strategy.seen
+    wanted = torch.stack([(rows < 0).double().mean(1), (rows == 0).double().mean(1), (rows > 0).double().mean(1)], dim=1)
+    assert shares.shape == (4, 3)
+    assert torch.allclose(torch.from_numpy(shares), wanted)
+    assert shares[1, 1] >= 0.5
 
 
 class InPlace(CompressedStrategy):

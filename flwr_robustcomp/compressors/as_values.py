@@ -1,19 +1,19 @@
-"""A compressor that leaves the values to another one, and has that one's guarantees."""
+"""What a compressor has from another that all of its values go through."""
 
 from __future__ import annotations
 
 from flwr_robustcomp.compressors.base import Compressor
 
-__all__ = ["Wrapping"]
+__all__ = ["AsValues"]
 
 
-class Wrapping(Compressor):
-    """Base of a compressor that sends some entries through another one.
+class AsValues(Compressor):
+    """A compressor whose guarantee is that of ``values``, on fewer entries.
 
     Attributes
     ----------
     values : Compressor
-        The other one.
+        The other.
     """
 
     values: Compressor
