@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.accuracy_cells import cases, scenario_of
-from benchmarks.accuracy_curves import curves_of, read_curves_file, written
+from benchmarks.accuracy_curves import curves_of, merged, read_curves_file, written
 from benchmarks.accuracy_page import BYTES_PICTURE, ROUNDS_PICTURE, complete, page
 from benchmarks.accuracy_pictures import draw_bytes, draw_rounds
 from flwr_robustcomp.simulations.records.curves import read_curves
@@ -34,12 +34,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time")
+    parser.add_argument("--recipes", nargs="+", metavar="NAME", help="run these alone; the data file keeps the rows of the others")
     parser.add_argument("--page-only", action="store_true", help="make page and pictures anew from the data file")
     options = parser.parse_args()
     logging.getLogger("flwr").setLevel(logging.ERROR)
     data = options.docs / "accuracy.jsonl"
     if not options.page_only:
-        wanted = cases(options.seeds, options.rounds)
+        everything = cases(options.seeds, options.rounds)
+        wanted = [case for case in everything if not options.recipes or case.recipe.name in options.recipes]
+        if not wanted:
+            raise SystemExit(f"--recipes must name some of {', '.join(dict.fromkeys(one.recipe.name for one in everything))}")
         scenarios = [scenario_of(case) for case in wanted]
         console = Console(stderr=True)
         try:
@@ -49,7 +53,8 @@ def main() -> None:
         except SweepError as error:  # a run whose model an attack destroyed has an accuracy too: see `curves_of`
             console.print(f"runs that ended early: {error}")
         options.docs.mkdir(parents=True, exist_ok=True)
-        data.write_text(written(curves_of(wanted, read_curves(options.records))), encoding="utf-8")
+        made = curves_of(wanted, read_curves(options.records))
+        data.write_text(written(merged(read_curves_file(data) if options.recipes else [], made)), encoding="utf-8")
     curves = read_curves_file(data)
     try:
         table = complete(curves)

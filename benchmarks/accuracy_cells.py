@@ -146,7 +146,7 @@ HONEST = Recipe("FedAvg, dense, the honest alone", {"name": "identity"}, {"name"
 ROBUST = Recipe(
     "recommended recipe",
     {"name": "drive"},
-    {"name": "robust-compressed", "filters": "norm-clipping+spectral", "trim": 0.2, "length_screen": 5.0},
+    {"name": "robust-compressed", "filters": "norm-clipping+directions+spectral", "trim": 0.2, "length_screen": 5.0},
     error_feedback=True,
 )
 """What the README recommends."""

@@ -13,7 +13,7 @@ from flwr_robustcomp.simulations.records.curves import Curves
 from flwr_robustcomp.simulations.records.record import RoundRecord
 from flwr_robustcomp.strategies import Policy
 
-__all__ = ["Curve", "curves_of", "read_curves_file", "written"]
+__all__ = ["Curve", "curves_of", "merged", "read_curves_file", "written"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,16 @@ def _sent(record: RoundRecord) -> float:
     """Return the bytes per reply of a round."""
     replies = int(record["kept"]) + len(record["trimmed"]) + len(record["rejected"])
     return float(record["bytes"]) / replies
+
+
+def merged(kept: Sequence[Curve], made: Sequence[Curve]) -> list[Curve]:
+    """Return old curves with those in their places that were made anew, then the ones that are new."""
+
+    def run(curve: Curve) -> tuple[str, str, bool, int]:
+        return curve.setting, curve.recipe, curve.error_feedback, curve.seed
+
+    table = {run(curve): curve for curve in kept} | {run(curve): curve for curve in made}
+    return list(table.values())
 
 
 def written(curves: Sequence[Curve]) -> str:

@@ -39,7 +39,7 @@ __all__ = ["RECIPE", "STEPS", "STRATEGIES", "TABLE", "Settings", "build_strategy
 TABLE = "robustcomp"
 """The table of the run config."""
 
-RECIPE: dict[str, Any] = {"filters": "norm-clipping+spectral", "trim": 0.2, "length_screen": 5.0}
+RECIPE: dict[str, Any] = {"filters": "norm-clipping+directions+spectral", "trim": 0.2, "length_screen": 5.0}
 """Of the default strategy, `RobustCompressed`: clip the longest fifth, look for colluders, drop what is far too long."""
 
 _OPTIONAL = ("patience", "quarantine_after")
