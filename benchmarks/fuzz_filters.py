@@ -23,7 +23,7 @@ __all__ = ["least", "outcome", "play"]
 
 def outcome(filters: Sequence[Filter], rows: Matrix) -> Matrix:
     """Return the aggregate, shape (d,), of vectors, shape (m, d)."""
-    return np.asarray(chain(filters, Vectors.of_gram(rows @ rows.T)) @ rows)
+    return np.asarray(chain(filters, Vectors.of_rows(rows)) @ rows)
 
 
 def play(name: str, number: int, seed: int) -> tuple[float, float]:

@@ -9,12 +9,14 @@ from flwr_robustcomp.filters.base import Filter, chain, fitted, kept_rows, reach
 from flwr_robustcomp.filters.bucketing import Bucketing
 from flwr_robustcomp.filters.centred_clipping import CentredClipping
 from flwr_robustcomp.filters.directions import Directions
+from flwr_robustcomp.filters.fools_gold import FoolsGold
 from flwr_robustcomp.filters.geometric_median import GeometricMedian
 from flwr_robustcomp.filters.length import Length
 from flwr_robustcomp.filters.multi_krum import MultiKrum
 from flwr_robustcomp.filters.nearest_neighbor_mixing import NearestNeighborMixing
 from flwr_robustcomp.filters.norm import Norm
 from flwr_robustcomp.filters.norm_clipping import NormClipping
+from flwr_robustcomp.filters.over_time import OverTime
 from flwr_robustcomp.filters.spectral import Spectral
 from flwr_robustcomp.filters.vectors import Beside, Matrix, Root, Vectors
 
@@ -25,6 +27,7 @@ __all__ = [
     "CentredClipping",
     "Directions",
     "Filter",
+    "FoolsGold",
     "GeometricMedian",
     "Length",
     "Matrix",
@@ -32,6 +35,7 @@ __all__ = [
     "NearestNeighborMixing",
     "Norm",
     "NormClipping",
+    "OverTime",
     "Root",
     "Spectral",
     "Vectors",
@@ -46,12 +50,14 @@ FILTERS: dict[str, type[Filter]] = {
     "bucketing": Bucketing,
     "centred-clipping": CentredClipping,
     "directions": Directions,
+    "fools-gold": FoolsGold,
     "geometric-median": GeometricMedian,
     "length": Length,
     "multi-krum": MultiKrum,
     "nearest-neighbor-mixing": NearestNeighborMixing,
     "norm": Norm,
     "norm-clipping": NormClipping,
+    "over-time": OverTime,
     "spectral": Spectral,
 }
 """Every filter by the name that strategies and scenarios use."""

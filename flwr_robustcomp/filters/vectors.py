@@ -52,7 +52,7 @@ class Beside:
     signs : callable or None
         Returns the shares of the coordinates that are negative, zero and positive, shape (m, 3), float64.
     history : callable or None
-        Returns the inner products of the sums of each node's updates over the rounds, shape (m, m), float64.
+        Returns the inner products of the fading means of each node's updates over the rounds, shape (m, m), float64.
     root : callable or None
         Returns the `Root`.
 
@@ -103,6 +103,12 @@ class Vectors:
         """Return the vectors of a Gram matrix, shape (m, m)."""
         return cls(np.sqrt(np.maximum(np.diag(gram), 0.0)), lambda: gram, beside)
 
+    @classmethod
+    def of_rows(cls, rows: Matrix) -> Vectors:
+        """Return the vectors that are the rows of a matrix, shape (m, d), their past that of one round."""
+        gram = rows @ rows.T
+        return cls.of_gram(gram, Beside(history=lambda: gram))
+
     def __len__(self) -> int:
         return self.norms.size
 
@@ -132,7 +138,7 @@ class Vectors:
 
     @functools.cached_property
     def history(self) -> Matrix:
-        """Inner products of the sums of each node's updates over the rounds, shape (m, m)."""
+        """Inner products of the fading means of each node's updates over the rounds, shape (m, m)."""
         return _known(self._beside.history, "history")()
 
     @functools.cached_property

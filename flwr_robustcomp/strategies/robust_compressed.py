@@ -15,7 +15,7 @@ from torch import Tensor
 from flwr_robustcomp.component import resolve
 from flwr_robustcomp.compressors.products import RUN
 from flwr_robustcomp.errors import ConfigurationError, require
-from flwr_robustcomp.filters import FILTERS, Beside, Filter, Matrix, Vectors, chain, fitted, reach_of
+from flwr_robustcomp.filters import FILTERS, Beside, Filter, Matrix, OverTime, Vectors, chain, fitted, reach_of
 from flwr_robustcomp.filters.base import check_trim, own_budgets, trim_of
 from flwr_robustcomp.filters.length import FACTOR
 from flwr_robustcomp.flower import LOG
@@ -23,6 +23,7 @@ from flwr_robustcomp.randomness import secret_seed
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
 from flwr_robustcomp.strategies.length_screen import checked_length_screen, stopped_by_length
 from flwr_robustcomp.strategies.options import SharedOptions
+from flwr_robustcomp.strategies.remembering import Remembering, checked_memory
 from flwr_robustcomp.strategies.round import Outcome, Round, SkippedRound
 from flwr_robustcomp.strategies.server_step import Plain, ServerStep
 from flwr_robustcomp.strategies.sketch import Runs, choose_runs, misleading, shown
@@ -33,7 +34,7 @@ _LONGEST = 2.0**480
 """The largest norm that filters see: sums of products of longer vectors overflow, and then nothing is known of anybody."""
 
 
-class RobustCompressed(CompressedStrategy):
+class RobustCompressed(Remembering, CompressedStrategy):
     """Filter packed updates by their norms and inner products, add what is left, and step.
 
     Nothing becomes dense: the m x m Gram matrix and the one weighted sum both come from the packed form.
@@ -56,9 +57,12 @@ class RobustCompressed(CompressedStrategy):
         Before any filter, drop what is longer than this many times the median norm (`filters.Length`). None or 0 for no screen.
     sketch : int, optional
         Estimate inner products from about this many coordinates, drawn anew each round, where the model has more.
+    memory : float or None
+        In (0, 1): remember what each node sent, for filters that look at histories (`OverTime`, `FoolsGold`); how much of the
+        past a round leaves (`Memory`). None or 0 for none.
     seed : int, optional
-        Of the sketch. Who knows it knows which coordinates nobody looks at. By default it is drawn in secret, and kept in
-        checkpoints; set it for simulations that are to be repeated.
+        Of the sketch, and of that of the memory. Who knows it knows where nobody looks. By default it is drawn in secret,
+        and kept in checkpoints; set it for simulations that are to be repeated.
     **options
         Those of `CompressedStrategy`, ``compressor`` among them.
 
@@ -104,6 +108,7 @@ class RobustCompressed(CompressedStrategy):
         radius: float | None = None,
         length_screen: float | None = FACTOR,
         sketch: int | None = None,
+        memory: float | None = None,
         seed: int | None = None,
         **options: Unpack[SharedOptions],
     ) -> None:
@@ -119,6 +124,7 @@ class RobustCompressed(CompressedStrategy):
         self.trim = trim
         named = filters.split("+") if isinstance(filters, str) else [filters] if isinstance(filters, Filter) else filters
         self.filters = tuple(_filter(one, trim) for one in named)
+        self.memory = checked_memory(memory, self.filters)
         for one in self.filters:
             missing = [what for what in one.looks_at if what not in self.shows()]
             require(not missing, "filters", one.name, f"one that works without {' and '.join(missing)}, which is not set up")
@@ -132,14 +138,14 @@ class RobustCompressed(CompressedStrategy):
 
     def shows(self) -> tuple[str, ...]:
         """Return what filters may ask for beside norms and inner products: fields of `Beside`."""
-        return ()
+        return () if self.memory is None else ("history",)
 
     def check_nodes(self, nodes: int) -> None:
         """Raise `ConfigurationError` if the filters cannot work on the replies of so many nodes."""
         super().check_nodes(nodes)
         fit = fitted(self.filters, nodes)
         some = [own if own.trim else one for own, one in zip(fit, self.filters, strict=True)]  # a share of nobody is no defence
-        chain(some, Vectors.of_gram(np.eye(nodes)))
+        chain(some, Vectors.of_rows(np.eye(nodes)))
 
     def trimmed_by_norm(self, nodes: int) -> tuple[int, float]:
         """Return how many of so many replies may be set aside; the filters measure by l2 norms."""
@@ -176,7 +182,8 @@ class RobustCompressed(CompressedStrategy):
         LOG.info("\t│\t├── Compressor: %s", self.packing)
         LOG.info("\t│\t├── Filters: %s", ", then ".join(map(str, self.filters)) or "none")
         screen = "none" if self.length_screen is None else f"{self.length_screen:g} times the median norm"
-        LOG.info("\t│\t├── Length screen: %s | sketch: %s", screen, self.sketch or "none")
+        kept = "none" if self.memory is None else f"{self.memory.keep:g}"
+        LOG.info("\t│\t├── Length screen: %s | sketch: %s | memory: %s", screen, self.sketch or "none", kept)
         LOG.info("\t│\t├── Weights: equal; what clients count is used by metrics functions of your own alone")
         LOG.info("\t│\t└── Step: %s | radius: %s", self.step, self.radius)
         super().summary()
@@ -202,7 +209,7 @@ class RobustCompressed(CompressedStrategy):
 
     def _beside(self, left: Round) -> Beside:
         """Return what filters may ask for beside norms and inner products of the updates that were not stopped."""
-        return Beside()
+        return Beside(history=self.remember(left))
 
     def _combined(self, vectors: Vectors, round_: Round, stopped: int) -> tuple[Matrix, str | None]:
         """Return what the filters make of the updates that were not stopped before, shape (m,), and how they were weakened.
@@ -243,4 +250,7 @@ def _filter(one: Filter | str, trim: int | float) -> Filter:
     if isinstance(one, Filter):
         return one if one.trim else replace(one, trim=trim)
     require(isinstance(one, str), "filters", one, "Filters, or names of them")
+    over_time, colon, name = one.partition(":")
+    if colon and over_time == OverTime.name:
+        return OverTime(trim, _filter(name, 0))
     return resolve("filters", FILTERS, one, base=Filter)(trim)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from flwr.app import Error, Message
 
+from benchmarks.parts.filters import options_of
 from flwr_robustcomp.compressors import Compressor, L1Sign, SparseTernary, TernGrad
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.filters import FILTERS, Filter, NormClipping, Spectral, Vectors, chain
@@ -26,11 +27,12 @@ XS[4] = 3 * XS[4]
 @pytest.mark.parametrize("name", FILTERS)
 def test_each_filter_is_the_dense_one(name: str, granularity: Any) -> None:
     compressor, rule = L1Sign(), FILTERS[name](2)
-    strategy = RobustCompressed(compressor=compressor, filters=[rule], granularity=granularity, step_size=0.5, **SAMPLING)
+    options = {"step_size": 0.5, **SAMPLING, **options_of([rule])}
+    strategy = RobustCompressed(compressor=compressor, filters=[rule], granularity=granularity, **options)
     got = moved(strategy, answers(strategy, XS, compressor, granularity=granularity)).double()
     if granularity == "model":
         dense = np.stack([q(x, compressor, i).double().numpy() for i, x in enumerate(XS)])
-        assert np.allclose(got.numpy(), 0.5 * (chain([rule], Vectors.of_gram(dense @ dense.T)) @ dense), atol=1e-5)
+        assert np.allclose(got.numpy(), 0.5 * (chain([rule], Vectors.of_rows(dense)) @ dense), atol=1e-5)
     assert bool(torch.isfinite(got).all()) and float(got.abs().max()) > 0
 
 
