@@ -34,7 +34,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time")
-    parser.add_argument("--recipes", nargs="+", metavar="NAME", help="run these alone; the data file keeps the rows of the others")
+    parser.add_argument(
+        "--recipes", nargs="+", metavar="NAME", help="run these alone; the data file keeps the rows of the others"
+    )
     parser.add_argument("--page-only", action="store_true", help="make page and pictures anew from the data file")
     options = parser.parse_args()
     logging.getLogger("flwr").setLevel(logging.ERROR)

@@ -25,6 +25,7 @@ __all__ = [
     "distinct_positions",
     "generator",
     "global_random_state",
+    "hashed_places",
     "integer_gaussians",
     "random_signs",
     "secret_seed",
@@ -36,6 +37,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _MASK = 2**64 - 1
+_BLOCK = 1 << 20
 
 
 def generator(seed: int, purpose: str, *, round_: int = 0, partition: int = 0) -> np.random.Generator:
@@ -219,6 +221,36 @@ def integer_gaussians(seed: int, count: int) -> npt.NDArray[np.int64]:
     fields = _splitmix64(seed, count).astype("<u8").view("<u2").reshape(count, 4)
     sums: npt.NDArray[np.int64] = fields.sum(axis=1, dtype=np.int64)
     return 2 * sums - 262139
+
+
+def hashed_places(seed: int, places: int, count: int) -> npt.NDArray[np.unsignedinteger]:
+    """Draw a place for each coordinate as a function of a seed alone, the same on every machine and in every version.
+
+    Parameters
+    ----------
+    seed : int
+        From 0.
+    places : int
+        How many there are, in [1, 2**32].
+    count : int
+        How many coordinates.
+
+    Returns
+    -------
+    numpy.ndarray, shape (count,), uint16 up to 2**16 places, else uint32
+        Each in [0, places), uniform but for a bias below 2**-32.
+
+    Notes
+    -----
+    Place i is floor(u places / 2**32), u being the upper half of output i + 1 of splitmix64. A checkpoint holds sums over such
+    places, and goes on under another version of NumPy, whose generators promise no stable stream.
+    """
+    out: npt.NDArray[np.unsignedinteger] = np.empty(count, np.uint16 if places <= 2**16 else np.uint32)
+    for start in range(0, count, _BLOCK):
+        some = out[start : start + _BLOCK]
+        words = _splitmix64(seed + start * int(_GOLDEN) & _MASK, some.size) >> np.uint64(32)
+        some[:] = words * np.uint64(places) >> np.uint64(32)
+    return out
 
 
 def _splitmix64(seed: int, count: int) -> npt.NDArray[np.uint64]:

@@ -177,15 +177,16 @@ class Settings(BaseModel):
         **options
             Passed on: those of Flower's strategy (``fraction_train``, ``min_available_nodes``, ...), and ``on_round``.
         """
-        if twice := sorted(options.keys() & {"trim", "filters", "step_size", "radius", "length_screen", "sketch", "seed"}):
+        ours = {"trim", "filters", "step_size", "radius", "length_screen", "sketch", "memory", "seed"}
+        if twice := sorted(options.keys() & ours):
             own = f"{TABLE}.strategy.{twice[0]}"
             raise ConfigurationError(f"{twice[0]} is set by the table, as {own}, and not by make_strategy")
         params = {name: value for name, value in self.strategy.params.items() if (name, repr(value)) != ("trim", "0")}
         component = Component(name=self.strategy.name, **params)
         if self.step is not None:
             found = find_strategy(f"{TABLE}.strategy", component.name)
-            ours = isinstance(found, type) and issubclass(found, RobustCompressed)
-            require(ours, f"{TABLE}.step", self.step.name, f"left out with the strategy {component.name!r}")
+            fits = isinstance(found, type) and issubclass(found, RobustCompressed)
+            require(fits, f"{TABLE}.step", self.step.name, f"left out with the strategy {component.name!r}")
             options["step"] = build(f"{TABLE}.step", STEPS, self.step)
         return build_strategy(
             f"{TABLE}.strategy",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from benchmarks.parts.table import filled
 from flwr_robustcomp.filters import (
@@ -16,18 +17,20 @@ from flwr_robustcomp.filters import (
     DnC,
     Filter,
     Flame,
+    FoolsGold,
     GeometricMedian,
     Length,
     MultiKrum,
     NearestNeighborMixing,
     Norm,
     NormClipping,
+    OverTime,
     SignGuard,
     Spectral,
     reach_of,
 )
 
-__all__ = ["CHAINS", "SAMPLES"]
+__all__ = ["CHAINS", "SAMPLES", "options_of"]
 
 _SAMPLES: dict[str, list[Filter]] = {
     "adaptive-clipping": [AdaptiveClipping(trim=2), AdaptiveClipping(trim=0.2)],
@@ -36,6 +39,7 @@ _SAMPLES: dict[str, list[Filter]] = {
     "caf": [CAF(trim=2), CAF(trim=0), CAF(trim=0.3)],
     "dnc": [DnC(trim=2), DnC(trim=2, factor=1.5), DnC(trim=2, iterations=2)],
     "flame": [Flame(trim=2), Flame()],
+    "fools-gold": [FoolsGold(), FoolsGold(trim=2, confidence=2.0)],
     "geometric-median": [GeometricMedian(trim=2)],
     "length": [Length(trim=2), Length(trim=0, factor=3.0)],
     "multi-krum": [MultiKrum(trim=2), MultiKrum(trim=0.1)],
@@ -43,6 +47,7 @@ _SAMPLES: dict[str, list[Filter]] = {
     "norm": [Norm(trim=2), Norm(trim=0.2)],
     "norm-clipping": [NormClipping(trim=2), NormClipping(trim=0, radius=0.5), NormClipping(trim=2, quantile=0.5)],
     "sign-guard": [SignGuard(trim=2), SignGuard(lower=0.0, upper=10.0)],
+    "over-time": [OverTime(trim=2), OverTime(2, GeometricMedian()), OverTime(0.1, MultiKrum())],
     "spectral": [Spectral(trim=2), Spectral(trim=2, slack=None), Spectral(trim=0.1)],
 }
 
@@ -68,6 +73,12 @@ _CHAINS: dict[str, Chain] = {
     "spectral": lambda t: [Spectral(t)],
     "spectral, fixed budget": lambda t: [Spectral(t, slack=None)],
     "norm-clipping+directions+spectral": lambda t: [NormClipping(t), Directions(t), Spectral(t)],
+    "norm-clipping+over-time:directions+over-time:spectral": lambda t: [
+        *(NormClipping(t), OverTime(t, Directions()), OverTime(t, Spectral())),
+    ],
+    "length+over-time:nearest-neighbor-mixing": lambda t: [Length(t), OverTime(t, NearestNeighborMixing())],
+    "over-time:spectral+spectral": lambda t: [OverTime(t, Spectral()), Spectral(t)],
+    "over-time:multi-krum+norm": lambda t: [OverTime(t, MultiKrum()), Norm(t)],
     "length+directions+spectral": lambda t: [Length(t), Directions(t), Spectral(t)],
     "norm+spectral": lambda t: [Norm(t), Spectral(t)],
     "norm-clipping+dnc": lambda t: [NormClipping(t), DnC(t)],
@@ -97,3 +108,9 @@ CHAINS: dict[str, Chain] = _CHAINS | {
     label: make for name in SAMPLES if name not in _CHAINED for label, make in _chains_of(name, FILTERS[name]).items()
 }
 """Every chain with a promise, by its name; a filter that none of those above has is added by `_chains_of`."""
+
+
+def options_of(filters: Sequence[Filter]) -> dict[str, Any]:
+    """Return the options that a strategy needs for what the filters ask for."""
+    asked = {what for one in filters for what in one.looks_at}
+    return {"memory": 0.9} if "history" in asked else {}

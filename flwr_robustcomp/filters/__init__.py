@@ -14,12 +14,14 @@ from flwr_robustcomp.filters.chains import Bounds, bounds_of, chain, chain_rows,
 from flwr_robustcomp.filters.directions import Directions
 from flwr_robustcomp.filters.dnc import DnC
 from flwr_robustcomp.filters.flame import Flame
+from flwr_robustcomp.filters.fools_gold import FoolsGold
 from flwr_robustcomp.filters.geometric_median import GeometricMedian
 from flwr_robustcomp.filters.length import Length
 from flwr_robustcomp.filters.multi_krum import MultiKrum
 from flwr_robustcomp.filters.nearest_neighbor_mixing import NearestNeighborMixing
 from flwr_robustcomp.filters.norm import Norm
 from flwr_robustcomp.filters.norm_clipping import NormClipping
+from flwr_robustcomp.filters.over_time import OverTime
 from flwr_robustcomp.filters.sign_guard import SignGuard
 from flwr_robustcomp.filters.spectral import Spectral
 from flwr_robustcomp.filters.vectors import Beside, Matrix, Root, Vectors
@@ -36,6 +38,7 @@ __all__ = [
     "DnC",
     "Filter",
     "Flame",
+    "FoolsGold",
     "GeometricMedian",
     "Length",
     "Matrix",
@@ -43,6 +46,7 @@ __all__ = [
     "NearestNeighborMixing",
     "Norm",
     "NormClipping",
+    "OverTime",
     "Root",
     "SignGuard",
     "Spectral",
@@ -64,6 +68,7 @@ FILTERS: dict[str, type[Filter]] = {
     "directions": Directions,
     "dnc": DnC,
     "flame": Flame,
+    "fools-gold": FoolsGold,
     "geometric-median": GeometricMedian,
     "length": Length,
     "multi-krum": MultiKrum,
@@ -71,6 +76,7 @@ FILTERS: dict[str, type[Filter]] = {
     "norm": Norm,
     "norm-clipping": NormClipping,
     "sign-guard": SignGuard,
+    "over-time": OverTime,
     "spectral": Spectral,
 }
 """Every filter by the name that strategies and scenarios use."""

@@ -52,7 +52,7 @@ class Beside:
     signs : callable or None
         Returns the shares of the coordinates that are negative, zero and positive, shape (m, 3), float64.
     history : callable or None
-        Returns the inner products of the sums of each node's updates over the rounds, shape (m, m), float64.
+        Returns the inner products of the fading means of each node's updates over the rounds, shape (m, m), float64.
     root : callable or None
         Returns the `Root`.
 
@@ -105,8 +105,9 @@ class Vectors:
 
     @classmethod
     def of_rows(cls, rows: Matrix) -> Vectors:
-        """Return the vectors that are the rows of a matrix, shape (m, d), their signs included."""
-        return cls.of_gram(rows @ rows.T, Beside(signs=lambda: _signs_of(rows)))
+        """Return the vectors that are the rows of a matrix, shape (m, d), with their signs, and a past of this one round."""
+        gram = rows @ rows.T
+        return cls.of_gram(gram, Beside(signs=lambda: _signs_of(rows), history=lambda: gram))
 
     def __len__(self) -> int:
         return self.norms.size
@@ -144,7 +145,7 @@ class Vectors:
 
     @functools.cached_property
     def history(self) -> Matrix:
-        """Inner products of the sums of each node's updates over the rounds, shape (m, m)."""
+        """Inner products of the fading means of each node's updates over the rounds, shape (m, m)."""
         return _known(self._beside.history, "history")()
 
     @functools.cached_property

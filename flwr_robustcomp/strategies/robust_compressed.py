@@ -14,7 +14,7 @@ from torch import Tensor
 from flwr_robustcomp.component import resolve
 from flwr_robustcomp.compressors.products import RUN
 from flwr_robustcomp.errors import ConfigurationError, require
-from flwr_robustcomp.filters import FILTERS, Beside, Bounds, Filter, Vectors, bounds_of, chain, fitted
+from flwr_robustcomp.filters import FILTERS, Beside, Bounds, Filter, OverTime, Vectors, bounds_of, chain, fitted
 from flwr_robustcomp.filters.base import check_trim, trim_of
 from flwr_robustcomp.filters.chains import own_budgets
 from flwr_robustcomp.filters.length import FACTOR
@@ -26,6 +26,7 @@ from flwr_robustcomp.strategies.compressed import CompressedStrategy
 from flwr_robustcomp.strategies.filtering import filtered
 from flwr_robustcomp.strategies.length_screen import checked_length_screen, stopped_by_length
 from flwr_robustcomp.strategies.options import SharedOptions
+from flwr_robustcomp.strategies.remembering import Remembering, checked_memory
 from flwr_robustcomp.strategies.round import Outcome, Round, SkippedRound
 from flwr_robustcomp.strategies.server_step import Plain, ServerStep
 from flwr_robustcomp.strategies.sketch import Runs, choose_runs, misleading, shown
@@ -36,7 +37,7 @@ _LONGEST = 2.0**480
 """The largest norm that filters see: sums of products of longer vectors overflow, and then nothing is known of anybody."""
 
 
-class RobustCompressed(CompressedStrategy):
+class RobustCompressed(Remembering, CompressedStrategy):
     """Filter packed updates by their norms and inner products, aggregate what is left, and step.
 
     Nothing becomes dense: the m x m Gram matrix and the one weighted sum both come from the packed form.
@@ -62,9 +63,12 @@ class RobustCompressed(CompressedStrategy):
         Before any filter, drop what is longer than this many times the median norm (`filters.Length`). None or 0 for no screen.
     sketch : int, optional
         Estimate inner products from about this many coordinates, drawn anew each round, where the model has more.
+    memory : float or None
+        In (0, 1): remember what each node sent, for filters that look at histories (`OverTime`, `FoolsGold`); how much of the
+        past a round leaves (`Memory`). None or 0 for none.
     seed : int, optional
-        Of the sketch. Who knows it knows which coordinates nobody looks at. By default it is drawn in secret, and kept in
-        checkpoints; set it for simulations that are to be repeated.
+        Of the sketch, and of that of the memory. Who knows it knows where nobody looks. By default it is drawn in secret,
+        and kept in checkpoints; set it for simulations that are to be repeated.
     **options
         Those of `CompressedStrategy`, ``compressor`` among them.
 
@@ -112,6 +116,7 @@ class RobustCompressed(CompressedStrategy):
         radius: float | None = None,
         length_screen: float | None = FACTOR,
         sketch: int | None = None,
+        memory: float | None = None,
         seed: int | None = None,
         **options: Unpack[SharedOptions],
     ) -> None:
@@ -127,6 +132,7 @@ class RobustCompressed(CompressedStrategy):
         self.trim = trim
         self.filters = tuple(_filter(one, trim) for one in _named(filters))
         self.rule = rule if isinstance(rule, Rule) else resolve("rule", RULES, rule, base=Rule)()
+        self.memory = checked_memory(memory, self.filters)
         _check_served(self.rule, self.packing)
         for one in self.filters:
             missing = [what for what in one.looks_at if what not in self.shows()]
@@ -141,7 +147,7 @@ class RobustCompressed(CompressedStrategy):
 
     def shows(self) -> tuple[str, ...]:
         """Return what filters may ask for beside norms and inner products: fields of `Beside`."""
-        return ("signs",)
+        return ("signs",) if self.memory is None else ("signs", "history")
 
     def check_nodes(self, nodes: int) -> None:
         """Raise `ConfigurationError` if the filters cannot work on the replies of so many nodes."""
@@ -188,7 +194,8 @@ class RobustCompressed(CompressedStrategy):
         LOG.info("\t│\t├── Compressor: %s", self.packing)
         LOG.info("\t│\t├── Filters: %s | rule: %s", ", then ".join(map(str, self.filters)) or "none", self.rule.name)
         screen = "none" if self.length_screen is None else f"{self.length_screen:g} times the median norm"
-        LOG.info("\t│\t├── Length screen: %s | sketch: %s", screen, self.sketch or "none")
+        kept = "none" if self.memory is None else f"{self.memory.keep:g}"
+        LOG.info("\t│\t├── Length screen: %s | sketch: %s | memory: %s", screen, self.sketch or "none", kept)
         LOG.info("\t│\t├── Weights: equal; what clients count is used by metrics functions of your own alone")
         LOG.info("\t│\t└── Step: %s | radius: %s", self.step, self.radius)
         super().summary()
@@ -218,7 +225,7 @@ class RobustCompressed(CompressedStrategy):
 
     def _beside(self, left: Round) -> Beside:
         """Return what filters may ask for beside norms and inner products of the updates that were not stopped."""
-        return Beside(signs=left.signs)
+        return Beside(signs=left.signs, history=self.remember(left))
 
     def _sketch(self, round_: Round, norms: Mapping[int, float]) -> tuple[list[Runs] | None, dict[int, float]]:
         """Return the runs that inner products come from, None for all, and the norms of the updates that these misrepresent."""
@@ -254,4 +261,7 @@ def _filter(one: Filter | str, trim: int | float) -> Filter:
     if isinstance(one, Filter):
         return one if one.trim else replace(one, trim=trim)
     require(isinstance(one, str), "filters", one, "Filters, or names of them")
+    over_time, colon, name = one.partition(":")
+    if colon and over_time == OverTime.name:
+        return OverTime(trim, _filter(name, 0))
     return resolve("filters", FILTERS, one, base=Filter)(trim)

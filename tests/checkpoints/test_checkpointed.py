@@ -43,12 +43,17 @@ def _threshold(**options: Any) -> NormThreshold:
     return NormThreshold(compressor=Q, **{"step_size": 0.5, **SAMPLING, **options})
 
 
+def _remembering() -> RobustCompressed:
+    return RobustCompressed(compressor=Q, filters="norm-clipping+fools-gold", memory=0.7, **SAMPLING)
+
+
 def _momentum() -> RobustCompressed:
     return RobustCompressed(compressor=Q, trim=1, filters="norm", step=Momentum(0.5, beta=0.8), **SAMPLING)
 
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "momentum": _momentum,
+    "memory": _remembering,
     "adam": lambda: RobustCompressed(compressor=Q, trim=1, filters="norm", step=Adam(0.1), **SAMPLING),
     "norm-threshold": _threshold,
     "behind Decompressed": lambda: Decompressed(FedAdam(eta=0.1, **SAMPLING), compressor=Q),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAdam, FedAvgM, Strategy
 
 from flwr_robustcomp import QSGD, Checkpointed, Decompressed, RobustCompressed, to_arrays
@@ -39,6 +39,8 @@ def _make(kind: str) -> Strategy:
     match kind:
         case "momentum":
             return RobustCompressed(compressor=Q, filters="norm", step=Momentum(), **SAMPLING)
+        case "memory":
+            return RobustCompressed(compressor=Q, filters="norm-clipping+fools-gold", memory=0.9, **SAMPLING)
         case "adam":
             return RobustCompressed(compressor=Q, filters="norm", step=Adam(), **SAMPLING)
         case "byzfl":
@@ -58,6 +60,12 @@ CASES = [
     ("momentum", "robustcomp.sketch", ConfigRecord({"seed": -1})),
     ("momentum", "robustcomp.sketch", ConfigRecord({"seed": "7"})),
     ("momentum", "robustcomp.sketch", ConfigRecord({})),
+    ("memory", "robustcomp.memory", ConfigRecord({})),
+    ("memory", "robustcomp.memory", _record(**{"7": np.ones(10)})),  # float32
+    ("memory", "robustcomp.memory", ArrayRecord({"7": Array(np.ones(9))})),
+    ("memory", "robustcomp.memory", ArrayRecord({"7": Array(np.full(10, np.nan))})),
+    ("memory", "robustcomp.memory", ArrayRecord({"seven": Array(np.ones(10))})),
+    ("memory", "robustcomp.sketch", MetricRecord()),
     ("adam", "robustcomp.step", _record(first=np.ones(9))),
     ("adam", "robustcomp.step", _record(first=np.ones(1), second=np.ones(1))),
     ("adam", "robustcomp.step", _adam(first=np.ones((9, 1)), second=np.ones((9, 1)))),

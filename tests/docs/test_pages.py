@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pickle
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -175,5 +176,5 @@ def test_every_strategy_and_filter_is_listed_and_has_a_line_in_the_example() -> 
     text = (ROOT / "docs/scenarios.md").read_text(encoding="utf-8").split("### Every defence")[1].split("From Python")[0]
     assert {name for name in {*STRATEGIES, *FILTERS} if f"`{name}`" not in text} == set()
     rows = tomllib.loads((ROOT / "examples/defences.toml").read_text(encoding="utf-8"))["strategies"]
-    used = {row["name"] for row in rows} | {one for row in rows for one in row.get("filters", "spectral").split("+")}
+    used = {row["name"] for row in rows} | {one for row in rows for one in re.split("[+:]", row.get("filters", "spectral"))}
     assert {*STRATEGIES, *FILTERS} <= used | {"byzfl"}  # an extra, which an example must not need

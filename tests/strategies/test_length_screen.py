@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.parts.filters import options_of
 from flwr_robustcomp.compressors import Compressor, Identity, L1Sign, TopK
 from flwr_robustcomp.compressors.norms import vector_norm
 from flwr_robustcomp.errors import ConfigurationError
@@ -47,7 +48,8 @@ def test_no_update_beyond_the_screen_moves_the_model(filters: str) -> None:
         seed=st.integers(0, 100),
     )
     def search(compressor: Compressor, exponent: int, lengths: list[float], seed: int) -> None:
-        strategy = RobustCompressed(compressor=compressor, trim=LIARS, filters=filters, **SAMPLING)
+        options = options_of([FILTERS[name]() for name in filters.split("+")])
+        strategy = RobustCompressed(compressor=compressor, trim=LIARS, filters=filters, **SAMPLING, **options)
         step, longest = round_of(strategy, compressor, 10.0**exponent, lengths, seed)
         assert step <= 100 * longest * (1 + 1e-9)
         if 1e-140 < longest < 1e140:

@@ -59,7 +59,7 @@ def test_a_count_is_spent_by_senders_of_garbage_in_quarantine_too(nodes: int, sp
 def test_a_count_is_not_spent_by_nodes_that_fail() -> None:
     strategy = RobustCompressed(compressor=Drive(), **{**RECIPE, "trim": 1}, **SAMPLING)
     strategy.start(InProcessGrid(_app(Drive(), 1, "error"), 5), to_arrays(MODEL), num_rounds=3)
-    assert {report.skipped for report in strategy.reports} == {"'spectral' with trim 1 needs at least 5 updates, got 4"}
+    assert {report.skipped for report in strategy.reports} == {"'directions' with trim 1 needs at least 5 updates, got 4"}
 
 
 @pytest.mark.parametrize(("nodes", "refused"), [(2, True), (4, True), (5, False), (6, False), (7, False), (11, False)])

@@ -9,6 +9,7 @@ import pytest
 import torch
 from flwr.app import Error, Message
 
+from benchmarks.parts.filters import options_of
 from flwr_robustcomp.compressors import ByShape, Compressor, Drive, Identity, L1Sign, SparseTernary, TernGrad, TopK
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.filters import FILTERS, Filter, NormClipping, Spectral, Vectors, chain, chain_rows
@@ -26,7 +27,8 @@ XS[4] = 3 * XS[4]
 @pytest.mark.parametrize("name", FILTERS)
 def test_each_filter_is_the_dense_one(name: str, granularity: Any) -> None:
     compressor, rule = L1Sign(), FILTERS[name](2)
-    strategy = RobustCompressed(compressor=compressor, filters=[rule], granularity=granularity, step_size=0.5, **SAMPLING)
+    options = {"step_size": 0.5, **SAMPLING, **options_of([rule])}
+    strategy = RobustCompressed(compressor=compressor, filters=[rule], granularity=granularity, **options)
     got = moved(strategy, answers(strategy, XS, compressor, granularity=granularity)).double()
     if granularity == "model":
         dense = np.stack([q(x, compressor, i).double().numpy() for i, x in enumerate(XS)])

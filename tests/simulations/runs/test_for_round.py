@@ -37,6 +37,15 @@ def test_the_curve_does_not_depend_on_the_engine(compressor: str) -> None:
     assert run_scenario(scenario, engine="ray", num_workers=2) == run_scenario(scenario)
 
 
+@pytest.mark.processes
+@pytest.mark.usefixtures("ray")
+def test_a_memory_over_rotations_is_the_same_on_every_engine() -> None:
+    filters = "norm-clipping+over-time:multi-krum+fools-gold"
+    strategy = {"name": "robust-compressed", "trim": 1, "filters": filters, "memory": 0.7}
+    scenario = digits(compressor="drive", error_feedback=True, rounds=4, strategy=strategy)
+    assert run_scenario(scenario, engine="ray", num_workers=2) == run_scenario(scenario)
+
+
 def test_a_rank_that_fits_no_array_and_a_model_without_matrices_say_so() -> None:
     for fields, named in (
         (
