@@ -95,9 +95,9 @@ class RobustCompressed(Remembering, CompressedStrategy):
     Examples
     --------
     >>> from flwr_robustcomp import Drive, RobustCompressed
-    >>> strategy = RobustCompressed(compressor=Drive(), filters="norm-clipping+spectral", trim=2)
+    >>> strategy = RobustCompressed(compressor=Drive(), filters="norm-clipping+directions+spectral", trim=2)
     >>> [one.name for one in strategy.filters], strategy.reach(20)
-    (['norm-clipping', 'spectral'], 1.0)
+    (['norm-clipping', 'directions', 'spectral'], 1.0)
     """
 
     seed: int

@@ -115,7 +115,7 @@ def test_the_report_says_that_filters_were_weakened() -> None:
     strategy = RobustCompressed(compressor=Identity(), **RECIPE, **SAMPLING)
     replies = answers(strategy, updates(5), Identity())
     _, metrics = strategy.aggregate_train(1, replies[:4])
-    assert strategy.reports[-1].weakened == "spectral for 0 of 1"
+    assert strategy.reports[-1].weakened == "directions for 0 of 1, spectral for 0 of 1"
     assert metrics is not None and metrics["robustcomp.weakened"] == 1
     _, metrics = strategy.aggregate_train(1, replies)
     assert strategy.reports[-1].weakened is None and metrics is not None and "robustcomp.weakened" not in metrics
