@@ -16,6 +16,7 @@ from flwr_robustcomp.filters.nearest_neighbor_mixing import NearestNeighborMixin
 from flwr_robustcomp.filters.norm import Norm
 from flwr_robustcomp.filters.norm_clipping import NormClipping
 from flwr_robustcomp.filters.spectral import Spectral
+from flwr_robustcomp.filters.spread import VectorSpread, spread_of, spread_seen
 from flwr_robustcomp.filters.vectors import Beside, Matrix, Root, Vectors
 
 __all__ = [
@@ -34,12 +35,15 @@ __all__ = [
     "NormClipping",
     "Root",
     "Spectral",
+    "VectorSpread",
     "Vectors",
     "chain",
     "fitted",
     "kept_rows",
     "reach_of",
     "shortening",
+    "spread_of",
+    "spread_seen",
 ]
 
 FILTERS: dict[str, type[Filter]] = {

@@ -111,6 +111,11 @@ class Vectors:
         """Inner products, shape (m, m)."""
         return self._gram()
 
+    @property
+    def has_gram(self) -> bool:
+        """Whether the inner products have been computed."""
+        return "gram" in vars(self)
+
     @functools.cached_property
     def squared_distances(self) -> Matrix:
         """||x_i - x_j||^2 = G_ii + G_jj - 2 G_ij, shape (m, m), never below zero."""

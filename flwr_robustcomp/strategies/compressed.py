@@ -182,6 +182,7 @@ class CompressedStrategy(Asked, Resumable, FedAvg, ABC):
             norms=dict(outcome.norms),
             delta=median_delta(accepted),
             weakened=outcome.weakened,
+            spread=outcome.spread,
         )
         if not is_finite_model(outcome.state):
             return self._skip(report, screened, "what the step carries overflows")

@@ -15,7 +15,7 @@ from torch import Tensor
 from flwr_robustcomp.component import resolve
 from flwr_robustcomp.compressors.products import RUN
 from flwr_robustcomp.errors import ConfigurationError, require
-from flwr_robustcomp.filters import FILTERS, Beside, Filter, Matrix, Vectors, chain, fitted, reach_of
+from flwr_robustcomp.filters import FILTERS, Beside, Filter, Matrix, Vectors, chain, fitted, reach_of, spread_seen
 from flwr_robustcomp.filters.base import check_trim, own_budgets, trim_of
 from flwr_robustcomp.filters.length import FACTOR
 from flwr_robustcomp.flower import LOG
@@ -198,7 +198,8 @@ class RobustCompressed(CompressedStrategy):
         weight_of = dict(zip(left.nodes, map(float, combined), strict=True))
         weights = [weight_of.get(node, 0.0) for node in round_.nodes]
         step, state = self.step.apply(round_.sum(weights), dict(state), round_.number)
-        return Outcome(step, weights, norms=norms, state=state, weakened=weakened)
+        spread = spread_seen(self.filters, vectors, max(0, trim - len(stopped)))
+        return Outcome(step, weights, norms=norms, state=state, weakened=weakened, spread=spread)
 
     def _beside(self, left: Round) -> Beside:
         """Return what filters may ask for beside norms and inner products of the updates that were not stopped."""

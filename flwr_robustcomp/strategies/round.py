@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flwr_robustcomp.errors import ConfigurationError, require
-from flwr_robustcomp.filters import Matrix
+from flwr_robustcomp.filters import Matrix, VectorSpread
 from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.packing import Packing
 from flwr_robustcomp.spans import Span, decompress_spans
@@ -168,6 +168,8 @@ class Outcome:
         Vectors of shape (d,) for the next round. The base class keeps them, and checkpoints have them.
     weakened : str or None
         For how many liars less than asked the rule could work with the updates that came, in words.
+    spread : VectorSpread or None
+        How unlike the updates were, as filters on inner products saw them; None where none looked at these.
 
     Examples
     --------
@@ -185,6 +187,7 @@ class Outcome:
     threshold: float | None = None
     state: Mapping[str, Tensor] = field(default_factory=dict)
     weakened: str | None = None
+    spread: VectorSpread | None = None
 
 
 class SkippedRound(Exception):
