@@ -253,14 +253,14 @@ def test_the_default_is_the_recipe(config: dict[str, Any]) -> None:
     mod, strategy = settings.make_mod(), settings.make_strategy()
     assert (mod.packing.compressor, mod.error_feedback) == (Drive(), True)
     assert isinstance(strategy, RobustCompressed)
-    assert [type(one).__name__ for one in strategy.filters] == ["NormClipping", "Spectral"]
+    assert [type(one).__name__ for one in strategy.filters] == ["NormClipping", "Directions", "Spectral"]
     assert (strategy.trim, strategy.length_screen) == (0.2, 5.0)
 
 
 def test_a_parameter_alone_changes_the_recipe() -> None:
     strategy = read(strategy__name=None, strategy__trim=2).make_strategy()
     assert isinstance(strategy, RobustCompressed)
-    assert (strategy.trim, strategy.length_screen, [one.trim for one in strategy.filters]) == (2, 5.0, [2, 2])
+    assert (strategy.trim, strategy.length_screen, [one.trim for one in strategy.filters]) == (2, 5.0, [2, 2, 2])
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from flwr_robustcomp.filters.norm_clipping import NormClipping
 from flwr_robustcomp.filters.over_time import OverTime
 from flwr_robustcomp.filters.sign_guard import SignGuard
 from flwr_robustcomp.filters.spectral import Spectral
+from flwr_robustcomp.filters.spread import VectorSpread, spread_of, spread_seen
 from flwr_robustcomp.filters.vectors import Beside, Matrix, Root, Vectors
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "Root",
     "SignGuard",
     "Spectral",
+    "VectorSpread",
     "Vectors",
     "bounds_of",
     "chain",
@@ -58,6 +60,8 @@ __all__ = [
     "kept_rows",
     "reach_of",
     "shortening",
+    "spread_of",
+    "spread_seen",
 ]
 
 FILTERS: dict[str, type[Filter]] = {

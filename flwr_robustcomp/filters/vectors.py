@@ -117,6 +117,11 @@ class Vectors:
         """Inner products, shape (m, m)."""
         return self._gram()
 
+    @property
+    def has_gram(self) -> bool:
+        """Whether the inner products have been computed."""
+        return "gram" in vars(self)
+
     @functools.cached_property
     def cosines(self) -> Matrix:
         """G_ij / (||x_i|| ||x_j||), shape (m, m), symmetric; zero for a zero vector, also with itself."""

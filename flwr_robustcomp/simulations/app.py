@@ -18,6 +18,7 @@ from flwr_robustcomp.checkpoints import Checkpointed
 from flwr_robustcomp.clients import poison_of
 from flwr_robustcomp.clients.node import round_of
 from flwr_robustcomp.errors import require
+from flwr_robustcomp.filters import VectorSpread
 from flwr_robustcomp.simulations.attacks.colluding_grid import ColludingGrid
 from flwr_robustcomp.simulations.engines.batch import BatchClientApp, train_batch
 from flwr_robustcomp.simulations.problems import StampedProblem, true_labels
@@ -149,6 +150,10 @@ def serve(
                 "skipped": report.skipped,
                 "delta": report.delta,
             }
+            if report.spread is not None:
+                record["spread"] = _rounded(report.spread)
+            if report.minority_warning is not None:
+                record["minority_warning"] = report.minority_warning
             if report.alarm is not None:
                 record["alarm"] = report.alarm
             if report.norms and partition_of:  # who lies is known by partition only
@@ -165,6 +170,13 @@ def serve(
     runner: Strategy = strategy if kept is None else kept
     runner.start(grid, wire.to_arrays(setup.problem.initial()), num_rounds=setup.scenario.rounds, evaluate_fn=evaluate)
     return records if kept is None else kept.notes
+
+
+def _rounded(spread: VectorSpread) -> dict[str, float | list[float] | None]:
+    """Return a spread to six digits: the others depend on the processor."""
+    one, other = (None if ratio is None else float(f"{ratio:.6g}") for ratio in (spread.ratio, spread.direction_ratio))
+    cosines = None if spread.cosines is None else [round(cosine, 6) for cosine in spread.cosines]
+    return {"ratio": one, "direction_ratio": other, "cosines": cosines}
 
 
 def _by_honesty(norms: dict[int, float], liars: Collection[int]) -> dict[str, list[float]]:

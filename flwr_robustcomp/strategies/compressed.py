@@ -183,6 +183,7 @@ class CompressedStrategy(Asked, Resumable, FedAvg, ABC):
             delta=median_delta(accepted),
             weakened=outcome.weakened,
             survived=dict(outcome.survived),
+            spread=outcome.spread,
         )
         if not is_finite_model(outcome.state):
             return self._skip(report, screened, "what the step carries overflows")

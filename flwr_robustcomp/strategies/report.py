@@ -9,6 +9,7 @@ from enum import StrEnum
 from flwr.app import MetricRecord
 
 from flwr_robustcomp.errors import printable
+from flwr_robustcomp.filters import VectorSpread
 from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.spans import DELTA_METRIC
 
@@ -124,6 +125,10 @@ class RoundReport:
     survived : dict of int to float
         Which share of each accepted update went into the step, by the l1 norm: 0 for one that was dropped, less than 1 for one
         that a filter shortened or a rule cut at some coordinates. Empty where the strategy does not say.
+    spread : VectorSpread or None
+        How unlike the accepted updates were, as the filters saw them; None where no filter looked at inner products.
+    minority_warning : str or None
+        Once in a run: that the filters drop nodes, and no node more often than chance would have it (`DropWatch`).
     dropped_metrics : dict of str to int
         Metrics that accepted replies lost because they were not finite, with the number of these replies.
 
@@ -151,6 +156,8 @@ class RoundReport:
     alarm: str | None = None
     weakened: str | None = None
     survived: dict[int, float] = field(default_factory=dict)
+    spread: VectorSpread | None = None
+    minority_warning: str | None = None
     dropped_metrics: dict[str, int] = field(default_factory=dict)
 
     def metrics(self) -> MetricRecord:
@@ -169,6 +176,10 @@ class RoundReport:
             record["robustcomp.alarm"] = int(self.alarm is not None)
         if self.weakened is not None:
             record["robustcomp.weakened"] = 1
+        if self.spread is not None:
+            record.update(_spread_metrics(self.spread))
+        if self.minority_warning is not None:
+            record["robustcomp.minority-warning"] = 1
         if self.dropped_metrics:
             record["robustcomp.metrics-dropped"] = sum(self.dropped_metrics.values())
         if self.survived:
@@ -183,7 +194,8 @@ class RoundReport:
     def log(self) -> None:
         """Write the report to Flower's log: one line, and one for each rejection, an alarm, and a skipped round."""
         threshold = "" if self.threshold is None else f" (norm threshold {self.threshold:.4g})"
-        delta = "" if self.delta is None else f"; delta {self.delta:.3g}"
+        further = "" if self.delta is None else f"; delta {self.delta:.3g}"
+        further += "" if self.spread is None else f"; {self.spread}"
         LOG.info(
             "aggregate_train: kept %d, trimmed %d%s, rejected %d replies; %d bytes received%s",
             len(self.kept),
@@ -191,7 +203,7 @@ class RoundReport:
             threshold,
             len(self.rejected),
             self.bytes_received,
-            delta,
+            further,
         )
         if self.trimmed:
             LOG.info("\t> trimmed, with their norms: %s", ", ".join(f"{n} ({x:.4g})" for n, x in self.trimmed.items()))
@@ -201,10 +213,20 @@ class RoundReport:
             LOG.warning("\t> %s", drops_in_words(self.dropped_metrics))
         if self.weakened is not None:
             LOG.warning("\t> round %d: too few replies, the filters work for fewer liars: %s", self.round_, self.weakened)
+        if self.minority_warning is not None:
+            LOG.warning("\t> round %d: %s", self.round_, self.minority_warning)
         if self.alarm is not None:
             LOG.warning("\t> ALARM in round %d: %s", self.round_, self.alarm)
         if self.skipped is not None:
             LOG.warning("\t> round %d leaves the model as it is: %s", self.round_, self.skipped)
+
+
+def _spread_metrics(spread: VectorSpread) -> dict[str, float]:
+    """Return what is known of a spread as metrics."""
+    low, middle, high = spread.cosines or (None, None, None)
+    named = {"ratio": spread.ratio, "direction-ratio": spread.direction_ratio}
+    named |= {"cosine-5": low, "cosine-50": middle, "cosine-95": high}
+    return {f"robustcomp.spread-{name}": value for name, value in named.items() if value is not None}
 
 
 def drops_in_words(dropped: Mapping[str, int]) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 from flwr_robustcomp.component import resolve
 from flwr_robustcomp.compressors.products import RUN
 from flwr_robustcomp.errors import ConfigurationError, require
-from flwr_robustcomp.filters import FILTERS, Beside, Bounds, Filter, OverTime, Vectors, bounds_of, chain, fitted
+from flwr_robustcomp.filters import FILTERS, Beside, Bounds, Filter, OverTime, Vectors, bounds_of, chain, fitted, spread_seen
 from flwr_robustcomp.filters.base import check_trim, trim_of
 from flwr_robustcomp.filters.chains import own_budgets
 from flwr_robustcomp.filters.length import FACTOR
@@ -221,7 +221,8 @@ class RobustCompressed(Remembering, CompressedStrategy):
         survived = dict(zip(left.nodes, (rows * shares[:, None]).sum(axis=0).tolist(), strict=True))
         survived = {node: survived.get(node, 0.0) for node in round_.nodes}
         weights = [share / len(rows) for share in survived.values()]
-        return Outcome(step, weights, norms=norms, state=state, weakened=weakened, survived=survived)
+        spread = spread_seen(self.filters, vectors, max(0, trim - len(stopped)))
+        return Outcome(step, weights, norms=norms, state=state, weakened=weakened, survived=survived, spread=spread)
 
     def _beside(self, left: Round) -> Beside:
         """Return what filters may ask for beside norms and inner products of the updates that were not stopped."""

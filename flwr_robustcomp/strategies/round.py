@@ -14,7 +14,7 @@ from torch import Tensor
 
 from flwr_robustcomp.compressors import working_dtype
 from flwr_robustcomp.errors import ConfigurationError, require
-from flwr_robustcomp.filters import Matrix
+from flwr_robustcomp.filters import Matrix, VectorSpread
 from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.packing import Packing
 from flwr_robustcomp.rules import Rule
@@ -207,6 +207,8 @@ class Outcome:
     survived : mapping of int to float
         Which share of each update went into the step, by node id: 0 for one that was dropped, less than 1 for one that was
         shortened, or cut at some coordinates. Empty where the rule does not say.
+    spread : VectorSpread or None
+        How unlike the updates were, as filters on inner products saw them; None where none looked at these.
 
     Examples
     --------
@@ -225,6 +227,7 @@ class Outcome:
     state: Mapping[str, Tensor] = field(default_factory=dict)
     weakened: str | None = None
     survived: Mapping[int, float] = field(default_factory=dict)
+    spread: VectorSpread | None = None
 
 
 class SkippedRound(Exception):

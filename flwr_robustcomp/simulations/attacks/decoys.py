@@ -11,7 +11,8 @@ from torch import Tensor
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.filters import Spectral
 from flwr_robustcomp.simulations.attacks.base import Collusion, Seen
-from flwr_robustcomp.simulations.attacks.under_eigenvalue import believed_trim, check_filter, largest_unseen
+from flwr_robustcomp.simulations.attacks.under_eigenvalue import check_filter, largest_quiet
+from flwr_robustcomp.simulations.attacks.unseen import believed_trim
 
 __all__ = ["Decoys"]
 
@@ -60,4 +61,4 @@ class Decoys(Collusion):
             return torch.cat([copies, hidden + scale * direction])  # (b, d)
 
         spectral = Spectral(trim=believed_trim(seen, self.trim), slack=self.slack)
-        return largest_unseen(seen, make, spectral, state, looked_at=slice(decoys, None))
+        return largest_quiet(seen, make, spectral, state, looked_at=slice(decoys, None))

@@ -6,18 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 from torch import Tensor
 
 from flwr_robustcomp.errors import require
-from flwr_robustcomp.filters import Matrix, Spectral
+from flwr_robustcomp.filters import Spectral
 from flwr_robustcomp.simulations.attacks.base import Collusion, Seen
+from flwr_robustcomp.simulations.attacks.unseen import believed_trim, gram_of, largest_scale
 
-__all__ = ["UnderEigenvalue", "believed_trim", "check_filter", "largest_unseen"]
-
-_DOUBLINGS = 24
-_BISECTIONS = 5
-"""The scale is found within a factor of 2^(1/32)."""
+__all__ = ["UnderEigenvalue", "check_filter", "largest_quiet"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ class UnderEigenvalue(Collusion):
         """Return a row for each node, and the scale of this round, from which the next search starts."""
         direction = -seen.mean
         spectral = Spectral(trim=believed_trim(seen, self.trim), slack=self.slack)
-        return largest_unseen(seen, lambda c: seen.own + c * direction, spectral, state)
+        return largest_quiet(seen, lambda c: seen.own + c * direction, spectral, state)
 
 
 def check_filter(slack: float, trim: int | None) -> None:
@@ -66,16 +62,10 @@ def check_filter(slack: float, trim: int | None) -> None:
     require(trim is None or trim >= 0, "trim", trim, "at least 0")
 
 
-def believed_trim(seen: Seen, trim: int | None) -> int:
-    """Return the budget that the adversary reckons with."""
-    known = seen.trim if trim is None else trim
-    return seen.byzantine if known is None else known
-
-
-def largest_unseen(
+def largest_quiet(
     seen: Seen, make: Callable[[float], Tensor], spectral: Spectral, start: float | None, *, looked_at: slice = slice(None)
 ) -> tuple[Tensor, float]:
-    """Return the crafted rows of the largest scale at which a spectral filter drops nobody, and that scale.
+    """Return the crafted rows of the largest scale at which a spectral filter drops nobody, honest or not, and that scale.
 
     Parameters
     ----------
@@ -86,47 +76,23 @@ def largest_unseen(
     spectral : Spectral
         The server's.
     start : float, optional
-        Where to begin; by default 1.
+        Where to begin; by default, and for 0, 1.
     looked_at : slice
         The crafted rows that must not stand out; by default all.
 
     Notes
     -----
-    The leading eigenvalue need not grow with the scale everywhere; what is returned passes, and twice it did not. At scale 0,
-    which is returned if nothing passes, the rows are those of honest training.
+    Stricter than `largest_unseen`, which counts the colluders' losses alone. The leading eigenvalue need not grow with the
+    scale everywhere; what is returned passes, and twice it did not. At scale 0, which is returned if nothing passes, the rows
+    are those of honest training.
     """
     honest = seen.honest
     own = (honest @ honest.T).double().numpy()  # (h, h)
     if len(seen.honest) + len(range(*looked_at.indices(seen.byzantine))) < spectral.least(int(spectral.trim)):
-        return make(0.0), 1.0  # too few for the filter, which will skip the round
+        return make(0.0), 0.0  # too few for the filter, which will skip the round
 
     def passes(scale: float) -> bool:
-        return spectral.is_quiet(_gram(own, honest, seen.sent(make(scale))[looked_at]), int(spectral.trim))
+        return spectral.is_quiet(gram_of(own, honest, seen.sent(make(scale))[looked_at]), int(spectral.trim))
 
-    low = high = start or 1.0
-    if passes(low):
-        for _ in range(_DOUBLINGS):
-            high = 2 * low
-            if not passes(high):
-                break
-            low = high
-        else:
-            return make(low), low
-    else:
-        for _ in range(_DOUBLINGS):
-            low = high / 2
-            if passes(low):
-                break
-            high = low
-        else:
-            return make(0.0), 1.0
-    for _ in range(_BISECTIONS):
-        middle = (low * high) ** 0.5
-        low, high = (middle, high) if passes(middle) else (low, middle)
-    return make(low), low
-
-
-def _gram(own: Matrix, honest: Tensor, crafted: Tensor) -> Matrix:
-    """Return the inner products of honest and crafted vectors, shape (h + k, h + k), from those of the honest."""
-    across = (honest @ crafted.T).double().numpy()  # (h, k)
-    return np.block([[own, across], [across.T, (crafted @ crafted.T).double().numpy()]])
+    scale = largest_scale(passes, start)
+    return make(scale), scale

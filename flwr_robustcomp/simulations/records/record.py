@@ -19,7 +19,8 @@ __all__ = ["RecordError", "Recorder", "RoundRecord", "SkippedLine", "decoded", "
 RoundRecord = dict[str, Any]
 """``round``, the problem's metrics and, from round 1, ``kept``, ``trimmed``, ``rejected``, ``threshold``, ``bytes``,
 ``skipped``, ``delta``, where norms were computed, ``norms``: smallest, median and largest of the ``honest`` and of the
-``byzantine``, and ``alarm`` where a step raised one.
+``byzantine``, ``spread`` where filters looked at inner products, and ``minority_warning`` and ``alarm`` in the rounds that
+raised one.
 
 All of it follows from the scenario; what depends on the machine stands in files of its own (`cost`, `provenance`)."""
 

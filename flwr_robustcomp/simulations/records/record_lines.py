@@ -33,6 +33,14 @@ class _Line(BaseModel):
             raise ValueError(f"{where}: {message[0].lower()}{message[1:]}{got}") from error
 
 
+class _SpreadFacts(_Line):
+    """How unlike the updates of a round were."""
+
+    ratio: _Number | None = None
+    direction_ratio: _Number | None = None
+    cosines: Annotated[list[_Number | None], Field(min_length=3, max_length=3)] | None = None
+
+
 class RoundLine(_Line):
     """A round of a run; whatever else it holds are the problem's metrics: numbers and lists of them, as Flower takes them."""
 
@@ -48,6 +56,8 @@ class RoundLine(_Line):
     skipped: str | None = None
     delta: _Number | None = None
     alarm: str | None = None
+    spread: _SpreadFacts | None = None
+    minority_warning: str | None = None
     norms: dict[str, Annotated[list[_Number | None], Field(min_length=3, max_length=3)]] = {}
 
 

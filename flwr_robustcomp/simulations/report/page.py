@@ -18,6 +18,7 @@ from flwr_robustcomp.simulations.report.heatmap import HeatMap, heat_map
 from flwr_robustcomp.simulations.report.section import Section, Study
 from flwr_robustcomp.simulations.report.svg import LOOKS, render
 from flwr_robustcomp.simulations.report.tables import Table
+from flwr_robustcomp.simulations.report.unlikeness import unlikeness
 from flwr_robustcomp.simulations.report.verdicts import ACCURACY_MARGIN, ERROR_SHARE, Verdicts, judge
 from flwr_robustcomp.simulations.report.words import incomparable, summary
 
@@ -42,7 +43,7 @@ class Chapter:
     heat : HeatMap
         Defences and attacks.
     blocks : mapping of str to sequence of Block
-        Panels by topic: ``rounds``, ``bytes``, ``found``, ``norms``, ``delta``.
+        Panels by topic: ``rounds``, ``bytes``, ``found``, ``norms``, ``spread``, ``delta``.
     cost : Table or None
         Time and memory, where noted.
     """
@@ -85,6 +86,7 @@ def chapters(study: Study) -> list[Chapter]:
             "bytes": against_bytes(section),
             "found": detection(section),
             "norms": norms(section),
+            "spread": unlikeness(section),
             "delta": contraction(section),
         }
         words, heat = summary(section, verdicts), heat_map(section, verdicts)

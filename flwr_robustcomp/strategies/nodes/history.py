@@ -11,6 +11,7 @@ from flwr.serverapp.strategy import FedAvg
 
 from flwr_robustcomp.errors import ConfigurationError, QuorumError, require
 from flwr_robustcomp.flower import LOG
+from flwr_robustcomp.strategies.nodes.drop_watch import DropWatch
 from flwr_robustcomp.strategies.nodes.enough_nodes import Need, ask_enough
 from flwr_robustcomp.strategies.nodes.failing_alike import common_fault
 from flwr_robustcomp.strategies.nodes.ledger import Ledger
@@ -55,6 +56,7 @@ class RunHistory:
         self.left_out = 0
         self._without_quorum = 0
         self._watch = StepWatch()
+        self._drops = DropWatch()
         self._proven = False  # whether a reply was ever accepted: the configuration then works for somebody
         self._connected = 0
         self._fault: str | None = None
@@ -146,7 +148,8 @@ class RunHistory:
         """Complete a report with what screening found; log it, keep it, hand it on, return it as metrics."""
         alarm = None if report.step is None else self._watch.judge(report.step)
         report = replace(report, rejected=tuple(screened.rejected), bytes_received=screened.bytes_received, alarm=alarm)
-        report = replace(report, dropped_metrics=screened.dropped_metrics)
+        warning = None if report.spread is None else self._drops.judge(report.kept, report.trimmed)
+        report = replace(report, dropped_metrics=screened.dropped_metrics, minority_warning=warning)
         report.log()
         accepted = [update.node_id for update in screened.accepted]
         self.ledger.enter(report.round_, screened.asked, accepted, screened.rejected)
@@ -165,9 +168,10 @@ class RunHistory:
         return metrics
 
     def state(self) -> ConfigRecord:
-        """Return what a checkpoint keeps: the ledger and the last steps' lengths. A run that goes on has its patience back."""
+        """Return what a checkpoint keeps: ledger, last steps' lengths, last drops. A run that goes on has its patience back."""
         state = self.ledger.state()
         state["steps"] = list(self._watch.norms)
+        state["drops"] = self._drops.state()
         state["judged"] = self._proven or bool(self.reports)
         return state
 
@@ -178,6 +182,8 @@ class RunHistory:
         steps = state.get("steps", [])  # checkpoints of 0.1.0 have none
         if not isinstance(steps, list) or not all(isinstance(norm, float) and norm >= 0 for norm in steps):
             raise ConfigurationError(f"{LEDGER_RECORD}.steps must be a list of lengths, got {type(steps).__name__}")
+        drops = DropWatch.restored(state.get("drops"))  # 0.1.0 has none of these either
         self.ledger.restore(state)
+        self._drops = drops
         self._watch = StepWatch(float(str(norm)) for norm in steps)
         self._proven = bool(state.get("judged", True))  # a run that has had rounds was judged in its first one
