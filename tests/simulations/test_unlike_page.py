@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.unlike_cells import ATTACKS, BYZANTINE, DEFENCES, MEAN, PARTITIONS, Case, Outcome, cases, scenario_of
+from benchmarks.unlike_cells import MEAN, TABLES, Case, Outcome, cases, scenario_of
 from benchmarks.unlike_page import page
 from flwr_robustcomp.simulations.scenario.setup import check_components, make_strategy
 from flwr_robustcomp.strategies import RobustCompressed
@@ -23,11 +23,14 @@ def test_no_seed_of_the_page_chose_a_threshold() -> None:
     assert {one.seed for one in OUTCOMES}.isdisjoint(range(5))
 
 
-def test_a_seed_that_lacks_a_cell_is_left_out() -> None:
-    seeds = sorted({one.seed for one in OUTCOMES})
-    assert page(OUTCOMES[1:]) == page([one for one in OUTCOMES if one.seed != seeds[0]])
-    with pytest.raises(ValueError, match="no seed has every cell yet"):
-        page([one for one in OUTCOMES if one.attack != "mimic"])
+@pytest.mark.parametrize("table", TABLES)
+def test_a_seed_that_lacks_a_cell_is_left_out(table: str) -> None:
+    own = [one for one in OUTCOMES if one.table == table]
+    lacking = next(one for one in own if one.seed == min(two.seed for two in own))
+    without = [one for one in OUTCOMES if one != lacking]
+    assert page(without) == page([one for one in OUTCOMES if (one.table, one.seed) != (table, lacking.seed)]) != page(OUTCOMES)
+    with pytest.raises(ValueError, match=f"no seed has every cell of {table!r} yet"):
+        page([one for one in OUTCOMES if (one.table, one.attack) != (table, lacking.attack)])
 
 
 def test_a_worse_run_shows() -> None:
@@ -36,16 +39,21 @@ def test_a_worse_run_shows() -> None:
     assert "(0.2)" in page(worse) and "(0.2)" not in page(OUTCOMES)
 
 
-@pytest.mark.parametrize("partition", PARTITIONS)
-@pytest.mark.parametrize("defence", DEFENCES)
-def test_every_defence_can_be_run_on_every_partition(partition: str, defence: str) -> None:
-    scenario = scenario_of(Case(partition, "mimic", defence, 5))
-    check_components(scenario)
-    strategy = make_strategy(scenario)
-    assert not isinstance(strategy, RobustCompressed) or strategy.trim == BYZANTINE == scenario.byzantine
+@pytest.mark.parametrize(("name", "defence"), [(name, defence) for name, table in TABLES.items() for defence in table.defences])
+def test_every_defence_can_be_run_on_every_partition(name: str, defence: str) -> None:
+    table = TABLES[name]
+    attack = next(one for one in table.attacks if one != "none")
+    for partition in table.partitions:
+        scenario = scenario_of(Case(name, partition, attack, defence, 5))
+        check_components(scenario)
+        strategy = make_strategy(scenario)
+        assert scenario.byzantine == table.byzantine
+        assert not isinstance(strategy, RobustCompressed) or strategy.trim in (0, table.byzantine)
 
 
-def test_cells_come_seed_by_seed_and_once_each() -> None:
+def test_cells_come_table_by_table_and_seed_by_seed_and_once_each() -> None:
     found = cases([7, 8])
-    assert len(set(found)) == len(found) == 2 * len(PARTITIONS) * len(ATTACKS) * len(DEFENCES)
-    assert [one.seed for one in found] == sorted(one.seed for one in found)
+    per_seed = sum(len(one.partitions) * len(one.attacks) * len(one.defences) for one in TABLES.values())
+    assert len(set(found)) == len(found) == 2 * per_seed
+    places = {table: place for place, table in enumerate(TABLES)}
+    assert [(places[one.table], one.seed) for one in found] == sorted((places[one.table], one.seed) for one in found)
