@@ -48,7 +48,7 @@ class ResidualPumping(Collusion):
     project's.
     """
 
-    wait: int = 4
+    wait: int = 3
     push: float = 1.0
     filters: str = CHAIN
     trim: int | None = None
