@@ -13,11 +13,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from flwr_robustcomp.compressors.dots import dense_dots, widened
 from flwr_robustcomp.compressors.form import Form, Scalars
 from flwr_robustcomp.compressors.norms import vector_norm
 from flwr_robustcomp.compressors.payload import DTYPES, Payload, working_dtype
 from flwr_robustcomp.compressors.products import dense_products
-from flwr_robustcomp.compressors.values import is_finite
+from flwr_robustcomp.compressors.values import as_numpy, is_finite
 from flwr_robustcomp.errors import require
 
 __all__ = ["Compressor", "Scalars"]
@@ -271,3 +272,11 @@ class Compressor(Form, ABC):
         This dense fall-back decodes blocks of rows; see `products.dense_products`.
         """
         return dense_products(self.decompress_rows, payloads, chosen)
+
+    def dot(self, payloads: Sequence[Payload], x: Tensor) -> npt.NDArray[np.float64]:
+        """Return the inner products <Q_i, x> of m packed vectors with a dense one, shape (d,), as float64 of shape (m,).
+
+        Equal to ``decompress(payload) @ x`` in double precision within 1e-6 ||Q_i|| ||x||, or 4 eps ||Q_i|| ||x|| for half
+        types, whose rounding of Q(x) a packed form need not share. This fall-back decodes one payload at a time.
+        """
+        return dense_dots((as_numpy(self.decode(payload)) for payload in payloads), widened(x))

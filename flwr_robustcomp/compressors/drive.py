@@ -14,6 +14,7 @@ from torch import Tensor
 
 from flwr_robustcomp.compressors.base import Scalars
 from flwr_robustcomp.compressors.bits import accumulate_block_signs, pack_bits, packed_size, padding_is_zero, unpack_bits
+from flwr_robustcomp.compressors.dots import sign_dots
 from flwr_robustcomp.compressors.norms import array_norm
 from flwr_robustcomp.compressors.payload import Payload
 from flwr_robustcomp.compressors.rotated import Rotated
@@ -137,6 +138,15 @@ class Drive(Rotated):
         bitmaps = [p.body[self._scale_size(p.size, p.dtype) :] for p in payloads]
         accumulate_block_signs(total, bitmaps, scales, self._sizes(out.numel()))
         out += torch.from_numpy(self._rotate_out(total))
+
+    def dot(self, payloads: Sequence[Payload], x: Tensor) -> npt.NDArray[np.float64]:
+        """Return the sum over blocks of c <sign(y), R x>, straight from the bits."""
+        if not payloads:
+            return np.zeros(0)
+        bitmaps = [p.body[self._scale_size(p.size, p.dtype) :] for p in payloads]
+        scales = np.stack([self._scales(p) for p in payloads])  # (m, blocks)
+        signs = sign_dots(bitmaps, self._widely_rotated(x), self._sizes(x.numel()))
+        return np.asarray((scales * signs).sum(axis=1))
 
     def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
         """Pack the signs in the rotated basis, and a scale for each block."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from flwr_robustcomp.compressors.base import Compressor, Scalars
+from flwr_robustcomp.compressors.dots import dense_dots, widened
 from flwr_robustcomp.compressors.payload import Payload
 from flwr_robustcomp.compressors.products import dense_products
 from flwr_robustcomp.compressors.rotation import block_sizes, largest_block, rotate, unrotate
@@ -86,6 +87,14 @@ class Rotated(Compressor):
         The payloads must be of one rotation, which `check` asks of each.
         """
         return dense_products(self._rotated_rows, payloads, chosen)
+
+    def dot(self, payloads: Sequence[Payload], x: Tensor) -> npt.NDArray[np.float64]:
+        """Return <R Q_i, R x> = <Q_i, x>: x is rotated once, and no payload is rotated back."""
+        return dense_dots(map(self._rotated, payloads), self._widely_rotated(x))
+
+    def _widely_rotated(self, x: Tensor) -> npt.NDArray[np.float64]:
+        """Return R x, shape (d,), in double precision."""
+        return self._rotate(widened(x)).astype(np.float64, copy=False)
 
     def _rotated_rows(self, payloads: Sequence[Payload]) -> Tensor:
         """Return R Q(x) of k payloads as rows, shape (k, d)."""

@@ -21,6 +21,7 @@ from flwr_robustcomp.compressors.bits import (
     padding_is_zero,
     unpack_bits,
 )
+from flwr_robustcomp.compressors.dots import sign_dots, widened
 from flwr_robustcomp.compressors.payload import DTYPES, Payload
 from flwr_robustcomp.compressors.products import RUN, scale_of
 from flwr_robustcomp.compressors.sums import magnitudes
@@ -49,6 +50,11 @@ def _sign_products(payloads: Sequence[Payload], chosen: npt.NDArray[np.intp] | N
     counted = d if chosen is None else int(np.minimum(RUN, d - RUN * chosen).sum())
     products = counted - 2.0 * hamming_distances([p.body for p in payloads], chosen)
     return np.asarray(products * scale_of(d, chosen), np.float64)
+
+
+def _sign_dots(payloads: Sequence[Payload], x: Tensor) -> npt.NDArray[np.float64]:
+    """Return <s_i, x> of packed signs, shape (m,)."""
+    return sign_dots([p.body for p in payloads], widened(x), [x.numel()])[:, 0]
 
 
 def _check_padding(payload: Payload) -> None:
@@ -137,6 +143,10 @@ class Sign(Compressor):
     ) -> npt.NDArray[np.float64]:
         """Return d - 2 Hamming distances, straight from the bits."""
         return _sign_products(payloads, chosen)
+
+    def dot(self, payloads: Sequence[Payload], x: Tensor) -> npt.NDArray[np.float64]:
+        """Return <s_i, x>, straight from the bits."""
+        return _sign_dots(payloads, x)
 
     def compress_rows(self, x: Tensor, rngs: Sequence[np.random.Generator | None]) -> list[Payload]:
         """Compress k tensors with one pass over the matrix."""
@@ -243,6 +253,10 @@ class L1Sign(Compressor):
         """Return s_i s_j (d - 2 Hamming distances), straight from the bits."""
         scales = np.array([float(p.scalars[0]) for p in payloads])
         return np.outer(scales, scales) * _sign_products(payloads, chosen)
+
+    def dot(self, payloads: Sequence[Payload], x: Tensor) -> npt.NDArray[np.float64]:
+        """Return s_i <sign_i, x>, straight from the bits."""
+        return np.array([float(p.scalars[0]) for p in payloads]) * _sign_dots(payloads, x)
 
     def compress_rows(self, x: Tensor, rngs: Sequence[np.random.Generator | None]) -> list[Payload]:
         """Compress k tensors with one pass over the matrix."""
