@@ -9,6 +9,7 @@ from flwr_robustcomp.filters.base import Filter, chain, fitted, kept_rows, reach
 from flwr_robustcomp.filters.bucketing import Bucketing
 from flwr_robustcomp.filters.centred_clipping import CentredClipping
 from flwr_robustcomp.filters.directions import Directions
+from flwr_robustcomp.filters.fl_trust import FLTrust
 from flwr_robustcomp.filters.geometric_median import GeometricMedian
 from flwr_robustcomp.filters.length import Length
 from flwr_robustcomp.filters.multi_krum import MultiKrum
@@ -17,6 +18,7 @@ from flwr_robustcomp.filters.norm import Norm
 from flwr_robustcomp.filters.norm_clipping import NormClipping
 from flwr_robustcomp.filters.spectral import Spectral
 from flwr_robustcomp.filters.vectors import Beside, Matrix, Root, Vectors
+from flwr_robustcomp.filters.zeno import Zeno
 
 __all__ = [
     "FILTERS",
@@ -24,6 +26,7 @@ __all__ = [
     "Bucketing",
     "CentredClipping",
     "Directions",
+    "FLTrust",
     "Filter",
     "GeometricMedian",
     "Length",
@@ -35,6 +38,7 @@ __all__ = [
     "Root",
     "Spectral",
     "Vectors",
+    "Zeno",
     "chain",
     "fitted",
     "kept_rows",
@@ -46,6 +50,7 @@ FILTERS: dict[str, type[Filter]] = {
     "bucketing": Bucketing,
     "centred-clipping": CentredClipping,
     "directions": Directions,
+    "fl-trust": FLTrust,
     "geometric-median": GeometricMedian,
     "length": Length,
     "multi-krum": MultiKrum,
@@ -53,5 +58,6 @@ FILTERS: dict[str, type[Filter]] = {
     "norm": Norm,
     "norm-clipping": NormClipping,
     "spectral": Spectral,
+    "zeno": Zeno,
 }
 """Every filter by the name that strategies and scenarios use."""

@@ -45,6 +45,11 @@ class Filter(ABC):
         Whether its trim is what earlier filters that spend have left of it.
     looks_at : tuple of str
         What it asks for beside norms and inner products: fields of `Beside`. A strategy that lacks one refuses the filter.
+    trusts_root : bool
+        Whether it judges by the server's own sample. Then its ``trim`` may be half of the vectors and more, and R, where it
+        promises anything, is the largest norm of the honest updates and the root's.
+    lengthens : bool
+        Whether its rows may have sums above 1, so that no bound of an earlier filter holds for what it returns.
 
     Notes
     -----
@@ -71,6 +76,8 @@ class Filter(ABC):
     spends: ClassVar[bool] = False
     shares: ClassVar[bool] = False
     looks_at: ClassVar[tuple[str, ...]] = ()
+    trusts_root: ClassVar[bool] = False
+    lengthens: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_trim(self.trim)
@@ -118,7 +125,7 @@ class Filter(ABC):
         Returns
         -------
         numpy.ndarray, shape (k, m), float64
-            Non-negative, with row sums of at most 1; without that `reach_of` does not hold for chains.
+            Non-negative, with row sums of at most 1, unless it `lengthens`; without that `reach_of` does not hold for chains.
         """
 
 
@@ -247,9 +254,9 @@ def reach_of(filters: Sequence[Filter], m: int) -> float:
     Notes
     -----
     A filter leaves at most as many Byzantine vectors as it was given, in the place of honest vectors it puts some of at most
-    `Filter.honest_gain` times their length, and its rows are convex combinations or shorter. So a bound on single vectors, once
-    there, stays, and the last filter's own bound holds for the lengths that it was given. A filter that shares a budget which
-    an earlier one may have spent on honest vectors adds no bound of its own.
+    `Filter.honest_gain` times their length, and its rows are convex combinations or shorter, unless it `Filter.lengthens`. So a
+    bound on single vectors, once there, stays, and the last filter's own bound holds for the lengths that it was given. One
+    that shares a budget which an earlier one may have spent on honest vectors adds no bound of its own.
 
     Examples
     --------
@@ -263,9 +270,9 @@ def reach_of(filters: Sequence[Filter], m: int) -> float:
     for one in filters:
         trim = trim_of(one.trim, m)
         count = max(count, one.least(trim))  # with fewer left, `chain` refuses
-        bound = min(bound, gain * one.longest(count, trim))
+        bound = min(math.inf if one.lengthens else bound, gain * one.longest(count, trim))
         own = math.inf if one.shares and spent else one.reach(count, trim)
-        outcome = gain * (1.0 if trim == 0 else own)  # without Byzantine vectors a combination of honest ones
+        outcome = gain * (1.0 if trim == 0 and not one.lengthens else own)  # without liars, a combination of honest ones
         gain, kept = gain * one.honest_gain, one.left(count, trim)
         count, spent = kept, spent + (count - kept if one.spends else 0)
     return min(bound, outcome)

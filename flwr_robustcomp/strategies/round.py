@@ -127,6 +127,14 @@ class Round:
         ]
         return np.asarray(np.sum(parts, axis=0))
 
+    def dot(self, x: Tensor) -> Matrix:
+        """Return the inner products of the updates with a vector, shape (d,), from the packed form: shape (m,), float64."""
+        parts = [
+            span.compressor.dot([update.payloads[i] for update in self.updates], x[span.start : span.stop])
+            for i, span in enumerate(self.spans)
+        ]
+        return np.asarray(np.sum(parts, axis=0))
+
     def sum(self, weights: Sequence[float]) -> Tensor:
         """Return sum_i weights[i] Q(x_i), shape (d,), from the packed form; an update of weight 0 is not touched.
 
@@ -168,6 +176,8 @@ class Outcome:
         Vectors of shape (d,) for the next round. The base class keeps them, and checkpoints have them.
     weakened : str or None
         For how many liars less than asked the rule could work with the updates that came, in words.
+    aside : mapping of str to Tensor, optional
+        The new values of the arrays that travel uncompressed; by default medians of what the nodes sent.
 
     Examples
     --------
@@ -185,6 +195,7 @@ class Outcome:
     threshold: float | None = None
     state: Mapping[str, Tensor] = field(default_factory=dict)
     weakened: str | None = None
+    aside: Mapping[str, Tensor] | None = None
 
 
 class SkippedRound(Exception):

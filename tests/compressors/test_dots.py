@@ -100,7 +100,9 @@ def test_zeros_that_differ_are_multiplied_by_their_own_support() -> None:
 def test_one_decoded_vector_is_in_memory_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     compressor = QSGD()
     payloads, _ = _payloads(compressor, 300)
-    decode, decoded, alive = QSGD.decode, [], []
+    decode = QSGD.decode
+    decoded: list[weakref.ref[torch.Tensor]] = []
+    alive: list[int] = []
 
     def watched(self: QSGD, payload: Payload) -> torch.Tensor:
         alive.append(sum(one() is not None for one in decoded))

@@ -49,6 +49,8 @@ class Scenario(BaseModel):
         Whether clients keep and add what compression dropped.
     client_momentum : float
         beta of the clients' momentum, in [0, 1).
+    root_samples : int
+        How many clean training examples the server holds a copy of, for filters that trust a root; 0 for no root.
     granularity : {"model", "array"}
         Whole-model or per-array compression.
     strategy : Component
@@ -69,6 +71,7 @@ class Scenario(BaseModel):
     compressor: Component = Component(name="l1-sign")
     error_feedback: bool = False
     client_momentum: float = Field(default=0.0, ge=0, lt=1)
+    root_samples: int = Field(default=0, ge=0)
     granularity: Granularity = "model"
     strategy: Component = Component(name="norm-threshold")
     rounds: int = Field(default=200, ge=1)
@@ -118,8 +121,9 @@ class Scenario(BaseModel):
     def key(self) -> str:
         """Hash of the whole configuration, 16 hexadecimal digits; equal for equal scenarios in every process."""
         fields = self.model_dump()
-        if not self.client_momentum:  # younger than the first records, which are to be found again
-            del fields["client_momentum"]
+        for name in ("client_momentum", "root_samples"):  # younger than the first records, which are to be found again
+            if not fields[name]:
+                del fields[name]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
     def varied(self, **changes: Any) -> Self:
