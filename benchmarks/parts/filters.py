@@ -12,6 +12,7 @@ from flwr_robustcomp.filters import (
     CentredClipping,
     Directions,
     Filter,
+    FLTrust,
     GeometricMedian,
     Length,
     MultiKrum,
@@ -19,6 +20,7 @@ from flwr_robustcomp.filters import (
     Norm,
     NormClipping,
     Spectral,
+    Zeno,
     reach_of,
 )
 
@@ -27,6 +29,7 @@ __all__ = ["CHAINS", "SAMPLES"]
 _SAMPLES: dict[str, list[Filter]] = {
     "bucketing": [Bucketing(trim=2), Bucketing(trim=0, size=3)],
     "centred-clipping": [CentredClipping(trim=2), CentredClipping(trim=0, radius=1.0)],
+    "fl-trust": [FLTrust()],
     "geometric-median": [GeometricMedian(trim=2)],
     "length": [Length(trim=2), Length(trim=0, factor=3.0)],
     "multi-krum": [MultiKrum(trim=2), MultiKrum(trim=0.1)],
@@ -34,6 +37,7 @@ _SAMPLES: dict[str, list[Filter]] = {
     "norm": [Norm(trim=2), Norm(trim=0.2)],
     "norm-clipping": [NormClipping(trim=2), NormClipping(trim=0, radius=0.5)],
     "spectral": [Spectral(trim=2), Spectral(trim=2, slack=None), Spectral(trim=0.1)],
+    "zeno": [Zeno(trim=2), Zeno(trim=2, rho=0.0)],
 }
 
 SAMPLES = filled(FILTERS, _SAMPLES, lambda part: [part(trim=2)])
@@ -50,6 +54,8 @@ _CHAINS: dict[str, Chain] = {
     "geometric-median": lambda t: [GeometricMedian(t)],
     "centred-clipping": lambda t: [CentredClipping(t)],
     "spectral": lambda t: [Spectral(t)],
+    "fl-trust": lambda t: [FLTrust(t)],
+    "norm-clipping+fl-trust": lambda t: [NormClipping(t), FLTrust(t)],
     "spectral, fixed budget": lambda t: [Spectral(t, slack=None)],
     "norm-clipping+directions+spectral": lambda t: [NormClipping(t), Directions(t), Spectral(t)],
     "length+directions+spectral": lambda t: [Length(t), Directions(t), Spectral(t)],

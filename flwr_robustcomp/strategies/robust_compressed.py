@@ -211,7 +211,8 @@ class RobustCompressed(CompressedStrategy):
             raise SkippedRound(str(error), norms=norms, trimmed=stopped) from error
         weight_of = dict(zip(left.nodes, map(float, combined), strict=True))
         weights = [weight_of.get(node, 0.0) for node in round_.nodes]
-        step, state = self.step.apply(round_.sum(weights), dict(state), round_.number)
+        total = round_.sum(weights) if own is None else own.joined(round_.sum(weights))
+        step, state = self.step.apply(total, dict(state), round_.number)
         aside = None if own is None else own.aside
         return Outcome(step, weights, norms=norms, state=state, weakened=weakened, aside=aside)
 

@@ -38,6 +38,8 @@ class TrustedRoot:
         ``loss(server_round, arrays)`` returns the model's loss on that sample, a number; filters such as `Zeno` ask for it.
     reply : {"weights", "update"}
         Whether ``train`` returns new weights, or the update that the server subtracts (a gradient, say).
+    share : float
+        lambda in [0, 1), how much of the aggregate is the root's own update where a filter looks at it.
 
     Raises
     ------
@@ -51,6 +53,11 @@ class TrustedRoot:
     So does ``loss`` where it fails at the model itself; where it fails at the model less one update, that update has an
     infinite loss.
 
+    *The share.* The aggregate is (1 - lambda) g + lambda x_0 with g what the filters make of the updates. With `FLTrust` g is
+    at most ||x_0|| long, and <g, x_0> > 0. So the aggregate is at most ||x_0|| long, and its product with x_0 is at least
+    lambda ||x_0||^2, whatever the clients send. Cao et al. 2021 have lambda = 0. Then liars who copy one honest node can
+    fill the mean with it, and what only nodes without trust had seen is not learnt (docs/adr/0036).
+
     Examples
     --------
     >>> from flwr_robustcomp import Drive, RobustCompressed, TrustedRoot
@@ -63,6 +70,7 @@ class TrustedRoot:
     train: RootFunction
     loss: Callable[[int, ArrayRecord], float] | None = None
     reply: Literal["weights", "update"] = "weights"
+    share: float = 0.25
 
     def __post_init__(self) -> None:
         require(callable(self.train), "root", self.train, "callable, as train(server_round, arrays)")
@@ -71,6 +79,8 @@ class TrustedRoot:
         )
         replies = get_args(Literal["weights", "update"])
         require(self.reply in replies, "reply of the root", self.reply, f"one of {', '.join(replies)}")
+        number = isinstance(self.share, int | float) and not isinstance(self.share, bool)
+        require(number and 0 <= self.share < 1, "share of the root", self.share, "in [0, 1)")
 
     @classmethod
     def of(cls, root: RootFunction | TrustedRoot | None) -> TrustedRoot | None:
@@ -104,7 +114,9 @@ class TrustedRoot:
         x = aside = None
         if "root" in wanted or (trusted and round_.layout.uncompressed):
             x, aside = self._update(round_)
-        if x is not None and "root" in wanted:
+        if "root" not in wanted:
+            x = None  # trained for the arrays that stand aside alone
+        if x is not None:
             norm = vector_norm(x, 2)
             require(0 < norm <= longest, "norm of the root's update", norm, f"above 0 and at most {longest:.2g}")
         if "losses" in wanted:
@@ -168,6 +180,11 @@ class AskedRoot:
         x = self.x
         own = None if x is None else (lambda: Root(vector_norm(x, 2), self.round_.dot(x)))
         return replace(other, root=own, losses=None if self.root.loss is None else self._losses)
+
+    def joined(self, aggregate: Tensor) -> Tensor:
+        """Return the aggregate, shape (d,), with the root's share in it."""
+        share = self.root.share
+        return aggregate if self.x is None else aggregate.mul(1 - share).add_(self.x.to(aggregate.dtype), alpha=share)
 
     def _losses(self, mixing: Matrix) -> Matrix:
         """Return the losses of the model less mixtures of the updates, shape (k,); one mixture is in memory at a time."""

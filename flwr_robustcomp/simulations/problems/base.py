@@ -97,8 +97,8 @@ class StampedProblem(Protocol):
 class RootedProblem(Protocol):
     """A problem of which the server can hold a clean sample: what the sample is follows from the seed and its size alone."""
 
-    def train_root(self, samples: int, model: dict[str, Tensor], round_: int) -> dict[str, Tensor]:
-        """Return what an honest node that held so many clean examples would reply with in a round."""
+    def train_root(self, samples: int, model: dict[str, Tensor], round_: int, epochs: int = 1) -> dict[str, Tensor]:
+        """Return what an honest node with so many clean examples would reply with, after ``epochs`` times its local epochs."""
 
     def root_loss(self, samples: int, model: dict[str, Tensor]) -> float:
         """Return the mean loss of a model on these examples."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -165,21 +166,24 @@ class Classification:
             return self.gradient(partition, model, relabel)
         rng = generator(self._seed, "minibatches", round_=round_, partition=partition)
         with seeded_torch(self._seed, "local training", round_=round_, partition=partition):
-            return self._local(model, *self._own(partition, relabel), rng)
+            return self._local(model, *self._own(partition, relabel), rng, self._sgd)
 
-    def _local(self, model: dict[str, Tensor], images: Tensor, labels: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
+    def _local(
+        self, model: dict[str, Tensor], images: Tensor, labels: Tensor, rng: np.random.Generator, sgd: LocalSGD
+    ) -> dict[str, Tensor]:
         self._module.train()
-        found = local_weights(self._module, self._placed(model), images, labels, self._sgd, rng)
+        found = local_weights(self._module, self._placed(model), images, labels, sgd, rng)
         return {name: tensor.cpu() for name, tensor in found.items()}
 
-    def train_root(self, samples: int, model: dict[str, Tensor], round_: int) -> dict[str, Tensor]:
-        """Return what a node that held the server's images would: the gradient, or weights and buffers after local epochs."""
+    def train_root(self, samples: int, model: dict[str, Tensor], round_: int, epochs: int = 1) -> dict[str, Tensor]:
+        """Return what a node with the server's images would: the gradient, or weights after ``epochs`` times its epochs."""
         own = self._root(samples)
         images, labels = self._pixels(own.pixels), own.labels.to(self._device)
         with seeded_torch(self._seed, "root training", round_=round_):
             if self.training == "gradient":
                 return self._gradient(model, images, labels)
-            return self._local(model, images, labels, generator(self._seed, "root minibatches", round_=round_))
+            sgd = replace(self._sgd, epochs=epochs * self._sgd.epochs)
+            return self._local(model, images, labels, generator(self._seed, "root minibatches", round_=round_), sgd)
 
     @torch.no_grad()
     def root_loss(self, samples: int, model: dict[str, Tensor]) -> float:

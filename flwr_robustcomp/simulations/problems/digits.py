@@ -72,7 +72,7 @@ class Digits(FullBatch):
         images, labels = (part[own] for part in self._train)
         return _gradient(model, stamped(images, relabel), relabel(labels, _CLASSES))
 
-    def train_root(self, samples: int, model: dict[str, Tensor], round_: int) -> dict[str, Tensor]:
+    def train_root(self, samples: int, model: dict[str, Tensor], round_: int, epochs: int = 1) -> dict[str, Tensor]:
         """Return the gradient on the server's images."""
         return _gradient(model, *self._root(samples))
 

@@ -58,7 +58,7 @@ class LeastSquares(FullBatch):
         """Return (1/n) A_i^T (A_i w - b_i)."""
         return self._gradient(*self._share(partition), model)
 
-    def train_root(self, samples: int, model: dict[str, Tensor], round_: int) -> dict[str, Tensor]:
+    def train_root(self, samples: int, model: dict[str, Tensor], round_: int, epochs: int = 1) -> dict[str, Tensor]:
         """Return the gradient on the server's rows."""
         return self._gradient(*self._root(samples), model)
 

@@ -101,7 +101,7 @@ def _root(scenario: Scenario) -> TrustedRoot:
     if not (isinstance(found, type) and issubclass(found, RobustCompressed)):
         allowed = f"0 with the strategy {scenario.strategy.name!r}, which has no use for a root"
         raise ConfigurationError(f"root_samples must be {allowed}, got {scenario.root_samples}")
-    return scenario_root(make_problem(scenario), scenario.problem.name, scenario.root_samples)
+    return scenario_root(make_problem(scenario), scenario.problem.name, scenario.root_samples, scenario.root_epochs)
 
 
 def _with_trim(scenario: Scenario) -> Component:
