@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.parts.compressors import TYPICAL
+from benchmarks.parts.vectors import known
 from flwr_robustcomp.compressors import Compressor, CrossPolytope, Drive, LowRank, Payload, vector_norm
 from flwr_robustcomp.compressors.products import energies_of_runs
 from flwr_robustcomp.compressors.rotation import rotate
 from flwr_robustcomp.compressors.sums import magnitudes, squares
-from flwr_robustcomp.filters import FILTERS, Vectors, chain
+from flwr_robustcomp.filters import FILTERS, chain
 from flwr_robustcomp.randomness import generator
 
 SHAPE = (301, 67)
@@ -75,7 +76,7 @@ def _filtered() -> Iterator[tuple[str, bytes]]:
     rng = generator(1, "digests")
     exact = rng.integers(-30, 30, (21, 50)).astype(np.float64)  # of whole numbers, so that inner products have no rounding
     exact[:3] += 40
-    vectors = Vectors.of_rows(exact)
+    vectors = known(exact, exact[0])
     for name, cls in FILTERS.items():
         weights = chain([cls(trim=3)], vectors)
         yield f"who is kept: {name}", (weights > 0).tobytes()

@@ -16,14 +16,15 @@ import numpy as np
 
 from benchmarks.colluding_vectors import Matrix, draw, rows_of
 from benchmarks.parts.filters import CHAINS
-from flwr_robustcomp.filters import Filter, Vectors, chain, reach_of
+from benchmarks.parts.vectors import known
+from flwr_robustcomp.filters import Filter, chain, reach_of
 
 __all__ = ["least", "outcome", "play"]
 
 
 def outcome(filters: Sequence[Filter], rows: Matrix) -> Matrix:
-    """Return the aggregate, shape (d,), of vectors, shape (m, d)."""
-    return np.asarray(chain(filters, Vectors.of_rows(rows)) @ rows)
+    """Return the aggregate, shape (d,), of vectors, shape (m, d); the first one, which is honest, is the server's root too."""
+    return np.asarray(chain(filters, known(rows, rows[0])) @ rows)
 
 
 def play(name: str, number: int, seed: int) -> tuple[float, float]:

@@ -44,6 +44,7 @@ from flwr_robustcomp.strategies import (
     RobustCompressed,
     RoundReport,
     SignMajorityVote,
+    TrustedRoot,
 )
 from flwr_robustcomp.wire import from_arrays, to_arrays
 
@@ -83,6 +84,7 @@ __all__ = [
     "SphericalNet",
     "TernGrad",
     "TopK",
+    "TrustedRoot",
     "WireError",
     "configured_mod",
     "from_arrays",

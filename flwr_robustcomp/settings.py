@@ -175,13 +175,16 @@ class Settings(BaseModel):
         Parameters
         ----------
         **options
-            Passed on: those of Flower's strategy (``fraction_train``, ``min_available_nodes``, ...), and ``on_round``.
+            Passed on: those of Flower's strategy (``fraction_train``, ``min_available_nodes``, ...), ``on_round``,
+            and ``root``. With a root the filters of `RECIPE` give way to those that trust it.
         """
         ours = {"trim", "filters", "step_size", "radius", "length_screen", "sketch", "memory", "seed"}
         if twice := sorted(options.keys() & ours):
             own = f"{TABLE}.strategy.{twice[0]}"
             raise ConfigurationError(f"{twice[0]} is set by the table, as {own}, and not by make_strategy")
         params = {name: value for name, value in self.strategy.params.items() if (name, repr(value)) != ("trim", "0")}
+        if options.get("root") is not None:  # the recipe's filters and its screen need a majority, and a root does not
+            params = {name: value for name, value in params.items() if name == "trim" or RECIPE.get(name) != value}
         component = Component(name=self.strategy.name, **params)
         if self.step is not None:
             found = find_strategy(f"{TABLE}.strategy", component.name)

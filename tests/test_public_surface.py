@@ -45,6 +45,7 @@ def test_the_public_face() -> None:
         "SphericalNet",
         "TernGrad",
         "TopK",
+        "TrustedRoot",
         "WireError",
         "configured_mod",
         "from_arrays",

@@ -17,6 +17,7 @@ from flwr_robustcomp.filters import (
     DnC,
     Filter,
     Flame,
+    FLTrust,
     FoolsGold,
     GeometricMedian,
     Length,
@@ -27,6 +28,7 @@ from flwr_robustcomp.filters import (
     OverTime,
     SignGuard,
     Spectral,
+    Zeno,
     reach_of,
 )
 
@@ -40,6 +42,7 @@ _SAMPLES: dict[str, list[Filter]] = {
     "dnc": [DnC(trim=2), DnC(trim=2, factor=1.5), DnC(trim=2, iterations=2)],
     "flame": [Flame(trim=2), Flame()],
     "fools-gold": [FoolsGold(), FoolsGold(trim=2, confidence=2.0)],
+    "fl-trust": [FLTrust()],
     "geometric-median": [GeometricMedian(trim=2)],
     "length": [Length(trim=2), Length(trim=0, factor=3.0)],
     "multi-krum": [MultiKrum(trim=2), MultiKrum(trim=0.1)],
@@ -49,6 +52,7 @@ _SAMPLES: dict[str, list[Filter]] = {
     "sign-guard": [SignGuard(trim=2), SignGuard(lower=0.0, upper=10.0)],
     "over-time": [OverTime(trim=2), OverTime(2, GeometricMedian()), OverTime(0.1, MultiKrum())],
     "spectral": [Spectral(trim=2), Spectral(trim=2, slack=None), Spectral(trim=0.1)],
+    "zeno": [Zeno(trim=2), Zeno(trim=2, rho=0.0)],
 }
 
 SAMPLES = filled(FILTERS, _SAMPLES, lambda part: [part(trim=2)])
@@ -71,6 +75,8 @@ _CHAINS: dict[str, Chain] = {
     "geometric-median": lambda t: [GeometricMedian(t)],
     "centred-clipping": lambda t: [CentredClipping(t)],
     "spectral": lambda t: [Spectral(t)],
+    "fl-trust": lambda t: [FLTrust(t)],
+    "norm-clipping+fl-trust": lambda t: [NormClipping(t), FLTrust(t)],
     "spectral, fixed budget": lambda t: [Spectral(t, slack=None)],
     "norm-clipping+directions+spectral": lambda t: [NormClipping(t), Directions(t), Spectral(t)],
     "norm-clipping+over-time:directions+over-time:spectral": lambda t: [

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from flwr_robustcomp.compressors.columns import Columns
+from flwr_robustcomp.compressors.dots import dense_dots, widened
 from flwr_robustcomp.compressors.form import Form, Scalars
 from flwr_robustcomp.compressors.norms import vector_norm
 from flwr_robustcomp.compressors.payload import DTYPES, Payload, working_dtype
 from flwr_robustcomp.compressors.products import dense_products
 from flwr_robustcomp.compressors.sign_counts import SignCounts, dense_counts
-from flwr_robustcomp.compressors.values import is_finite
+from flwr_robustcomp.compressors.values import as_numpy, is_finite
 from flwr_robustcomp.errors import require
 
 __all__ = ["Compressor", "Scalars"]
@@ -284,3 +285,11 @@ class Compressor(Form, ABC):
     def columns(self, payloads: Sequence[Payload]) -> Columns:
         """Return packed vectors for a rule that goes by coordinates; all payloads are of one model and round."""
         return Columns(payloads, payloads[0].size, self.decompress_rows)
+
+    def dot(self, payloads: Sequence[Payload], x: Tensor) -> npt.NDArray[np.float64]:
+        """Return the inner products <Q_i, x> of m packed vectors with a dense one, shape (d,), as float64 of shape (m,).
+
+        Equal to ``decompress(payload) @ x`` in double precision within 1e-6 ||Q_i|| ||x||, or 4 eps ||Q_i|| ||x|| for half
+        types, whose rounding of Q(x) a packed form need not share. This fall-back decodes one payload at a time.
+        """
+        return dense_dots((as_numpy(self.decode(payload)) for payload in payloads), widened(x))

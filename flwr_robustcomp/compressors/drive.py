@@ -15,6 +15,7 @@ from torch import Tensor
 from flwr_robustcomp.compressors.base import Scalars
 from flwr_robustcomp.compressors.bits import accumulate_block_signs, pack_bits, packed_size, padding_is_zero, unpack_bits
 from flwr_robustcomp.compressors.columns import Columns, Signs
+from flwr_robustcomp.compressors.dots import sign_dots
 from flwr_robustcomp.compressors.norms import array_norm
 from flwr_robustcomp.compressors.payload import Payload
 from flwr_robustcomp.compressors.rotated import Rotated
@@ -144,6 +145,15 @@ class Drive(Rotated):
         scales = np.stack([self._scales(p) for p in payloads])
         bitmaps = [p.body[self._scale_size(p.size, p.dtype) :] for p in payloads]
         return replace(super().columns(payloads), signs=Signs(scales, self._sizes(payloads[0].size), bitmaps))
+
+    def dot(self, payloads: Sequence[Payload], x: Tensor) -> npt.NDArray[np.float64]:
+        """Return the sum over blocks of c <sign(y), R x>, straight from the bits."""
+        if not payloads:
+            return np.zeros(0)
+        bitmaps = [p.body[self._scale_size(p.size, p.dtype) :] for p in payloads]
+        scales = np.stack([self._scales(p) for p in payloads])  # (m, blocks)
+        signs = sign_dots(bitmaps, self._widely_rotated(x), self._sizes(x.numel()))
+        return np.asarray((scales * signs).sum(axis=1))
 
     def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
         """Pack the signs in the rotated basis, and a scale for each block."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
@@ -29,6 +29,7 @@ from flwr_robustcomp.errors import WireError, require
 __all__ = ["NonZeros"]
 
 _LENGTH = "<I"
+_Group = tuple[list[int], npt.NDArray[np.bool_] | None, Compressor, list[Payload]]
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,9 @@ class NonZeros(AsValues):
 
     def __post_init__(self) -> None:
         allowed = "a compressor of vectors that is not one of non-zeros itself"
-        simple = (
-            isinstance(self.values, Compressor) and not self.values.wants_matrices and not isinstance(self.values, NonZeros)
-        )
-        require(simple, "values", self.values, allowed)
+        q = self.values
+        simple = isinstance(q, Compressor) and not q.wants_matrices and not isinstance(q, NonZeros)
+        require(simple, "values", q, allowed)
 
     # -- as far as ``values`` is ------------------------------------------------------------------------------------------
 
@@ -146,8 +146,7 @@ class NonZeros(AsValues):
         length = int(payload.scalars[0])
         if length > len(payload.body):
             raise WireError(f"the support must be at most {len(payload.body)} bytes, got {length}")
-        _, inner = self._sent(payload)
-        count = inner.size
+        count = (inner := self._sent(payload)[1]).size
         if length and count == payload.size:
             raise WireError("a vector without zeros is sent without a support")
         if not count:
@@ -176,29 +175,30 @@ class NonZeros(AsValues):
 
     def accumulate(self, out: Tensor, payloads: Sequence[Payload], weights: Sequence[float]) -> None:
         """Add payloads of one support at once, as ``values`` adds them; supports that differ, one after the other."""
-        for places, chosen in self._by_support(payloads).items():
-            packed, scale = [payloads[i] for i in chosen], [weights[i] for i in chosen]
-            mask, first = self._sent(packed[0])
-            if not first.size:
-                continue
-            q, inner = self._fitted(first.size, packed[0].size), [self._sent(payload)[1] for payload in packed]
-            if not places:
-                q.accumulate(out, inner, scale)
-                continue
-            q.accumulate(part := torch.zeros(first.size, dtype=out.dtype), inner, scale)
-            out.numpy()[mask] += part.numpy()
+        for chosen, mask, q, inner in self._groups(payloads):
+            scale = [weights[i] for i in chosen]
+            q.accumulate(part := out if mask is None else torch.zeros(inner[0].size, dtype=out.dtype), inner, scale)
+            if mask is not None:
+                out.numpy()[mask] += part.numpy()
 
     def inner_products(
         self, payloads: Sequence[Payload], chosen: npt.NDArray[np.intp] | None = None
     ) -> npt.NDArray[np.float64]:
         """Return those of ``values`` where all payloads have one support; else of blocks of dense rows."""
-        groups = list(self._by_support(payloads))
-        if len(groups) != 1 or (groups[0] and chosen is not None):  # runs are of all coordinates, not of those that are left
+        supports = list(self._by_support(payloads))
+        if len(supports) != 1 or (
+            supports[0] and chosen is not None
+        ):  # runs are of all coordinates, not of those that are left
             return dense_products(self.decompress_rows, payloads, chosen)
-        inner = [self._sent(payload)[1] for payload in payloads]
-        if not inner[0].size:
-            return np.zeros((len(inner), len(inner)))
-        return self._fitted(inner[0].size, payloads[0].size).inner_products(inner, chosen)
+        found = [q.inner_products(inner, chosen) for _, _, q, inner in self._groups(payloads)]
+        return found[0] if found else np.zeros((len(payloads), len(payloads)))
+
+    def dot(self, payloads: Sequence[Payload], x: Tensor) -> npt.NDArray[np.float64]:
+        """Return those of ``values`` with the entries of x on the support; payloads of one support together."""
+        found = np.zeros(len(payloads))
+        for chosen, mask, q, inner in self._groups(payloads):
+            found[chosen] = q.dot(inner, x if mask is None else x[torch.from_numpy(np.flatnonzero(mask))])
+        return found
 
     def columns(self, payloads: Sequence[Payload]) -> Columns:
         """Return those of ``values``; where supports differ, among zeros."""
@@ -217,23 +217,17 @@ class NonZeros(AsValues):
             return super().compress_rows(x, rngs)
         rows = x if full.all() else x[full]
         together = iter(self.values.compress_rows(rows, [rng for rng, one in zip(rngs, full, strict=True) if one]))
-        return [
-            self.adopted(next(together)) if one else self.compress(row, rng)
-            for row, rng, one in zip(x, rngs, full, strict=True)
-        ]
+        each = zip(x, rngs, full, strict=True)
+        return [self.adopted(next(together)) if one else self.compress(row, rng) for row, rng, one in each]
 
     def decompress_rows(self, payloads: Sequence[Payload]) -> Tensor:
         """Return k rows, shape (k, d); those of one support are unpacked together."""
         if not payloads:
             return super().decompress_rows(payloads)
         rows = torch.zeros(len(payloads), payloads[0].size, dtype=payloads[0].dtype)
-        for places, chosen in self._by_support(payloads).items():
-            sent = [self._sent(payloads[i]) for i in chosen]
-            mask, first = sent[0]
-            if not first.size:
-                continue
-            unpacked = self._fitted(first.size, payloads[0].size).decompress_rows([inner for _, inner in sent])
-            if not places and len(chosen) == len(payloads):
+        for chosen, mask, q, inner in self._groups(payloads):
+            unpacked = q.decompress_rows(inner)
+            if mask is None and len(chosen) == len(payloads):
                 return unpacked
             columns = slice(None) if mask is None else torch.from_numpy(np.flatnonzero(mask))
             for i, row in zip(chosen, unpacked, strict=True):
@@ -267,8 +261,7 @@ class NonZeros(AsValues):
         if not length:
             return None, self.sent_as(payload)[1]
         mask = read_support(payload.body[:length], self._arrays(payload.shape))
-        count = int(np.count_nonzero(mask))
-        return mask, Payload((count,), payload.dtype, payload.scalars[1:], payload.body[length:])
+        return mask, Payload((int(np.count_nonzero(mask)),), payload.dtype, payload.scalars[1:], payload.body[length:])
 
     def _by_support(self, payloads: Sequence[Payload]) -> dict[bytes, list[int]]:
         """Return the places of payloads in the order that they came, by the bytes of their support."""
@@ -276,6 +269,14 @@ class NonZeros(AsValues):
         for i, payload in enumerate(payloads):
             groups.setdefault(payload.body[: int(payload.scalars[0])], []).append(i)
         return groups
+
+    def _groups(self, payloads: Sequence[Payload]) -> Iterator[_Group]:
+        """Yield, of each support but the empty one, the places of its payloads, the support, and what reads which payloads."""
+        for chosen in self._by_support(payloads).values():
+            sent = [self._sent(payloads[i]) for i in chosen]
+            if (mask := sent[0][0]) is None or mask.any():
+                q = self._fitted(sent[0][1].size, payloads[chosen[0]].size)
+                yield chosen, mask, q, [inner for _, inner in sent]
 
     def _fitted(self, count: int, d: int) -> Compressor:
         return self.values if count == d else self.values.for_part(count, d)

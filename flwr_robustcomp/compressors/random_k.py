@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from flwr_robustcomp.compressors.base import Compressor, Scalars
+from flwr_robustcomp.compressors.dots import entry_dots, widened
 from flwr_robustcomp.compressors.norms import vector_norm
 from flwr_robustcomp.compressors.payload import Payload
 from flwr_robustcomp.compressors.sign_counts import SignCounts, among_zeros, dense_counts
@@ -126,6 +127,10 @@ class RandomK(Compressor):
     ) -> npt.NDArray[np.float64]:
         """Multiply kept entries; see `sparse_products`."""
         return sparse_products(self._entries, payloads, [self.kept(p.size) for p in payloads], chosen)
+
+    def dot(self, payloads: Sequence[Payload], x: Tensor) -> npt.NDArray[np.float64]:
+        """Multiply kept entries with those of x."""
+        return entry_dots(map(self._entries, payloads), widened(x))
 
     def _entries(self, payload: Payload) -> Entries:
         return self._positions(payload).numpy(), as_numpy(self._values(payload))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from flwr_robustcomp.compressors.base import Compressor, Scalars
 from flwr_robustcomp.compressors.columns import Columns
+from flwr_robustcomp.compressors.dots import dense_dots, widened
 from flwr_robustcomp.compressors.payload import Payload
 from flwr_robustcomp.compressors.products import dense_products
 from flwr_robustcomp.compressors.rotation import block_sizes, largest_block, rotate, unrotate
@@ -94,6 +95,14 @@ class Rotated(Compressor):
 
     def _to_model(self, y: Tensor) -> Tensor:
         return torch.from_numpy(self._rotate_out(as_numpy(y)))
+
+    def dot(self, payloads: Sequence[Payload], x: Tensor) -> npt.NDArray[np.float64]:
+        """Return <R Q_i, R x> = <Q_i, x>: x is rotated once, and no payload is rotated back."""
+        return dense_dots(map(self._rotated, payloads), self._widely_rotated(x))
+
+    def _widely_rotated(self, x: Tensor) -> npt.NDArray[np.float64]:
+        """Return R x, shape (d,), in double precision."""
+        return self._rotate(widened(x)).astype(np.float64, copy=False)
 
     def _rotated_rows(self, payloads: Sequence[Payload]) -> Tensor:
         """Return R Q(x) of k payloads as rows, shape (k, d)."""

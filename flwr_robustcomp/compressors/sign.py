@@ -15,66 +15,27 @@ from torch import Tensor
 from flwr_robustcomp.compressors.base import Compressor, Scalars
 from flwr_robustcomp.compressors.bits import (
     accumulate_signs,
-    hamming_distances,
     pack_bits,
     packed_size,
-    padding_is_zero,
-    unpack_bits,
 )
 from flwr_robustcomp.compressors.columns import Columns, Signs
 from flwr_robustcomp.compressors.payload import DTYPES, Payload
-from flwr_robustcomp.compressors.products import RUN, scale_of
+from flwr_robustcomp.compressors.sign_bits import (
+    check_padding,
+    finite_rows,
+    pack_sign_rows,
+    pack_signs,
+    packed_dots,
+    sign_products,
+    sign_rows,
+    signs_of,
+)
 from flwr_robustcomp.compressors.sign_counts import SignCounts, bitmap_counts
 from flwr_robustcomp.compressors.sums import magnitudes
-from flwr_robustcomp.compressors.values import as_numpy, check_scale, is_finite, round_to
+from flwr_robustcomp.compressors.values import as_numpy, check_scale, round_to
 from flwr_robustcomp.errors import WireError
 
 __all__ = ["L1Sign", "Sign"]
-
-
-def _pack(flat: Tensor) -> bytes:
-    # sign(0) = +1: a third symbol would cost log2(3) bits for each entry, zero or not. `NonZeros` pays for zeros alone.
-    return pack_bits(as_numpy(flat) >= 0)
-
-
-def _signs(payload: Payload) -> Tensor:
-    """Return the signs, shape (d,), as -1 and +1 in the payload's dtype."""
-    bits = torch.from_numpy(unpack_bits(payload.body, payload.size))
-    return bits.to(payload.dtype).mul_(2).sub_(1)
-
-
-def _sign_products(payloads: Sequence[Payload], chosen: npt.NDArray[np.intp] | None) -> npt.NDArray[np.float64]:
-    """Return <s_i, s_j> = d - 2 Hamming(s_i, s_j) of packed signs, shape (m, m), straight from the bits."""
-    if not payloads:
-        return np.zeros((0, 0))
-    d = payloads[0].size
-    counted = d if chosen is None else int(np.minimum(RUN, d - RUN * chosen).sum())
-    products = counted - 2.0 * hamming_distances([p.body for p in payloads], chosen)
-    return np.asarray(products * scale_of(d, chosen), np.float64)
-
-
-def _check_padding(payload: Payload) -> None:
-    if not padding_is_zero(payload.body, payload.size):
-        raise WireError("padding bits must be zero")
-
-
-def _rows(x: Tensor) -> Tensor | None:
-    """Return k tensors as rows, shape (k, d), or None unless all can be compressed."""
-    if not x.numel() or x.dtype not in DTYPES.values():
-        return None
-    rows = x.detach().reshape(len(x), -1).cpu()
-    return rows if is_finite(rows.reshape(-1)) else None
-
-
-def _pack_rows(rows: npt.NDArray[np.floating]) -> list[bytes]:
-    return [row.tobytes() for row in np.packbits(rows >= 0, axis=1, bitorder="little")]
-
-
-def _sign_rows(payloads: Sequence[Payload]) -> Tensor:
-    """Return the signs of k payloads, shape (k, d), as -1 and +1 in their dtype."""
-    bitmaps = np.frombuffer(b"".join([p.body for p in payloads]), np.uint8).reshape(len(payloads), -1)  # (k, ceil(d / 8))
-    bits = np.unpackbits(bitmaps, axis=1, count=payloads[0].size, bitorder="little")  # (k, d)
-    return torch.from_numpy(bits).to(payloads[0].dtype).mul_(2).sub_(1)
 
 
 @dataclass(frozen=True)
@@ -123,7 +84,7 @@ class Sign(Compressor):
 
     def check(self, payload: Payload) -> None:
         """Ask for zero padding."""
-        _check_padding(payload)
+        check_padding(payload)
 
     def norm(self, payload: Payload, order: float = 2) -> float:
         """Return d**(1/q): every entry is +-1."""
@@ -142,32 +103,36 @@ class Sign(Compressor):
         self, payloads: Sequence[Payload], chosen: npt.NDArray[np.intp] | None = None
     ) -> npt.NDArray[np.float64]:
         """Return d - 2 Hamming distances, straight from the bits."""
-        return _sign_products(payloads, chosen)
+        return sign_products(payloads, chosen)
 
     def columns(self, payloads: Sequence[Payload]) -> Columns:
         """Return the signs."""
         signs = Signs(np.ones((len(payloads), 1)), (payloads[0].size,), [p.body for p in payloads])
         return replace(super().columns(payloads), signs=signs)
 
+    def dot(self, payloads: Sequence[Payload], x: Tensor) -> npt.NDArray[np.float64]:
+        """Return <s_i, x>, straight from the bits."""
+        return packed_dots(payloads, x)
+
     def compress_rows(self, x: Tensor, rngs: Sequence[np.random.Generator | None]) -> list[Payload]:
         """Compress k tensors with one pass over the matrix."""
-        rows = _rows(x)
+        rows = finite_rows(x)
         if rows is None:
             return super().compress_rows(x, rngs)  # which names the fault
         shape = tuple(x.shape[1:])
-        return [Payload(shape, x.dtype, (), body) for body in _pack_rows(as_numpy(rows))]
+        return [Payload(shape, x.dtype, (), body) for body in pack_sign_rows(as_numpy(rows))]
 
     def decompress_rows(self, payloads: Sequence[Payload]) -> Tensor:
         """Decompress k payloads with one pass over the matrix."""
-        return _sign_rows(payloads)
+        return sign_rows(payloads)
 
     def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
         """Pack the signs."""
-        return (), _pack(flat)
+        return (), pack_signs(flat)
 
     def decode(self, payload: Payload) -> Tensor:
         """Return the signs."""
-        return _signs(payload)
+        return signs_of(payload)
 
 
 @dataclass(frozen=True)
@@ -220,7 +185,7 @@ class L1Sign(Compressor):
 
     def check(self, payload: Payload) -> None:
         """Ask for zero padding, an admissible scale, and positive signs where the scale is zero."""
-        _check_padding(payload)
+        check_padding(payload)
         (scale,) = payload.scalars
         check_scale(scale, payload.dtype)
         if not math.isfinite(self.norm(payload, 1)):
@@ -257,13 +222,17 @@ class L1Sign(Compressor):
     ) -> npt.NDArray[np.float64]:
         """Return s_i s_j (d - 2 Hamming distances), straight from the bits."""
         scales = np.array([float(p.scalars[0]) for p in payloads])
-        return np.outer(scales, scales) * _sign_products(payloads, chosen)
+        return np.outer(scales, scales) * sign_products(payloads, chosen)
 
     def columns(self, payloads: Sequence[Payload]) -> Columns:
         """Return the signs and scales."""
         scales = np.array([[float(p.scalars[0])] for p in payloads])
         signs = Signs(scales, (payloads[0].size,), [p.body for p in payloads])
         return replace(super().columns(payloads), signs=signs)
+
+    def dot(self, payloads: Sequence[Payload], x: Tensor) -> npt.NDArray[np.float64]:
+        """Return s_i <sign_i, x>, straight from the bits."""
+        return np.array([float(p.scalars[0]) for p in payloads]) * packed_dots(payloads, x)
 
     def compress_rows(self, x: Tensor, rngs: Sequence[np.random.Generator | None]) -> list[Payload]:
         """Compress k tensors with one pass over the matrix."""
@@ -275,19 +244,19 @@ class L1Sign(Compressor):
         if not np.isfinite(means).all() or min(scales) == 0:  # x is not finite, or cannot be scaled like this
             return super().compress_rows(x, rngs)
         shape = tuple(x.shape[1:])
-        return [Payload(shape, x.dtype, (s,), body) for s, body in zip(scales, _pack_rows(dense), strict=True)]
+        return [Payload(shape, x.dtype, (s,), body) for s, body in zip(scales, pack_sign_rows(dense), strict=True)]
 
     def decompress_rows(self, payloads: Sequence[Payload]) -> Tensor:
         """Decompress k payloads with one pass over the matrix."""
         scales = torch.tensor([p.scalars[0] for p in payloads], dtype=torch.float64).to(payloads[0].dtype)
-        return _sign_rows(payloads).mul_(scales[:, None])
+        return sign_rows(payloads).mul_(scales[:, None])
 
     def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
         """Pack the signs and the mean magnitude."""
         scale = round_to(float(magnitudes(as_numpy(flat)[None])[0] / flat.numel()), flat.dtype)
         # A mean magnitude that rounds to zero in the dtype sends nothing; error feedback, where on, keeps it all.
-        return (scale,), _pack(flat if scale > 0 else torch.zeros_like(flat))
+        return (scale,), pack_signs(flat if scale > 0 else torch.zeros_like(flat))
 
     def decode(self, payload: Payload) -> Tensor:
         """Return the signs times the mean magnitude."""
-        return _signs(payload).mul_(payload.scalars[0])
+        return signs_of(payload).mul_(payload.scalars[0])

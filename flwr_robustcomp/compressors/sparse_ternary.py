@@ -15,6 +15,7 @@ from torch import Tensor
 
 from flwr_robustcomp.compressors.base import Compressor, Scalars
 from flwr_robustcomp.compressors.bits import pack_bits, packed_size, padding_is_zero, unpack_bits
+from flwr_robustcomp.compressors.dots import entry_dots, widened
 from flwr_robustcomp.compressors.entropy import decode_ranks, encode_ranks
 from flwr_robustcomp.compressors.payload import Payload
 from flwr_robustcomp.compressors.positions import Coding, check_coding, largest_size, read_positions, write_positions
@@ -160,6 +161,11 @@ class SparseTernary(Compressor):
         scales = np.array([float(p.scalars[2]) for p in payloads])
         signs = sparse_products(self._entries, payloads, [self.kept(p.size) for p in payloads], chosen)
         return np.outer(scales, scales) * signs
+
+    def dot(self, payloads: Sequence[Payload], x: Tensor) -> npt.NDArray[np.float64]:
+        """Return mu_i times the sum of kept signs times x."""
+        scales = np.array([float(p.scalars[2]) for p in payloads])
+        return scales * entry_dots(map(self._entries, payloads), widened(x))
 
     def _entries(self, payload: Payload) -> Entries:
         positions, positive = self._read(payload)

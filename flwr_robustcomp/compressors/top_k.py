@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from flwr_robustcomp.compressors.base import Compressor, Scalars
+from flwr_robustcomp.compressors.dots import entry_dots, widened
 from flwr_robustcomp.compressors.identity import Identity
 from flwr_robustcomp.compressors.nested import nest, nested_compressor, unnest
 from flwr_robustcomp.compressors.payload import Payload
@@ -207,6 +208,10 @@ class TopK(Compressor):
     ) -> npt.NDArray[np.float64]:
         """Multiply kept entries; see `sparse_products`."""
         return sparse_products(self._entries, payloads, [self.kept(p.size) for p in payloads], chosen)
+
+    def dot(self, payloads: Sequence[Payload], x: Tensor) -> npt.NDArray[np.float64]:
+        """Multiply kept entries with those of x."""
+        return entry_dots(map(self._entries, payloads), widened(x))
 
     def _entries(self, payload: Payload) -> Entries:
         return self._positions(payload), as_numpy(self.values.decompress(self._inner(payload)))

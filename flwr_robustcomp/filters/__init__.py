@@ -13,6 +13,7 @@ from flwr_robustcomp.filters.centred_clipping import CentredClipping
 from flwr_robustcomp.filters.chains import Bounds, bounds_of, chain, chain_rows, fitted, reach_of
 from flwr_robustcomp.filters.directions import Directions
 from flwr_robustcomp.filters.dnc import DnC
+from flwr_robustcomp.filters.fl_trust import FLTrust
 from flwr_robustcomp.filters.flame import Flame
 from flwr_robustcomp.filters.fools_gold import FoolsGold
 from flwr_robustcomp.filters.geometric_median import GeometricMedian
@@ -26,6 +27,7 @@ from flwr_robustcomp.filters.sign_guard import SignGuard
 from flwr_robustcomp.filters.spectral import Spectral
 from flwr_robustcomp.filters.spread import VectorSpread, spread_of, spread_seen
 from flwr_robustcomp.filters.vectors import Beside, Matrix, Root, Vectors
+from flwr_robustcomp.filters.zeno import Zeno
 
 __all__ = [
     "CAF",
@@ -37,6 +39,7 @@ __all__ = [
     "CentredClipping",
     "Directions",
     "DnC",
+    "FLTrust",
     "Filter",
     "Flame",
     "FoolsGold",
@@ -53,6 +56,7 @@ __all__ = [
     "Spectral",
     "VectorSpread",
     "Vectors",
+    "Zeno",
     "bounds_of",
     "chain",
     "chain_rows",
@@ -73,6 +77,7 @@ FILTERS: dict[str, type[Filter]] = {
     "dnc": DnC,
     "flame": Flame,
     "fools-gold": FoolsGold,
+    "fl-trust": FLTrust,
     "geometric-median": GeometricMedian,
     "length": Length,
     "multi-krum": MultiKrum,
@@ -82,5 +87,6 @@ FILTERS: dict[str, type[Filter]] = {
     "sign-guard": SignGuard,
     "over-time": OverTime,
     "spectral": Spectral,
+    "zeno": Zeno,
 }
 """Every filter by the name that strategies and scenarios use."""

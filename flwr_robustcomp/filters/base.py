@@ -42,6 +42,11 @@ class Filter(ABC):
         Whether its trim is what earlier filters that spend have left of it.
     looks_at : tuple of str
         What it asks for beside norms and inner products: fields of `Beside`. A strategy that lacks one refuses the filter.
+    trusts_root : bool
+        Whether it judges by the server's own sample. Then its ``trim`` may be half of the vectors and more, and R, where it
+        promises anything, is the largest norm of the honest updates and the root's.
+    lengthens : bool
+        Whether its rows may have sums above 1, so that no bound of an earlier filter holds for what it returns.
 
     Notes
     -----
@@ -68,6 +73,8 @@ class Filter(ABC):
     spends: ClassVar[bool] = False
     shares: ClassVar[bool] = False
     looks_at: ClassVar[tuple[str, ...]] = ()
+    trusts_root: ClassVar[bool] = False
+    lengthens: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_trim(self.trim)
@@ -115,7 +122,7 @@ class Filter(ABC):
         Returns
         -------
         numpy.ndarray, shape (k, m), float64
-            Non-negative, with row sums of at most 1; without that `reach_of` does not hold for chains.
+            Non-negative, with row sums of at most 1, unless it `lengthens`; without that `reach_of` does not hold for chains.
         """
 
 

@@ -128,9 +128,9 @@ def reach_of(filters: Sequence[Filter], m: int) -> float:
     Notes
     -----
     A filter leaves at most as many Byzantine vectors as it was given, in the place of honest vectors it puts some of at most
-    `Filter.honest_gain` times their length, and its rows are convex combinations or shorter. So a bound on single vectors, once
-    there, stays, and the last filter's own bound holds for the lengths that it was given. A filter that shares a budget which
-    an earlier one may have spent on honest vectors adds no bound of its own.
+    `Filter.honest_gain` times their length, and its rows are convex combinations or shorter, unless it `Filter.lengthens`. So a
+    bound on single vectors, once there, stays, and the last filter's own bound holds for the lengths that it was given. One
+    that shares a budget which an earlier one may have spent on honest vectors adds no bound of its own.
 
     Examples
     --------
@@ -179,9 +179,9 @@ def bounds_of(filters: Sequence[Filter], m: int) -> Bounds:
     for one in filters:
         trim = trim_of(one.trim, m)
         count = max(count, one.least(trim))  # with fewer left, `chain` refuses
-        bound = min(bound, gain * one.longest(count, trim))
+        bound = min(math.inf if one.lengthens else bound, gain * one.longest(count, trim))
         own = math.inf if one.shares and spent else one.reach(count, trim)
-        outcome = gain * (1.0 if trim == 0 else own)  # without Byzantine vectors a combination of honest ones
+        outcome = gain * (1.0 if trim == 0 and not one.lengthens else own)  # without liars, a combination of honest ones
         gain, kept = gain * one.honest_gain, one.left(count, max(0, trim - spent) if one.shares else trim)
         count, spent = kept, spent + (count - kept if one.spends else 0)
     return Bounds(bound, outcome, gain, count)

@@ -55,6 +55,9 @@ class Beside:
         Returns the inner products of the fading means of each node's updates over the rounds, shape (m, m), float64.
     root : callable or None
         Returns the `Root`.
+    losses : callable or None
+        Returns the losses, shape (k,), float64, of the model less mixtures of the vectors, on the server's own clean sample; of
+        coefficients of shape (k, m).
 
     Examples
     --------
@@ -69,6 +72,7 @@ class Beside:
     signs: Callable[[], Matrix] | None = None
     history: Callable[[], Matrix] | None = None
     root: Callable[[], Root] | None = None
+    losses: Callable[[Matrix], Matrix] | None = None
 
 
 class Vectors:
@@ -158,6 +162,12 @@ class Vectors:
         """What the server's own update has to do with the vectors."""
         return _known(self._beside.root, "root")()
 
+    @functools.cached_property
+    def losses(self) -> Matrix:
+        """Loss of the model less each vector on the server's own sample, shape (m,)."""
+        of = self._beside.losses
+        return _known(of and (lambda: of(np.eye(len(self)))), "losses")()
+
     def subset(self, kept: npt.NDArray[np.intp]) -> Vectors:
         """Return some of the vectors; the Gram matrix stays uncomputed if it was."""
         return Vectors(self.norms[kept], lambda: self.gram[np.ix_(kept, kept)], self._picked(kept, np.ones(kept.size)))
@@ -175,11 +185,12 @@ class Vectors:
 
     def _picked(self, picked: npt.NDArray[np.intp], scales: Matrix) -> Beside:
         """Return what is known of scaled vectors, one for each index; the signs and histories of a vector stay its own."""
-        own = self._beside
+        own, chosen = self._beside, np.eye(len(self))[picked] * scales[:, None]  # (k, m)
         return Beside(
             signs=own.signs and (lambda: self.signs[picked]),
             history=own.history and (lambda: self.history[np.ix_(picked, picked)]),
             root=own.root and (lambda: replace(self.root, products=self.root.products[picked] * scales)),
+            losses=_composed(own.losses, chosen),
         )
 
     def _mixed(self, coefficients: Matrix) -> Beside:
@@ -188,11 +199,17 @@ class Vectors:
         return Beside(
             history=own.history and (lambda: coefficients @ self.history @ coefficients.T),
             root=own.root and (lambda: replace(self.root, products=coefficients @ self.root.products)),
+            losses=_composed(own.losses, coefficients),
         )
 
 
 def _signs_of(rows: Matrix) -> Matrix:
     return np.stack([(rows < 0).mean(axis=1), (rows == 0).mean(axis=1), (rows > 0).mean(axis=1)], axis=1)
+
+
+def _composed(losses: Callable[[Matrix], Matrix] | None, coefficients: Matrix) -> Callable[[Matrix], Matrix] | None:
+    """Return the losses of mixtures of k mixtures, which have coefficients of shape (k, m)."""
+    return losses and (lambda mixing: losses(mixing @ coefficients))
 
 
 def _known(known: Callable[[], _T] | None, what: str) -> Callable[[], _T]:

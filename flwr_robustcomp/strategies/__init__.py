@@ -16,6 +16,7 @@ from flwr_robustcomp.strategies.report import Reason, Rejection, RoundReport
 from flwr_robustcomp.strategies.robust_compressed import RobustCompressed
 from flwr_robustcomp.strategies.round import Outcome, Round, SkippedRound
 from flwr_robustcomp.strategies.server_step import Adam, Momentum, Plain, ServerStep
+from flwr_robustcomp.strategies.trusted_root import TrustedRoot
 
 __all__ = [
     "Adam",
@@ -38,5 +39,6 @@ __all__ = [
     "ServerStep",
     "SignMajorityVote",
     "SkippedRound",
+    "TrustedRoot",
     "further_arrays",
 ]

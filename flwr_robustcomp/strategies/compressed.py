@@ -189,7 +189,7 @@ class CompressedStrategy(Asked, Resumable, FedAvg, ABC):
             return self._skip(report, screened, "what the step carries overflows")
         w = project(layout.flatten(receiver.model).sub_(outcome.step, alpha=outcome.step_size), self.radius)
         # Medians are over all accepted replies: where a filter spends its trim on honest ones, liars can be most of the kept.
-        model = layout.join(w, median_aside(accepted, layout))
+        model = layout.join(w, median_aside(accepted, layout) if outcome.aside is None else outcome.aside)
         if not is_finite_model(model):
             return self._skip(report, screened, "the step overflows the model's dtype")
         self.carried = outcome.state  # a step that was not made leaves nothing behind

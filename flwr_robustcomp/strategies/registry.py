@@ -37,7 +37,7 @@ compression; of ours, ``norm-threshold`` does so with ``weighting = "examples"``
 """
 
 # What is the app's to settle: sampling, keys and callbacks of the strategy.
-_OURS_ALONE = {"compressor", "granularity", "on_round", "policy", "step", "uncompressed", "weight_required"}
+_OURS_ALONE = {"compressor", "granularity", "on_round", "policy", "root", "step", "uncompressed", "weight_required"}
 _RESERVED = {*_OURS_ALONE, *inspect.signature(FedAvg.__init__).parameters}
 
 

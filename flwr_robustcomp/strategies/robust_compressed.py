@@ -18,6 +18,7 @@ from flwr_robustcomp.filters import FILTERS, Beside, Bounds, Filter, OverTime, V
 from flwr_robustcomp.filters.base import check_trim, trim_of
 from flwr_robustcomp.filters.chains import own_budgets
 from flwr_robustcomp.filters.length import FACTOR
+from flwr_robustcomp.filters.specimen import specimen
 from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.packing import Packing
 from flwr_robustcomp.randomness import secret_seed
@@ -30,6 +31,7 @@ from flwr_robustcomp.strategies.remembering import Remembering, checked_memory
 from flwr_robustcomp.strategies.round import Outcome, Round, SkippedRound
 from flwr_robustcomp.strategies.server_step import Plain, ServerStep
 from flwr_robustcomp.strategies.sketch import Runs, choose_runs, misleading, shown
+from flwr_robustcomp.strategies.trusted_root import RootFunction, TrustedRoot
 
 __all__ = ["RobustCompressed"]
 
@@ -49,10 +51,14 @@ class RobustCompressed(Remembering, CompressedStrategy):
     filters : str or Filter or sequence of them
         Applied one after the other. A name of `FILTERS`, or the import path of one's own, stands for that filter with this
         strategy's ``trim``; names can be joined, as in ``"norm+spectral"``. A `Filter` without a trim of its own gets the
-        strategy's, as in ``[NormClipping(), Spectral(slack=5)]``. Empty for none.
+        strategy's, as in ``[NormClipping(), Spectral(slack=5)]``. By default
+        "spectral", and "fl-trust" with a ``root``; empty for none.
     rule : str or Rule
         What becomes of the updates that the filters leave: a name of `RULES`, an import path, or a `Rule`. By default their
         mean. A rule by coordinates expects ``trim`` Byzantine ones among them, whatever the filters have dropped.
+    root : callable or TrustedRoot, optional
+        ``root(server_round, arrays)`` trains on a small clean sample of the server's, and returns the new model, as clients do.
+        For filters that look at it (``"fl-trust"``, ``"zeno"``): they withstand any number of liars.
     step : ServerStep, optional
         What to do with the aggregate: `Plain` by default; `Momentum` and `Adam` have the semantics of FedAvgM and FedAdam.
     step_size : float
@@ -91,6 +97,8 @@ class RobustCompressed(Remembering, CompressedStrategy):
     those whose length it does not show (`sketch.misleading`). A sketch that shows the typical update wrongly is not used in
     that round. While fewer than half of the accepted replies are Byzantine, the aggregate is at most ``length_screen`` times as
     long as the longest honest update, whatever the filters are; while the screen stops no honest one, at most `reach` times.
+    Where a filter trusts the root there is no length screen, arrays that travel uncompressed come from the root, and what is
+    promised is that filter's own, in which the root counts as honest.
 
     Examples
     --------
@@ -109,7 +117,7 @@ class RobustCompressed(Remembering, CompressedStrategy):
         self,
         *,
         trim: int | float = 0,
-        filters: str | Filter | Sequence[Filter | str] = "spectral",
+        filters: str | Filter | Sequence[Filter | str] | None = None,
         rule: str | Rule = "mean",
         step: ServerStep | None = None,
         step_size: float = 1.0,
@@ -118,6 +126,7 @@ class RobustCompressed(Remembering, CompressedStrategy):
         sketch: int | None = None,
         memory: float | None = None,
         seed: int | None = None,
+        root: RootFunction | TrustedRoot | None = None,
         **options: Unpack[SharedOptions],
     ) -> None:
         check_trim(trim)
@@ -130,6 +139,9 @@ class RobustCompressed(Remembering, CompressedStrategy):
         require(seed is None or (isinstance(seed, int) and seed >= 0), "seed", seed, "an integer from 0, or None")
         super().__init__(**options)
         self.trim = trim
+        self.root = TrustedRoot.of(root)
+        if filters is None:
+            filters = "spectral" if self.root is None else "fl-trust"
         self.filters = tuple(_filter(one, trim) for one in _named(filters))
         self.rule = rule if isinstance(rule, Rule) else resolve("rule", RULES, rule, base=Rule)()
         self.memory = checked_memory(memory, self.filters)
@@ -141,20 +153,21 @@ class RobustCompressed(Remembering, CompressedStrategy):
         require(share < 0.5, "filters", [f"{one.name}: {one.trim}" for one in self.filters], "trimming less than half together")
         self.step = Plain(step_size) if step is None else step
         self.radius = radius
-        self.length_screen = screen
+        # The median of the lengths says nothing where most may lie, and a root says it better.
+        self.length_screen = None if any(one.trusts_root for one in self.filters) else screen
         self.sketch = sketch
         self.seed = secret_seed() if seed is None else seed
 
     def shows(self) -> tuple[str, ...]:
         """Return what filters may ask for beside norms and inner products: fields of `Beside`."""
-        return ("signs",) if self.memory is None else ("signs", "history")
+        return ("signs", *(() if self.memory is None else ("history",)), *(() if self.root is None else self.root.shows))
 
     def check_nodes(self, nodes: int) -> None:
         """Raise `ConfigurationError` if the filters cannot work on the replies of so many nodes."""
         super().check_nodes(nodes)
         fit = fitted(self.filters, nodes)
         some = [own if own.trim else one for own, one in zip(fit, self.filters, strict=True)]  # a share of nobody is no defence
-        chain(some, Vectors.of_rows(np.eye(nodes)))
+        chain(some, specimen(nodes))
         _check_leaves(self.rule, trim_of(self.trim, nodes), nodes)
 
     def trimmed_by_norm(self, nodes: int) -> tuple[int, float]:
@@ -210,19 +223,25 @@ class RobustCompressed(Remembering, CompressedStrategy):
         left = round_.without(stopped)
         try:
             require(len(left) > 0, "updates left by the length screen", 0, "at least 1")
-            vectors = Vectors(np.array([norms[node] for node in left.nodes]), lambda: left.gram(runs), self._beside(left))
+            own = None if self.root is None else self.root.asked(left, self.filters, _LONGEST)
+            beside = self._beside(left) if own is None else own.beside(self._beside(left))
+            vectors = Vectors(np.array([norms[node] for node in left.nodes]), lambda: left.gram(runs), beside)
             rows, weakened = filtered(self.filters, vectors, round_, len(stopped))
             expected = max(0, trim_of(round_.left_to_trim(self.trim), len(round_)) - len(stopped))
             _check_leaves(self.rule, expected, len(left))
         except ConfigurationError as error:
             raise SkippedRound(str(error), norms=norms, trimmed=stopped) from error
         total, shares = left.combine(self.rule, rows, expected)
+        total = total if own is None else own.joined(total)
         step, state = self.step.apply(total, dict(state), round_.number)
         survived = dict(zip(left.nodes, (rows * shares[:, None]).sum(axis=0).tolist(), strict=True))
         survived = {node: survived.get(node, 0.0) for node in round_.nodes}
         weights = [share / len(rows) for share in survived.values()]
         spread = spread_seen(self.filters, vectors, max(0, trim - len(stopped)))
-        return Outcome(step, weights, norms=norms, state=state, weakened=weakened, survived=survived, spread=spread)
+        aside = None if own is None else own.aside
+        return Outcome(
+            step, weights, norms=norms, state=state, weakened=weakened, survived=survived, spread=spread, aside=aside
+        )
 
     def _beside(self, left: Round) -> Beside:
         """Return what filters may ask for beside norms and inner products of the updates that were not stopped."""

@@ -139,6 +139,14 @@ class Round:
         ]
         return np.asarray(np.sum(counts, axis=1) / self.layout.dim, np.float64)
 
+    def dot(self, x: Tensor) -> Matrix:
+        """Return the inner products of the updates with a vector, shape (d,), from the packed form: shape (m,), float64."""
+        parts = [
+            span.compressor.dot([update.payloads[i] for update in self.updates], x[span.start : span.stop])
+            for i, span in enumerate(self.spans)
+        ]
+        return np.asarray(np.sum(parts, axis=0))
+
     def sum(self, weights: Sequence[float]) -> Tensor:
         """Return sum_i weights[i] Q(x_i), shape (d,), from the packed form; an update of weight 0 is not touched.
 
@@ -209,6 +217,8 @@ class Outcome:
         shortened, or cut at some coordinates. Empty where the rule does not say.
     spread : VectorSpread or None
         How unlike the updates were, as filters on inner products saw them; None where none looked at these.
+    aside : mapping of str to Tensor, optional
+        The new values of the arrays that travel uncompressed; by default medians of what the nodes sent.
 
     Examples
     --------
@@ -228,6 +238,7 @@ class Outcome:
     weakened: str | None = None
     survived: Mapping[int, float] = field(default_factory=dict)
     spread: VectorSpread | None = None
+    aside: Mapping[str, Tensor] | None = None
 
 
 class SkippedRound(Exception):

@@ -19,6 +19,7 @@ from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.packing import Granularity, Packing
 from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.spans import compress_spans
+from flwr_robustcomp.strategies import TrustedRoot
 from tests.apps import Model, gaussian_model
 
 MODEL = gaussian_model(0)
@@ -96,3 +97,18 @@ def moved(strategy: Strategy, replies: Sequence[Message], model: Model = MODEL) 
     assert arrays is not None
     layout = Layout.of(model)
     return layout.flatten(model) - layout.flatten(from_arrays(arrays))
+
+
+def root_of(x: Tensor, model: Model = MODEL, share: float = 0.0) -> TrustedRoot:
+    """Return a root whose update is x; the loss of a model is half its squared distance to the root's."""
+    layout = Layout.of(model)
+    wanted = layout.flatten(model).double() - x.double()
+
+    def train(server_round: int, arrays: ArrayRecord) -> dict[str, Tensor]:
+        own = from_arrays(arrays)
+        return layout.join(layout.flatten(own) - x, {slot.name: own[slot.name] for slot in layout.uncompressed})
+
+    def loss(server_round: int, arrays: ArrayRecord) -> float:
+        return float((layout.flatten(from_arrays(arrays)).double() - wanted).square().sum() / 2)
+
+    return TrustedRoot(train, loss, share=share)

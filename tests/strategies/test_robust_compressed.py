@@ -10,6 +10,7 @@ import torch
 from flwr.app import Error, Message
 
 from benchmarks.parts.filters import options_of
+from benchmarks.parts.vectors import known
 from flwr_robustcomp.compressors import ByShape, Compressor, Drive, Identity, L1Sign, SparseTernary, TernGrad, TopK
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.filters import FILTERS, Filter, NormClipping, Spectral, Vectors, chain, chain_rows
@@ -17,7 +18,7 @@ from flwr_robustcomp.strategies import Policy, RobustCompressed
 from flwr_robustcomp.strategies.server_step import Momentum
 from tests.apps import gaussian_model
 from tests.compressors.samples import ALL, gaussian
-from tests.strategies.rounds import SAMPLING, answer, answers, ask, moved, q, updates
+from tests.strategies.rounds import SAMPLING, answer, answers, ask, moved, q, root_of, updates
 
 XS = updates(11)
 XS[4] = 3 * XS[4]
@@ -27,12 +28,12 @@ XS[4] = 3 * XS[4]
 @pytest.mark.parametrize("name", FILTERS)
 def test_each_filter_is_the_dense_one(name: str, granularity: Any) -> None:
     compressor, rule = L1Sign(), FILTERS[name](2)
-    options = {"step_size": 0.5, **SAMPLING, **options_of([rule])}
+    options = {"step_size": 0.5, **SAMPLING, **options_of([rule]), "root": root_of(XS[0])}
     strategy = RobustCompressed(compressor=compressor, filters=[rule], granularity=granularity, **options)
     got = moved(strategy, answers(strategy, XS, compressor, granularity=granularity)).double()
     if granularity == "model":
         dense = np.stack([q(x, compressor, i).double().numpy() for i, x in enumerate(XS)])
-        assert np.allclose(got.numpy(), 0.5 * (chain([rule], Vectors.of_rows(dense)) @ dense), atol=1e-5)
+        assert np.allclose(got.numpy(), 0.5 * (chain([rule], known(dense, XS[0].double().numpy())) @ dense), atol=1e-5)
     assert bool(torch.isfinite(got).all()) and float(got.abs().max()) > 0
 
 

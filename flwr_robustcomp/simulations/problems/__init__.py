@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flwr_robustcomp.simulations.problems.base import BatchedProblem, Problem, Relabel, StampedProblem, stamped, true_labels
+from flwr_robustcomp.simulations.problems.base import (
+    BatchedProblem,
+    Problem,
+    Relabel,
+    RootedProblem,
+    StampedProblem,
+    stamped,
+    true_labels,
+)
 from flwr_robustcomp.simulations.problems.classification import Classification
 from flwr_robustcomp.simulations.problems.digits import Digits
 from flwr_robustcomp.simulations.problems.least_squares import LeastSquares
@@ -20,6 +28,7 @@ __all__ = [
     "LeastSquares",
     "Problem",
     "Relabel",
+    "RootedProblem",
     "StampedProblem",
     "stamped",
     "true_labels",

@@ -10,7 +10,7 @@ from torch import Tensor
 from flwr_robustcomp.clients import Poison
 from flwr_robustcomp.clients.update import Reply
 
-__all__ = ["BatchedProblem", "FullBatch", "Problem", "Relabel", "StampedProblem", "stamped", "true_labels"]
+__all__ = ["BatchedProblem", "FullBatch", "Problem", "Relabel", "RootedProblem", "StampedProblem", "stamped", "true_labels"]
 
 Relabel = Callable[[Tensor, int], Tensor]
 """(labels, number of classes) -> the labels to train on. A `Poison` also changes the images: see `stamped`."""
@@ -91,3 +91,14 @@ class StampedProblem(Protocol):
 
     def backdoor(self, model: dict[str, Tensor], size: int, target: int) -> float:
         """Return the share of the marked test images, of classes other than ``target``, that the model calls ``target``."""
+
+
+@runtime_checkable
+class RootedProblem(Protocol):
+    """A problem of which the server can hold a clean sample: what the sample is follows from the seed and its size alone."""
+
+    def train_root(self, samples: int, model: dict[str, Tensor], round_: int, epochs: int = 1) -> dict[str, Tensor]:
+        """Return what an honest node with so many clean examples would reply with, after ``epochs`` times its local epochs."""
+
+    def root_loss(self, samples: int, model: dict[str, Tensor]) -> float:
+        """Return the mean loss of a model on these examples."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -19,6 +20,7 @@ from flwr_robustcomp.simulations.problems.base import Relabel, stamped
 from flwr_robustcomp.simulations.problems.images import Split
 from flwr_robustcomp.simulations.problems.models import ModelSpec, make_model
 from flwr_robustcomp.simulations.problems.partition import PartitionSpec, partition
+from flwr_robustcomp.simulations.problems.root_sample import root_sample
 from flwr_robustcomp.simulations.problems.sources import load_images
 from flwr_robustcomp.simulations.problems.training import LocalSGD, gradient, local_weights, stacked_gradients
 
@@ -125,10 +127,12 @@ class Classification:
 
     def gradient(self, partition: int, model: dict[str, Tensor], relabel: Relabel) -> dict[str, Tensor]:
         """Return the gradient of the node's mean cross-entropy; buffers as an update, or as they are where they stay aside."""
-        images, labels = self._own(partition, relabel)
-        self._module.train()
         with seeded_torch(self._seed, "gradient", partition=partition):
-            found = gradient(self._module, self._placed(model), images, labels)
+            return self._gradient(model, *self._own(partition, relabel))
+
+    def _gradient(self, model: dict[str, Tensor], images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        self._module.train()
+        found = gradient(self._module, self._placed(model), images, labels)
         for name in self._buffers - self._aside:
             found[name] = model[name].to(found[name].device) - found[name]
         return {name: tensor.cpu() for name, tensor in found.items()}
@@ -160,12 +164,36 @@ class Classification:
         """Return the gradient, or weights and buffers after local epochs."""
         if self.training == "gradient":
             return self.gradient(partition, model, relabel)
-        images, labels = self._own(partition, relabel)
-        self._module.train()
         rng = generator(self._seed, "minibatches", round_=round_, partition=partition)
         with seeded_torch(self._seed, "local training", round_=round_, partition=partition):
-            found = local_weights(self._module, self._placed(model), images, labels, self._sgd, rng)
+            return self._local(model, *self._own(partition, relabel), rng, self._sgd)
+
+    def _local(
+        self, model: dict[str, Tensor], images: Tensor, labels: Tensor, rng: np.random.Generator, sgd: LocalSGD
+    ) -> dict[str, Tensor]:
+        self._module.train()
+        found = local_weights(self._module, self._placed(model), images, labels, sgd, rng)
         return {name: tensor.cpu() for name, tensor in found.items()}
+
+    def train_root(self, samples: int, model: dict[str, Tensor], round_: int, epochs: int = 1) -> dict[str, Tensor]:
+        """Return what a node with the server's images would: the gradient, or weights after ``epochs`` times its epochs."""
+        own = self._root(samples)
+        images, labels = self._pixels(own.pixels), own.labels.to(self._device)
+        with seeded_torch(self._seed, "root training", round_=round_):
+            if self.training == "gradient":
+                return self._gradient(model, images, labels)
+            sgd = replace(self._sgd, epochs=epochs * self._sgd.epochs)
+            return self._local(model, images, labels, generator(self._seed, "root minibatches", round_=round_), sgd)
+
+    @torch.no_grad()
+    def root_loss(self, samples: int, model: dict[str, Tensor]) -> float:
+        """Return the mean cross-entropy on the server's images; batch statistics are the model's."""
+        placed = self._placed(model)
+        self._module.eval()
+        return self._measure(placed, self._root(samples))[0]
+
+    def _root(self, samples: int) -> Split:
+        return self._images.train.take(root_sample(self._seed, samples, len(self._images.train)))
 
     @torch.no_grad()
     def evaluate(self, model: dict[str, Tensor]) -> dict[str, float]:

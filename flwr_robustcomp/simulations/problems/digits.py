@@ -12,6 +12,7 @@ from flwr_robustcomp.clients.backdoor import with_trigger
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.randomness import generator
 from flwr_robustcomp.simulations.problems.base import FullBatch, Relabel, stamped
+from flwr_robustcomp.simulations.problems.root_sample import root_sample
 
 __all__ = ["Digits"]
 
@@ -69,9 +70,21 @@ class Digits(FullBatch):
         """Return the gradient of the mean cross-entropy on the node's images."""
         own = slice(partition * self.share, (partition + 1) * self.share)
         images, labels = (part[own] for part in self._train)
-        leaves = {name: tensor.detach().clone().requires_grad_() for name, tensor in model.items()}
-        loss = functional.cross_entropy(_forward(leaves, stamped(images, relabel)), relabel(labels, _CLASSES))
-        return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+        return _gradient(model, stamped(images, relabel), relabel(labels, _CLASSES))
+
+    def train_root(self, samples: int, model: dict[str, Tensor], round_: int, epochs: int = 1) -> dict[str, Tensor]:
+        """Return the gradient on the server's images."""
+        return _gradient(model, *self._root(samples))
+
+    @torch.no_grad()
+    def root_loss(self, samples: int, model: dict[str, Tensor]) -> float:
+        """Return the mean cross-entropy on the server's images."""
+        images, labels = self._root(samples)
+        return float(functional.cross_entropy(_forward(model, images), labels))
+
+    def _root(self, samples: int) -> tuple[Tensor, Tensor]:
+        chosen = root_sample(self._seed, samples, len(self._train[1]))
+        return self._train[0][chosen], self._train[1][chosen]
 
     def num_examples(self, partition: int) -> int:
         """Return the number of a node's images."""
@@ -91,6 +104,12 @@ class Digits(FullBatch):
         images, labels = self._test
         marked = with_trigger(images[labels != target], size)
         return float((_forward(model, marked).argmax(dim=1) == target).double().mean())
+
+
+def _gradient(model: dict[str, Tensor], images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    leaves = {name: tensor.detach().clone().requires_grad_() for name, tensor in model.items()}
+    loss = functional.cross_entropy(_forward(leaves, images), labels)
+    return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
 
 
 def _forward(model: dict[str, Tensor], images: Tensor) -> Tensor:

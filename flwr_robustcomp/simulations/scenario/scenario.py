@@ -49,6 +49,10 @@ class Scenario(BaseModel):
         Whether clients keep and add what compression dropped.
     client_momentum : float
         beta of the clients' momentum, in [0, 1).
+    root_samples : int
+        How many clean training examples the server holds a copy of, for filters that trust a root; 0 for no root.
+    root_epochs : int
+        How many times as many local epochs as a node the server trains on them.
     granularity : {"model", "array"}
         Whole-model or per-array compression.
     strategy : Component
@@ -69,6 +73,8 @@ class Scenario(BaseModel):
     compressor: Component = Component(name="l1-sign")
     error_feedback: bool = False
     client_momentum: float = Field(default=0.0, ge=0, lt=1)
+    root_samples: int = Field(default=0, ge=0)
+    root_epochs: int = Field(default=1, ge=1)
     granularity: Granularity = "model"
     strategy: Component = Component(name="norm-threshold")
     rounds: int = Field(default=200, ge=1)
@@ -118,8 +124,9 @@ class Scenario(BaseModel):
     def key(self) -> str:
         """Hash of the whole configuration, 16 hexadecimal digits; equal for equal scenarios in every process."""
         fields = self.model_dump()
-        if not self.client_momentum:  # younger than the first records, which are to be found again
-            del fields["client_momentum"]
+        for name in ("client_momentum", "root_samples", "root_epochs"):  # younger than the first records, which are to be found
+            if fields[name] == type(self).model_fields[name].default:
+                del fields[name]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
     def varied(self, **changes: Any) -> Self:

@@ -24,9 +24,10 @@ from flwr_robustcomp.simulations.attacks import ATTACKS, Collusion
 from flwr_robustcomp.simulations.attacks.accomplice import Accomplice
 from flwr_robustcomp.simulations.problems import PROBLEMS, Problem, StampedProblem
 from flwr_robustcomp.simulations.scenario import RunConfig, Scenario
-from flwr_robustcomp.strategies import CompressedStrategy, Decompressed
+from flwr_robustcomp.simulations.scenario.root import scenario_root
+from flwr_robustcomp.strategies import CompressedStrategy, Decompressed, RobustCompressed, TrustedRoot
 from flwr_robustcomp.strategies.flower.builtin import NEED_CLIENTS
-from flwr_robustcomp.strategies.registry import STRATEGIES, build_strategy, reported_norm
+from flwr_robustcomp.strategies.registry import STRATEGIES, build_strategy, find_strategy, reported_norm
 
 __all__ = [
     "SCENARIO_STRATEGIES",
@@ -78,9 +79,11 @@ def make_strategy(scenario: Scenario) -> CompressedStrategy | Decompressed:
     if scenario.strategy.name in NEED_CLIENTS:
         allowed = f"one of {', '.join(SCENARIO_STRATEGIES)}: the clients of a scenario have no part of it"
         raise ConfigurationError(f"strategy must be {allowed}, got {scenario.strategy.name!r}")
+    rooted: dict[str, Any] = {"root": _root(scenario)} if scenario.root_samples else {}
     strategy = build_strategy(
         "strategy",
         _with_trim(scenario),
+        **rooted,
         packing=make_packing(scenario),
         fraction_train=1.0,
         fraction_evaluate=0.0,
@@ -90,6 +93,15 @@ def make_strategy(scenario: Scenario) -> CompressedStrategy | Decompressed:
     if "seed" not in scenario.strategy.params:
         strategy.draw_from(scenario.seed)  # what a deployment draws in secret follows from the scenario's seed
     return strategy
+
+
+def _root(scenario: Scenario) -> TrustedRoot:
+    """Return the server's root, for a strategy that has the use of one."""
+    found = find_strategy("strategy", scenario.strategy.name)
+    if not (isinstance(found, type) and issubclass(found, RobustCompressed)):
+        allowed = f"0 with the strategy {scenario.strategy.name!r}, which has no use for a root"
+        raise ConfigurationError(f"root_samples must be {allowed}, got {scenario.root_samples}")
+    return scenario_root(make_problem(scenario), scenario.problem.name, scenario.root_samples, scenario.root_epochs)
 
 
 def _with_trim(scenario: Scenario) -> Component:
@@ -102,6 +114,9 @@ def _with_trim(scenario: Scenario) -> Component:
             raise ConfigurationError(f'strategy.trim must be a count, a fraction in [0, 0.5) or "byzantine+K", got {trim!r}')
         trim = params["trim"] = scenario.byzantine + int(match[1] or 0)
     nodes = scenario.nodes
+    below = isinstance(trim, int | float) and 0 <= trim < math.inf and trim_of(trim, nodes) < nodes
+    if scenario.root_samples and below:
+        return Component(name=scenario.strategy.name, **params)  # a root outweighs any majority; filters ask for what they need
     if isinstance(trim, int | float) and 0 <= trim and (trim == math.inf or 2 * trim_of(trim, nodes) >= nodes):
         raise ConfigurationError(f"strategy.trim must be below half of the {nodes} nodes, got {trim!r}")
     return Component(name=scenario.strategy.name, **params)

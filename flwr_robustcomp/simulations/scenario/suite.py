@@ -56,12 +56,15 @@ class SuiteStrategy(Component):
         By default the base scenario's.
     client_momentum : float, optional
         By default the base scenario's.
+    root_samples : int, optional
+        By default the base scenario's.
     """
 
     label: str | None = None
     compressor: Component | None = None
     error_feedback: bool | None = None
     client_momentum: float | None = None
+    root_samples: int | None = None
 
 
 class Suite(BaseModel):
@@ -154,7 +157,7 @@ class Suite(BaseModel):
             "attack": attack.model_dump(),
             "seed": seed,
         }
-        for field in ("error_feedback", "client_momentum"):
+        for field in ("error_feedback", "client_momentum", "root_samples"):
             if (own := getattr(strategy, field)) is not None:
                 fields[field] = own
         strategies, compressors, attacks = names
