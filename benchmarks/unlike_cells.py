@@ -38,6 +38,7 @@ KNOWING = ("cliques", "clip-aware", "cluster-mimic", "hidden-tails", "residual-p
 """Attacks that know all of the recipe."""
 
 MEAN, TRIMMED, RECIPE, TRIMMED_RECIPE = "mean", "FedTrimmedAvg", "the recipe", "the recipe, trimmed mean"
+ROOT = "fl-trust, a root of 100"
 _FILTERS: dict[str, Any] = {"name": "robust-compressed", "length_screen": SETTINGS_RECIPE["length_screen"]}
 
 
@@ -119,6 +120,15 @@ TABLES: dict[str, Table] = {
         _defences(50, 20, (TRIMMED, RECIPE)),
         nodes=50,
         byzantine=20,
+    ),
+    "root": Table(
+        "More liars than honest nodes",
+        "`drive` with error feedback, 12 of 20 nodes Byzantine, and a [trusted root](how-to/trusted-root.md) with 100 samples.",
+        ("Dirichlet 0.3",),
+        ATTACKS,
+        {ROOT: {"name": "robust-compressed", "filters": "fl-trust"}},
+        byzantine=12,
+        compression={"compressor": "drive", "error_feedback": True, "root_samples": 100},
     ),
 }
 """By name, as in the data file."""

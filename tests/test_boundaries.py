@@ -38,7 +38,7 @@ READS_BYTES = {
     # Foreign bodies are checked by `wire` before a compressor looks at them; Ray's parcels are this process's own bytes.
     "np.frombuffer": {
         *("wire.py", "simulations/engines/parcel.py", _FOLDER),
-        *("compressors/bits.py", "compressors/entropy.py", "compressors/sign.py", "compressors/ternary.py"),
+        *("compressors/bits.py", "compressors/entropy.py", "compressors/ternary.py"),
         *("compressors/bucket_products.py", "compressors/dots.py"),
     },
     "torch.frombuffer": {"compressors/values.py"},

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from flwr_robustcomp.compressors.bits import hamming_distances, pack_bits, padding_is_zero, unpack_bits
+from flwr_robustcomp.compressors.bits import bitmap_rows, hamming_distances, pack_bits, padding_is_zero, unpack_bits
 from flwr_robustcomp.compressors.dots import sign_dots, widened
 from flwr_robustcomp.compressors.payload import DTYPES, Payload
 from flwr_robustcomp.compressors.products import RUN, scale_of
@@ -76,6 +76,6 @@ def pack_sign_rows(rows: npt.NDArray[np.floating]) -> list[bytes]:
 
 def sign_rows(payloads: Sequence[Payload]) -> Tensor:
     """Return the signs of k payloads, shape (k, d), as -1 and +1 in their dtype."""
-    bitmaps = np.frombuffer(b"".join([p.body for p in payloads]), np.uint8).reshape(len(payloads), -1)  # (k, ceil(d / 8))
+    bitmaps = bitmap_rows([p.body for p in payloads])
     bits = np.unpackbits(bitmaps, axis=1, count=payloads[0].size, bitorder="little")  # (k, d)
     return torch.from_numpy(bits).to(payloads[0].dtype).mul_(2).sub_(1)
