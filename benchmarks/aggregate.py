@@ -18,10 +18,11 @@ from torch import Tensor
 
 from benchmarks.report import Section, Table, Target, megabytes, spread, times
 from benchmarks.worker import Measurement, Step, Worker
-from flwr_robustcomp import QSGD, Identity, L1Sign, NormThreshold, RobustCompressed, Sign, SignMajorityVote, TopK, wire
+from flwr_robustcomp import QSGD, Drive, Identity, L1Sign, NormThreshold, RobustCompressed, Sign, SignMajorityVote, TopK, wire
 from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.flower import private_copy
 from flwr_robustcomp.layout import Layout
+from flwr_robustcomp.settings import RECIPE
 from flwr_robustcomp.simulations import InProcessGrid
 from flwr_robustcomp.simulations.runs.run import quiet_flower
 
@@ -34,6 +35,8 @@ SMALL = ((100, 99), (100,))
 """d = 10,000, to see that everything works."""
 
 _OURS, _FILTERED, _REFERENCE = "NormThreshold, L1Sign", "RobustCompressed (spectral), L1Sign", "FedTrimmedAvg"
+_RECIPES = {"L1Sign": "the recipe, L1Sign", "Drive": "the recipe, Drive"}
+_RULE = "trimmed mean alone, L1Sign"
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,20 @@ def _threshold(compressor: Compressor) -> Case:
     return Case(lambda m, f: NormThreshold(compressor=compressor, trim=f + 2), compressor)
 
 
+def _robust(compressor: Compressor, **options: Any) -> Case:
+    return Case(lambda m, f: RobustCompressed(compressor=compressor, trim=f + 2, **options), compressor)
+
+
 CASES: dict[str, Case] = {
     _OURS: _threshold(L1Sign()),
     _REFERENCE: Case(lambda m, f: FedTrimmedAvg(beta=(f + 2) / m), None),
     "MultiKrum": Case(lambda m, f: MultiKrum(num_malicious_nodes=f, num_nodes_to_select=m - f - 2), None),
     "FedAvg": Case(lambda m, f: FedAvg(), None),
-    _FILTERED: Case(lambda m, f: RobustCompressed(compressor=L1Sign(), trim=f + 2), L1Sign()),
+    _FILTERED: _robust(L1Sign()),
+    _RECIPES["L1Sign"]: _robust(L1Sign(), filters=RECIPE["filters"], length_screen=RECIPE["length_screen"]),
+    _RECIPES["Drive"]: _robust(Drive(), filters=RECIPE["filters"], length_screen=RECIPE["length_screen"]),
+    _RULE: _robust(L1Sign(), filters="", rule="trimmed-mean", length_screen=None),
+    "trimmed mean alone, Drive": _robust(Drive(), filters="", rule="trimmed-mean", length_screen=None),
     "SignMajorityVote, Sign": Case(lambda m, f: SignMajorityVote(), Sign()),
     "NormThreshold, TopK(1 %)": _threshold(TopK(ratio=0.01)),
     "NormThreshold, QSGD(16)": _threshold(QSGD(levels=16)),
@@ -90,7 +101,8 @@ def measure(quick: bool) -> Section:
         for name, ms in found.items()
     ]
     targets = []
-    for name, speed, memory in ((_OURS, 60, 20), (_FILTERED, 10, 10)):
+    wanted = ((_OURS, 60, 20), (_FILTERED, 10, 10), *((name, 12, 20) for name in _RECIPES.values()), (_RULE, 25, 20))
+    for name, speed, memory in wanted:
         faster, leaner = seconds[_REFERENCE] / seconds[name], extra[_REFERENCE] / extra[name]
         targets += [
             Target(f"{name}: times faster than {_REFERENCE}", f"{speed}x", times(faster), faster >= speed),

@@ -12,7 +12,7 @@ __all__ = ["known"]
 Matrix = npt.NDArray[np.float64]
 
 
-def known(rows: Matrix, root: Matrix | None = None) -> Vectors:
+def known(rows: Matrix, root: Matrix | None = None, gram: Matrix | None = None) -> Vectors:
     """Return vectors, shape (m, d), and all that is to be known of them.
 
     Parameters
@@ -21,6 +21,8 @@ def known(rows: Matrix, root: Matrix | None = None) -> Vectors:
         The vectors.
     root : numpy.ndarray, shape (d,), optional
         The server's own; by default their mean. The loss of a mixture is half its squared distance to it.
+    gram : numpy.ndarray, shape (m, m), optional
+        Their inner products, where they are to be rounded otherwise.
     """
     own = np.asarray(rows.mean(axis=0)) if root is None else root
 
@@ -30,5 +32,6 @@ def known(rows: Matrix, root: Matrix | None = None) -> Vectors:
     def signs() -> Matrix:
         return np.stack([(rows < 0).mean(axis=1), (rows == 0).mean(axis=1), (rows > 0).mean(axis=1)], axis=1)
 
-    gram = rows @ rows.T
-    return Vectors.of_gram(gram, Beside(signs, lambda: gram, lambda: Root(float(np.linalg.norm(own)), rows @ own), losses))
+    products = rows @ rows.T if gram is None else gram
+    beside = Beside(signs, lambda: products, lambda: Root(float(np.linalg.norm(own)), rows @ own), losses)
+    return Vectors.of_gram(products, beside)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flwr_robustcomp.filters import Beside, Filter, NearestNeighborMixing, Spectral, Vectors, chain
+from benchmarks.parts.vectors import known
+from flwr_robustcomp.filters import Filter, NearestNeighborMixing, Spectral, Vectors, chain
 from tests.filters.test_filter_contract import ALL, vectors
 from tests.machines.doubles import other_last_bits, with_other_eigenvectors
 
@@ -21,11 +22,6 @@ KEEPS = [rule for rule in ALL if rule.name in ("multi-krum", "norm", "length", "
 def elsewhere(gram: Matrix, seed: int = 0) -> Matrix:
     """Return a Gram matrix as other kernels make it: symmetric, with other last bits."""
     return np.asarray(np.tril(other_last_bits(gram, seed)) + np.tril(other_last_bits(gram, seed), -1).T)
-
-
-def seen(gram: Matrix) -> Vectors:
-    """Return vectors whose past is this one round."""
-    return Vectors.of_gram(gram, Beside(history=lambda: gram))
 
 
 def with_colluders(m: int, d: int, seed: int) -> Matrix:
@@ -50,7 +46,7 @@ def test_the_same_vectors_are_kept(rule: Filter, m: int, d: int, seed: int) -> N
 def test_the_outcome_is_the_same_to_rounding(rule: Filter, m: int, d: int, seed: int) -> None:
     x = with_colluders(m, d, seed)
     gram = x @ x.T
-    here, there = (chain([rule], seen(one)) @ x for one in (gram, elsewhere(gram, seed)))
+    here, there = (chain([rule], known(x, gram=one)) @ x for one in (gram, elsewhere(gram, seed)))
     # Distances are differences of inner products: their relative error is that of the products times ||x||^2 / distance^2.
     assert np.linalg.norm(here - there) <= 1e-9 * np.linalg.norm(x, axis=1).max()
 
@@ -61,7 +57,7 @@ def test_equal_vectors_are_their_own_aggregate_though_rounding_tells_them_apart(
     if getattr(rule, "radius", None) is not None:
         return  # a radius has the vectors' unit
     x = np.tile(vectors(1, 30, seed), (20, 1))
-    weights = chain([rule], seen(elsewhere(x @ x.T, seed)))
+    weights = chain([rule], known(x, gram=elsewhere(x @ x.T, seed)))
     assert np.allclose(weights @ x, x[0], rtol=1e-6)
 
 
