@@ -10,6 +10,7 @@ import pytest
 
 from flwr_robustcomp.compressors import COMPRESSORS
 from flwr_robustcomp.filters import FILTERS
+from flwr_robustcomp.rules import RULES
 from flwr_robustcomp.simulations.attacks import ATTACKS
 from flwr_robustcomp.simulations.problems import PROBLEMS
 from tests.docs.blocks import ROOT
@@ -31,9 +32,10 @@ def _table(page: str, head: str) -> str:
     [
         ("docs/wire-format.md", "| codec | header | body |", COMPRESSORS),
         ("docs/filters.md", "| name | makes of m vectors |", FILTERS),
+        ("docs/filters.md", "| `rule` | of the values at each coordinate |", RULES),
         ("docs/attacks.md", "| name | kind |", ATTACKS),
     ],
-    ids=["codecs", "filters", "attacks"],
+    ids=["codecs", "filters", "rules", "attacks"],
 )
 def test_the_table_of_a_page_has_a_row_for_every_part(page: str, head: str, parts: Collection[str]) -> None:
     assert set(FIRST_CELL.findall(_table(page, head))) == set(parts)
@@ -64,7 +66,7 @@ ROWS = [
 
 
 def test_the_table_of_what_a_part_needs_has_every_kind() -> None:
-    assert len(ROWS) == 6
+    assert len(ROWS) == 7
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
