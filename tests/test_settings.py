@@ -100,6 +100,12 @@ def test_what_the_table_sets_is_not_given_twice() -> None:
             read().make_strategy(**{name: value})
 
 
+def test_the_recipe_can_expect_more_than_a_quarter() -> None:
+    strategy = Settings.from_run_config({"robustcomp.strategy.trim": 0.3}).make_strategy()
+    assert isinstance(strategy, RobustCompressed) and [one.trim for one in strategy.filters] == [0.3] * 3
+    assert strategy.reach(20) == 1.0  # clipping drops nobody, so the others can have 0.3 of the nodes
+
+
 @pytest.mark.parametrize("filters", ["fl-trust", "zeno", "norm-clipping+zeno"])
 def test_a_table_may_name_filters_that_need_a_root_which_the_server_alone_has(filters: str) -> None:
     table = Settings.from_run_config({"robustcomp.strategy.filters": filters})
