@@ -29,5 +29,5 @@ def specimen(m: int) -> Vectors:
     np.fill_diagonal(gram, 1.0)
     root = Root(1.0, np.full(m, m**-0.5))
     signs = np.tile([0.0, 1 - 1 / m, 1 / m], (m, 1))
-    beside = Beside(lambda: signs, lambda: np.eye(m), lambda: root, lambda mixing: -mixing.sum(axis=1))
+    beside = Beside(lambda: signs, lambda: gram, lambda: root, lambda mixing: -mixing.sum(axis=1))
     return Vectors.of_gram(gram, beside)

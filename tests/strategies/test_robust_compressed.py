@@ -63,9 +63,10 @@ def test_a_filter_of_signs_behind_a_mixture_is_refused_before_the_run() -> None:
         strategy.check_nodes(11)
 
 
-@pytest.mark.parametrize(("first", "nodes", "left"), [("flame", 10, 6), ("norm", 8, 6)])
+@pytest.mark.parametrize(("first", "nodes", "left"), [("flame", 10, 6), ("over-time:flame", 10, 6), ("norm", 8, 6)])
 def test_a_chain_that_leaves_too_few_in_every_round_is_refused_before_the_run(first: str, nodes: int, left: int) -> None:
-    strategy = RobustCompressed(compressor=L1Sign(), trim=2, filters=f"{first}+spectral")
+    memory = 0.5 if first.startswith("over-time") else None
+    strategy = RobustCompressed(compressor=L1Sign(), trim=2, filters=f"{first}+spectral", memory=memory)
     with pytest.raises(ConfigurationError, match=f"'spectral' with trim 2 needs at least 7 updates, got {left}"):
         strategy.check_nodes(nodes)
     RobustCompressed(compressor=L1Sign(), trim=2, filters="flame+spectral").check_nodes(12)
