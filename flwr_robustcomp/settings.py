@@ -29,9 +29,10 @@ from flwr_robustcomp.clients.update import Reply
 from flwr_robustcomp.component import Component, build, one_line, unflatten
 from flwr_robustcomp.compressors import Choice, Compressor, Identity
 from flwr_robustcomp.errors import ConfigurationError, require
+from flwr_robustcomp.filters import FILTERS
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED
 from flwr_robustcomp.packing import Granularity, Packing, build_compressor
-from flwr_robustcomp.strategies import CompressedStrategy, Decompressed, Policy, RobustCompressed
+from flwr_robustcomp.strategies import CompressedStrategy, Decompressed, Policy, RobustCompressed, TrustedRoot
 from flwr_robustcomp.strategies.registry import STEPS, STRATEGIES, build_strategy, find_strategy, reported_norm
 
 __all__ = ["RECIPE", "STEPS", "STRATEGIES", "TABLE", "Settings", "build_strategy", "configured_mod", "reported_norm"]
@@ -115,7 +116,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _buildable(self) -> Self:
-        self.make_strategy()
+        self.make_strategy(**({"root": _ANY_ROOT} if self._asks_for_root() else {}))
         self.make_mod()
         return self
 
@@ -144,6 +145,11 @@ class Settings(BaseModel):
             return cls.model_validate(data)
         except ValidationError as error:
             raise ConfigurationError(one_line(error, prefix=f"{TABLE}.")) from error
+
+    def _asks_for_root(self) -> bool:
+        """Return whether the filters are for a strategy with a root, which a table cannot have: `make_strategy` is given it."""
+        names = str(self.strategy.params.get("filters", "")).split("+")
+        return any(FILTERS[name].trusts_root for name in names if name in FILTERS)
 
     def make_packing(self) -> Packing:
         """Build what both sides share: how the model's arrays travel."""
@@ -178,7 +184,7 @@ class Settings(BaseModel):
             Passed on: those of Flower's strategy (``fraction_train``, ``min_available_nodes``, ...), ``on_round``,
             and ``root``. With a root the filters of `RECIPE` give way to those that trust it.
         """
-        ours = {"trim", "filters", "step_size", "radius", "length_screen", "sketch", "memory", "seed"}
+        ours = {"trim", "filters", "step_size", "radius", "length_screen", "sketch", "memory", "seed", "rule"}
         if twice := sorted(options.keys() & ours):
             own = f"{TABLE}.strategy.{twice[0]}"
             raise ConfigurationError(f"{twice[0]} is set by the table, as {own}, and not by make_strategy")
@@ -204,6 +210,9 @@ class Settings(BaseModel):
         given = {name: None if value == 0 and name in _OPTIONAL else value for name, value in self.policy.items()}
         return build(f"{TABLE}.policy", {"policy": Policy}, Component(name="policy", **given))
 
+
+_ANY_ROOT = TrustedRoot(lambda server_round, arrays: arrays, lambda server_round, arrays: 0.0)
+"""In the place of the root that only the server has, where both sides check the table."""
 
 _LARGE = (2**12, 2**12)
 """Shape of a large array, for which the guarantee of a compressor is asked without a model."""

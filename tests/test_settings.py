@@ -21,6 +21,7 @@ from flwr_robustcomp import (
     Sign,
     SignMajorityVote,
     TopK,
+    TrustedRoot,
     configured_mod,
 )
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED
@@ -94,8 +95,25 @@ def test_a_key_beside_the_table_is_refused(key: str) -> None:
 
 
 def test_what_the_table_sets_is_not_given_twice() -> None:
-    with pytest.raises(ConfigurationError, match="trim is set by the table, as robustcomp"):
-        read().make_strategy(trim=1)
+    for name, value in {"trim": 1, "rule": "median"}.items():
+        with pytest.raises(ConfigurationError, match=f"{name} is set by the table, as robustcomp.strategy.{name}"):
+            read().make_strategy(**{name: value})
+
+
+def test_the_recipe_can_expect_more_than_a_quarter() -> None:
+    strategy = Settings.from_run_config({"robustcomp.strategy.trim": 0.3}).make_strategy()
+    assert isinstance(strategy, RobustCompressed) and [one.trim for one in strategy.filters] == [0.3] * 3
+    assert strategy.reach(20) == 1.0  # clipping drops nobody, so the others can have 0.3 of the nodes
+
+
+@pytest.mark.parametrize("filters", ["fl-trust", "zeno", "norm-clipping+zeno"])
+def test_a_table_may_name_filters_that_need_a_root_which_the_server_alone_has(filters: str) -> None:
+    table = Settings.from_run_config({"robustcomp.strategy.filters": filters})
+    assert table.make_mod().error_feedback
+    strategy = table.make_strategy(root=TrustedRoot(lambda server_round, arrays: arrays, lambda server_round, arrays: 0.0))
+    assert isinstance(strategy, RobustCompressed) and "+".join(one.name for one in strategy.filters) == filters
+    with pytest.raises(ConfigurationError, match="filters must be one that works without"):
+        table.make_strategy()
 
 
 def test_algorithm_1_makes_clients_report_the_norm_that_the_server_sorts_by() -> None:

@@ -54,7 +54,7 @@ def _behind(entries: Columns, mask: npt.NDArray[np.bool_]) -> Columns:
 
     def to_model(vector: Tensor) -> Tensor:
         dense = torch.zeros(mask.size, dtype=vector.dtype)
-        dense[torch.from_numpy(mask)] = entries.in_model(vector)
+        dense[torch.from_numpy(np.flatnonzero(mask))] = entries.in_model(vector)
         return dense
 
     return replace(entries, to_model=to_model)

@@ -124,7 +124,8 @@ class RoundReport:
         For how many liars less than asked the filters worked, in words, where too few replies came for their share.
     survived : dict of int to float
         Which share of each accepted update went into the step, by the l1 norm: 0 for one that was dropped, less than 1 for one
-        that a filter shortened or a rule cut at some coordinates. Empty where the strategy does not say.
+        that a filter shortened or a rule cut at some coordinates. Where filters mix updates, what all mixtures have of it: its
+        weight, where they leave a single mean; above 1 where it was lengthened. Empty where the strategy does not say.
     spread : VectorSpread or None
         How unlike the accepted updates were, as the filters saw them; None where no filter looked at inner products.
     minority_warning : str or None

@@ -38,6 +38,9 @@ __all__ = ["RobustCompressed"]
 _LONGEST = 2.0**480
 """The largest norm that filters see: sums of products of longer vectors overflow, and then nothing is known of anybody."""
 
+_MANY = 1000
+"""So many vectors tell whether a filter with a share for a trim drops any: one that shortens takes nothing off the others."""
+
 
 class RobustCompressed(Remembering, CompressedStrategy):
     """Filter packed updates by their norms and inner products, aggregate what is left, and step.
@@ -149,7 +152,8 @@ class RobustCompressed(Remembering, CompressedStrategy):
         for one in self.filters:
             missing = [what for what in one.looks_at if what not in self.shows()]
             require(not missing, "filters", one.name, f"one that works without {' and '.join(missing)}, which is not set up")
-        share = sum(one.trim for one in own_budgets(self.filters) if isinstance(one.trim, float))
+        dropping = [one for one in own_budgets(self.filters) if one.left(_MANY, trim_of(one.trim, _MANY)) < _MANY]
+        share = sum(one.trim for one in dropping if isinstance(one.trim, float))
         require(share < 0.5, "filters", [f"{one.name}: {one.trim}" for one in self.filters], "trimming less than half together")
         self.step = Plain(step_size) if step is None else step
         self.radius = radius

@@ -213,8 +213,7 @@ class Outcome:
     weakened : str or None
         For how many liars less than asked the rule could work with the updates that came, in words.
     survived : mapping of int to float
-        Which share of each update went into the step, by node id: 0 for one that was dropped, less than 1 for one that was
-        shortened, or cut at some coordinates. Empty where the rule does not say.
+        Which share of each update went into the step, by node id, as in `RoundReport`. Empty where the rule does not say.
     spread : VectorSpread or None
         How unlike the updates were, as filters on inner products saw them; None where none looked at these.
     aside : mapping of str to Tensor, optional

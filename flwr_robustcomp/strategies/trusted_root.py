@@ -192,7 +192,8 @@ class AskedRoot:
 
     def _loss_less(self, weights: Matrix) -> float:
         round_ = self.round_
-        flat = round_.layout.flatten(round_.model).sub_(round_.sum(weights.tolist()))
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not finite, and is told so
+            flat = round_.layout.flatten(round_.model).sub_(round_.sum(weights.tolist()))
         model = {**round_.model, **round_.layout.split(flat)}
         if not is_finite_model(model):
             return math.inf

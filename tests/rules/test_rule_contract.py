@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.colluding_vectors import draw, rows_of
-from flwr_robustcomp.compressors import Compressor, Drive, Identity, L1Sign
+from flwr_robustcomp.compressors import Compressor, Drive, Identity, L1Sign, NonZeros
 from flwr_robustcomp.filters import Bounds
 from flwr_robustcomp.rules import RULES, Mass, Mean, Rule
 from tests.compressors.samples import ALL, DTYPE_LIST, gaussian, rng
@@ -60,6 +60,16 @@ def test_a_rule_is_its_dense_definition(name: str, compressor: Compressor, coeff
 def test_a_rule_knows_every_dtype(compressor: Compressor, dtype: torch.dtype) -> None:
     got, wanted, _ = _outcome(RULES["trimmed-mean"](), compressor, dtype, _scaled(K - 1, K))
     np.testing.assert_allclose(got, wanted, atol=4 * torch.finfo(dtype).eps * float(np.abs(wanted).max()))
+
+
+@pytest.mark.parametrize("inner", [Drive(), L1Sign()], ids=repr)
+def test_zeros_that_all_vectors_share_stay_zeros(inner: Compressor) -> None:
+    compressor, out = NonZeros(inner), torch.zeros(D)
+    xs = [gaussian(D, seed=i) for i in range(K)]
+    for x in xs:
+        x[20:70] = 0.0
+    RULES["median"]().combine(out, compressor, [compressor.compress(x, rng(1)) for x in xs], np.eye(K), trim=2)
+    assert not out[20:70].any() and out[:20].any() and out[70:].any()
 
 
 @pytest.mark.parametrize("name", RULES)

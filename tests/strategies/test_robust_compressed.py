@@ -63,6 +63,16 @@ def test_a_filter_of_signs_behind_a_mixture_is_refused_before_the_run() -> None:
         strategy.check_nodes(11)
 
 
+@pytest.mark.parametrize(("first", "nodes", "left"), [("flame", 10, 6), ("over-time:flame", 10, 6), ("norm", 8, 6)])
+def test_a_chain_that_leaves_too_few_in_every_round_is_refused_before_the_run(first: str, nodes: int, left: int) -> None:
+    memory = 0.5 if first.startswith("over-time") else None
+    strategy = RobustCompressed(compressor=L1Sign(), trim=2, filters=f"{first}+spectral", memory=memory)
+    with pytest.raises(ConfigurationError, match=f"'spectral' with trim 2 needs at least 7 updates, got {left}"):
+        strategy.check_nodes(nodes)
+    RobustCompressed(compressor=L1Sign(), trim=2, filters="flame+spectral").check_nodes(12)
+    RobustCompressed(compressor=L1Sign(), trim=2, filters="directions+spectral").check_nodes(7)  # one budget
+
+
 @pytest.mark.parametrize("compressor", [c for c in ALL if not c.wants_matrices], ids=repr)
 def test_every_compressor_can_be_filtered_by_inner_products(compressor: Compressor) -> None:
     strategy = RobustCompressed(compressor=compressor, trim=2, filters="multi-krum", **SAMPLING)

@@ -54,6 +54,13 @@ def test_no_majority_makes_the_step_longer_than_the_root_or_takes_its_share(
     assert strategy.reports[-1].step is not None and strategy.reach(20) == 1.0
 
 
+@pytest.mark.parametrize("compressor", [L1Sign(), Identity()], ids=repr)
+def test_an_update_that_overflows_the_model_has_an_infinite_loss(compressor: Any) -> None:
+    strategy = RobustCompressed(compressor=compressor, filters="zeno", trim=1, root=root_of(OWN), **SAMPLING)
+    strategy.aggregate_train(1, answers(strategy, [torch.full((D,), 2e38), *updates(3)], compressor))
+    assert strategy.reports[-1].kept == (1001, 1002, 1003) and not strategy.reports[-1].rejected
+
+
 def test_a_share_of_the_step_is_the_roots_own_where_a_filter_looks_at_it() -> None:
     other = torch.ones(D)
     plain = RobustCompressed(compressor=Identity(), root=root_of(OWN), **SAMPLING)
