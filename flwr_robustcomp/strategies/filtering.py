@@ -6,12 +6,13 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from flwr_robustcomp.errors import ConfigurationError
-from flwr_robustcomp.filters import Filter, Matrix, Vectors, chain_rows, fitted
+from flwr_robustcomp.component import resolve
+from flwr_robustcomp.errors import ConfigurationError, require
+from flwr_robustcomp.filters import FILTERS, Filter, Matrix, OverTime, Vectors, chain_rows, fitted
 from flwr_robustcomp.filters.base import trim_of
 from flwr_robustcomp.strategies.round import Round
 
-__all__ = ["filtered"]
+__all__ = ["filtered", "named_filters"]
 
 
 def filtered(filters: Sequence[Filter], vectors: Vectors, round_: Round, stopped: int) -> tuple[Matrix, str | None]:
@@ -51,3 +52,24 @@ def filtered(filters: Sequence[Filter], vectors: Vectors, round_: Round, stopped
         return chain_rows(wanted, vectors), None  # raises, with what the filters need
     told = [f"{one.name} for {one.trim} of {full.trim}" for one, full in zip(fit, wanted, strict=True) if one != full]
     return chain_rows(fit, vectors), ", ".join(told)
+
+
+def named_filters(filters: str | Filter | Sequence[Filter | str], trim: int | float) -> tuple[Filter, ...]:
+    """Return the filters that a configuration names, joined by ``+`` or one by one; those without a trim get this one."""
+    return tuple(_filter(one, trim) for one in _named(filters))
+
+
+def _named(filters: str | Filter | Sequence[Filter | str]) -> Sequence[Filter | str]:
+    if isinstance(filters, str):
+        return [name.strip() for name in filters.split("+")] if filters else []
+    return [filters] if isinstance(filters, Filter) else filters
+
+
+def _filter(one: Filter | str, trim: int | float) -> Filter:
+    if isinstance(one, Filter):
+        return one if one.trim else replace(one, trim=trim)
+    require(isinstance(one, str), "filters", one, "Filters, or names of them")
+    over_time, colon, name = one.partition(":")
+    if colon and over_time == OverTime.name:
+        return OverTime(trim, _filter(name, 0))
+    return resolve("filters", FILTERS, one, base=Filter)(trim)

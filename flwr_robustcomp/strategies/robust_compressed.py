@@ -14,7 +14,16 @@ from torch import Tensor
 from flwr_robustcomp.component import resolve
 from flwr_robustcomp.compressors.products import RUN
 from flwr_robustcomp.errors import ConfigurationError, require
-from flwr_robustcomp.filters import FILTERS, Beside, Bounds, Filter, OverTime, Vectors, bounds_of, chain, fitted, spread_seen
+from flwr_robustcomp.filters import (
+    Beside,
+    Bounds,
+    Filter,
+    Vectors,
+    bounds_of,
+    chain_rows,
+    fitted,
+    spread_seen,
+)
 from flwr_robustcomp.filters.base import check_trim, trim_of
 from flwr_robustcomp.filters.chains import own_budgets
 from flwr_robustcomp.filters.length import FACTOR
@@ -24,7 +33,7 @@ from flwr_robustcomp.packing import Packing
 from flwr_robustcomp.randomness import secret_seed
 from flwr_robustcomp.rules import RULES, Rule
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
-from flwr_robustcomp.strategies.filtering import filtered
+from flwr_robustcomp.strategies.filtering import filtered, named_filters
 from flwr_robustcomp.strategies.length_screen import checked_length_screen, stopped_by_length
 from flwr_robustcomp.strategies.options import SharedOptions
 from flwr_robustcomp.strategies.remembering import Remembering, checked_memory
@@ -145,7 +154,7 @@ class RobustCompressed(Remembering, CompressedStrategy):
         self.root = TrustedRoot.of(root)
         if filters is None:
             filters = "spectral" if self.root is None else "fl-trust"
-        self.filters = tuple(_filter(one, trim) for one in _named(filters))
+        self.filters = named_filters(filters, trim)
         self.rule = rule if isinstance(rule, Rule) else resolve("rule", RULES, rule, base=Rule)()
         self.memory = checked_memory(memory, self.filters)
         _check_served(self.rule, self.packing)
@@ -171,8 +180,10 @@ class RobustCompressed(Remembering, CompressedStrategy):
         super().check_nodes(nodes)
         fit = fitted(self.filters, nodes)
         some = [own if own.trim else one for own, one in zip(fit, self.filters, strict=True)]  # a share of nobody is no defence
-        chain(some, specimen(nodes))
+        rows = chain_rows(some, specimen(nodes))
         _check_leaves(self.rule, trim_of(self.trim, nodes), nodes)
+        idle = self.rule.by_coordinate and len(rows) == 1 < nodes
+        require(not idle, "rule", self.rule.name, "mean behind filters that leave a single vector")
 
     def trimmed_by_norm(self, nodes: int) -> tuple[int, float]:
         """Return how many of so many replies may be set aside; the filters measure by l2 norms."""
@@ -273,19 +284,3 @@ def _check_served(rule: Rule, packing: Packing) -> None:
 def _check_leaves(rule: Rule, trim: int, nodes: int) -> None:
     if rule.by_coordinate and nodes < 2 * trim + 1:
         raise ConfigurationError(f"{rule.name!r} with trim {trim} needs at least {2 * trim + 1} updates, got {nodes}")
-
-
-def _named(filters: str | Filter | Sequence[Filter | str]) -> Sequence[Filter | str]:
-    if isinstance(filters, str):
-        return filters.split("+") if filters else []
-    return [filters] if isinstance(filters, Filter) else filters
-
-
-def _filter(one: Filter | str, trim: int | float) -> Filter:
-    if isinstance(one, Filter):
-        return one if one.trim else replace(one, trim=trim)
-    require(isinstance(one, str), "filters", one, "Filters, or names of them")
-    over_time, colon, name = one.partition(":")
-    if colon and over_time == OverTime.name:
-        return OverTime(trim, _filter(name, 0))
-    return resolve("filters", FILTERS, one, base=Filter)(trim)

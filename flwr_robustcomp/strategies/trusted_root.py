@@ -25,6 +25,10 @@ RootFunction = Callable[[int, ArrayRecord], ArrayRecord | Mapping[str, Any]]
 """(server round, model) -> the model after training, as an ArrayRecord or a ``state_dict`` of tensors or NumPy arrays."""
 
 
+_HALVINGS = 4
+"""A step that still raises the loss is made at a sixteenth of its length: training must go on, and a small loss is noisy."""
+
+
 @dataclass(frozen=True)
 class TrustedRoot:
     """What `RobustCompressed` calls to see for itself; a function alone stands for ``TrustedRoot(function)``.
@@ -35,7 +39,8 @@ class TrustedRoot:
         ``train(server_round, arrays)`` trains the model in ``arrays`` on the server's clean sample, as clients do. It returns
         what a client replies with: all arrays of the model, as an ArrayRecord or a mapping of names to arrays.
     loss : callable, optional
-        ``loss(server_round, arrays)`` returns the model's loss on that sample, a number; filters such as `Zeno` ask for it.
+        ``loss(server_round, arrays)`` returns the model's loss on that sample, a number. Filters such as `Zeno` ask for it, and
+        a step that raises it is halved.
     reply : {"weights", "update"}
         Whether ``train`` returns new weights, or the update that the server subtracts (a gradient, say).
     share : float
@@ -55,8 +60,12 @@ class TrustedRoot:
 
     *The share.* The aggregate is (1 - lambda) g + lambda x_0 with g what the filters make of the updates. With `FLTrust` g is
     at most ||x_0|| long, and <g, x_0> > 0. So the aggregate is at most ||x_0|| long, and its product with x_0 is at least
-    lambda ||x_0||^2, whatever the clients send. Cao et al. 2021 have lambda = 0. Then liars who copy one honest node can
-    fill the mean with it, and what only nodes without trust had seen is not learnt (docs/adr/0036).
+    lambda ||x_0||^2, whatever the clients send, before it is halved. Cao et al. 2021 have lambda = 0. Then liars who copy one
+    honest node can fill the mean with it, and what only nodes without trust had seen is not learnt (docs/adr/0036).
+
+    *The length.* The root is one trainer, and every step has about its length: where its training goes astray in a round, so
+    does the model. With a ``loss`` the step is halved while it raises the loss on the sample, four times at most. It uses nothing
+    that a client sent but the step itself, so that no client can hold it up by more than that.
 
     Examples
     --------
@@ -182,18 +191,32 @@ class AskedRoot:
         return replace(other, root=own, losses=None if self.root.loss is None else self._losses)
 
     def joined(self, aggregate: Tensor) -> Tensor:
-        """Return the aggregate, shape (d,), with the root's share in it."""
+        """Return the aggregate, shape (d,), with the root's share in it, halved while it raises the loss on the sample."""
+        if self.x is None:
+            return aggregate
         share = self.root.share
-        return aggregate if self.x is None else aggregate.mul(1 - share).add_(self.x.to(aggregate.dtype), alpha=share)
+        joined = aggregate.mul(1 - share).add_(self.x.to(aggregate.dtype), alpha=share)
+        if self.root.loss is None:
+            return joined
+        before = self.root._loss(self.round_, self.round_.model)
+        for _ in range(_HALVINGS if math.isfinite(before) else 0):
+            if self._loss_at(joined) <= before:
+                break
+            joined = joined.div_(2)
+        return joined
 
     def _losses(self, mixing: Matrix) -> Matrix:
         """Return the losses of the model less mixtures of the updates, shape (k,); one mixture is in memory at a time."""
         return np.array([self._loss_less(row) for row in mixing])
 
     def _loss_less(self, weights: Matrix) -> float:
-        round_ = self.round_
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not finite, and is told so
-            flat = round_.layout.flatten(round_.model).sub_(round_.sum(weights.tolist()))
+            return self._loss_at(self.round_.sum(weights.tolist()))
+
+    def _loss_at(self, step: Tensor) -> float:
+        """Return the loss of the model less a step, shape (d,); infinite where it cannot be computed."""
+        round_ = self.round_
+        flat = round_.layout.flatten(round_.model).sub_(step)
         model = {**round_.model, **round_.layout.split(flat)}
         if not is_finite_model(model):
             return math.inf

@@ -260,3 +260,15 @@ def test_a_rule_by_coordinates_promises_less_length_than_a_mean_of_anything() ->
     assert trimmed.reach(20) == pytest.approx(16 / 8)  # of 16 that are left at least, 8 are cut
     alone = RobustCompressed(compressor=L1Sign(), filters=(), rule="median", trim=4, length_screen=None)
     assert alone.reach(20) == pytest.approx(16**0.5)  # of 16 honest ones
+
+
+@pytest.mark.parametrize("filters", ["caf", "norm-clipping+geometric-median"])
+def test_a_rule_that_has_nothing_to_compare_is_refused(filters: str) -> None:
+    strategy = RobustCompressed(compressor=L1Sign(), trim=2, filters=filters, rule="median", **SAMPLING)
+    with pytest.raises(ConfigurationError, match="rule must be mean behind filters that leave a single vector, got 'median'"):
+        strategy.check_nodes(11)
+
+
+def test_names_of_filters_may_have_room_between_them() -> None:
+    spaced = RobustCompressed(compressor=L1Sign(), filters="norm + spectral", trim=1)
+    assert spaced.filters == RobustCompressed(compressor=L1Sign(), filters="norm+spectral", trim=1).filters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ def test_no_majority_makes_the_step_longer_than_the_root_or_takes_its_share(
     xs = [OWN, *updates(1)] + [length * (x + OWN / OWN.norm()) for x, length in zip(directions, lengths, strict=True)]
     step = moved(strategy, answers(strategy, xs, compressor))
     assert float(step.norm()) <= float(OWN.norm()) * (1 + 1e-4)
-    assert float(step @ OWN) >= (share - 1e-4) * float(OWN @ OWN)
+    assert float(step @ OWN) >= (share - 1e-4) / 16 * float(OWN @ OWN)  # halved four times at most
     assert strategy.reports[-1].step is not None and strategy.reach(20) == 1.0
 
 
@@ -59,6 +60,18 @@ def test_an_update_that_overflows_the_model_has_an_infinite_loss(compressor: Any
     strategy = RobustCompressed(compressor=compressor, filters="zeno", trim=1, root=root_of(OWN), **SAMPLING)
     strategy.aggregate_train(1, answers(strategy, [torch.full((D,), 2e38), *updates(3)], compressor))
     assert strategy.reports[-1].kept == (1001, 1002, 1003) and not strategy.reports[-1].rejected
+
+
+def test_a_step_that_raises_the_loss_on_the_sample_is_halved_until_it_does_not() -> None:
+    across = updates(1)[0]
+    across -= OWN * (across @ OWN) / (OWN @ OWN)
+    astray = OWN / OWN.norm() + 5 * across / across.norm()  # trusted a little: the cosine is 0.2
+    found = root_of(OWN)
+    lengths = []
+    for root in (found, replace(found, loss=None)):
+        strategy = RobustCompressed(compressor=Identity(), root=root, **SAMPLING)
+        lengths.append(float(moved(strategy, answers(strategy, [astray] * 3, Identity())).norm() / OWN.norm()))
+    assert lengths == pytest.approx([0.25, 1.0], rel=1e-5)  # s^2 < 2 s cos, first at s = 1/4
 
 
 def test_a_share_of_the_step_is_the_roots_own_where_a_filter_looks_at_it() -> None:
