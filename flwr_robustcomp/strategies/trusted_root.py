@@ -64,8 +64,8 @@ class TrustedRoot:
     honest node can fill the mean with it, and what only nodes without trust had seen is not learnt (docs/adr/0036).
 
     *The length.* The root is one trainer, and every step has about its length: where its training goes astray in a round, so
-    does the model. With a ``loss`` the step is halved while it raises the loss on the sample, four times at most. It uses nothing
-    that a client sent but the step itself, so that no client can hold it up by more than that.
+    does the model. With a ``loss`` the step is halved while it raises the loss on the sample, four times at most. It looks at
+    nothing that a client sent but the step itself, so that no client can hold it up by more than that.
 
     Examples
     --------
