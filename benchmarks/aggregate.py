@@ -166,7 +166,8 @@ def _reply(asked: Message, node: int, lies: bool, model: dict[str, Tensor], comp
     if compressor is None:
         arrays = wire.to_arrays(layout.split(layout.flatten(model) - x))
     else:
-        arrays = ArrayRecord({wire.MODEL_ARRAY: wire.pack(compressor.compress(x, rng), compressor)})
+        q = compressor.for_round(1)
+        arrays = ArrayRecord({wire.MODEL_ARRAY: wire.pack(q.compress(x, rng), q)})
     return Message(RecordDict({"arrays": arrays, "metrics": MetricRecord({"num-examples": 1})}), reply_to=asked)
 
 
