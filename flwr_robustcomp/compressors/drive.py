@@ -19,6 +19,7 @@ from flwr_robustcomp.compressors.dots import sign_dots
 from flwr_robustcomp.compressors.norms import array_norm
 from flwr_robustcomp.compressors.payload import Payload
 from flwr_robustcomp.compressors.rotated import Rotated
+from flwr_robustcomp.compressors.sign_block_products import sign_block_products
 from flwr_robustcomp.compressors.values import as_numpy, values_from_bytes, values_to_bytes
 from flwr_robustcomp.errors import WireError
 
@@ -139,6 +140,15 @@ class Drive(Rotated):
         bitmaps = [p.body[self._scale_size(p.size, p.dtype) :] for p in payloads]
         accumulate_block_signs(total, bitmaps, scales, self._sizes(out.numel()))
         out += torch.from_numpy(self._rotate_out(total))
+
+    def inner_products(
+        self, payloads: Sequence[Payload], chosen: npt.NDArray[np.intp] | None = None
+    ) -> npt.NDArray[np.float64]:
+        """Return the sums over blocks of c_i c_j (B - 2 Hamming distance), straight from the bits in the rotated basis."""
+        if chosen is not None or not payloads:
+            return super().inner_products(payloads, chosen)
+        bitmaps = [p.body[self._scale_size(p.size, p.dtype) :] for p in payloads]
+        return sign_block_products(bitmaps, np.stack([self._scales(p) for p in payloads]), self._sizes(payloads[0].size))
 
     def columns(self, payloads: Sequence[Payload]) -> Columns:
         """Return the signs and scales in the rotated basis."""

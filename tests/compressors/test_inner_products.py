@@ -10,6 +10,7 @@ import torch
 
 from flwr_robustcomp.compressors import (
     Compressor,
+    Drive,
     L1Sign,
     Payload,
     TopK,
@@ -37,6 +38,17 @@ def test_they_are_those_of_the_vectors(compressor: Compressor, dtype: torch.dtyp
     # Half types: those that are added in the rotated basis are multiplied there, before they are rounded to the dtype.
     slack = 4 * torch.finfo(dtype).eps if dtype.itemsize == 2 else 1e-6
     assert (np.abs(gram - dense @ dense.T) <= slack * np.outer(lengths, lengths) + 1e-12).all()
+    assert np.array_equal(gram, gram.T)
+
+
+@pytest.mark.parametrize("compressor", [Drive(), Drive(unbiased_scale=True), Drive(rotate=False)], ids=repr)
+@pytest.mark.parametrize("d", [4096, 9_000, 3 * 4096 + 64 + 5, 140_000])
+def test_signs_with_a_scale_for_each_of_many_blocks(compressor: Compressor, d: int) -> None:
+    payloads, _ = _payloads(compressor, d)
+    dense = torch.stack([compressor.columns(payloads).rows([p])[0].double() for p in payloads]).numpy()
+    lengths = np.linalg.norm(dense, axis=1)
+    gram = compressor.inner_products(payloads)
+    assert (np.abs(gram - dense @ dense.T) <= 1e-9 * np.outer(lengths, lengths)).all()
     assert np.array_equal(gram, gram.T)
 
 
