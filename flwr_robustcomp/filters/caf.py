@@ -14,6 +14,9 @@ from flwr_robustcomp.filters.vectors import Matrix, Vectors
 
 __all__ = ["CAF"]
 
+_ROUNDING = 1e-9
+"""A share of a weight that may be rounding: projections are off by a few units in the last place times their number."""
+
 
 @dataclass(frozen=True)
 class CAF(Filter):
@@ -85,7 +88,9 @@ class CAF(Filter):
                 best[alive] = shares
             if is_rounding(value, np.sqrt(np.outer(shares, shares)) * gram):
                 return best[None, :]  # all that has weight is the same
-            weights[alive] *= 1 - np.square(projections / np.abs(projections).max())
+            left = 1 - np.square(projections / np.abs(projections).max())
+            # Twins of the farthest vector go with it, wherever rounding puts them: what it left of one would steer the next step.
+            weights[alive] *= np.where(left > _ROUNDING, left, 0.0)
             if weights.sum() <= m - 2 * trim:
                 return best[None, :]
 
