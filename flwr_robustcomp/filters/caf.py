@@ -89,7 +89,7 @@ class CAF(Filter):
             if is_rounding(value, np.sqrt(np.outer(shares, shares)) * gram):
                 return best[None, :]  # all that has weight is the same
             left = 1 - np.square(projections / np.abs(projections).max())
-            # Twins of the farthest vector go with it, wherever rounding puts them: what it left of one would steer the next step.
+            # Twins of the farthest vector go with it: what rounding leaves of one would steer the next step.
             weights[alive] *= np.where(left > _ROUNDING, left, 0.0)
             if weights.sum() <= m - 2 * trim:
                 return best[None, :]
