@@ -8,14 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from flwr_robustcomp.filters.base import Filter
+from flwr_robustcomp.filters.scatter import centred, is_rounding
 from flwr_robustcomp.filters.vectors import Matrix, Vectors
 
 __all__ = ["VectorSpread", "eigenvalue_ratio", "spread_of", "spread_seen"]
 
 _QUANTILES = (0.05, 0.5, 0.95)
-
-_ROUNDINGS = 16
-"""Units in the last place by which an inner product may be off; smaller eigenvalues are zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +85,9 @@ def eigenvalue_ratio(gram: Matrix, trim: int) -> float | None:
     m = len(gram)
     if m < trim + 3:  # the scatter has m - 1 eigenvalues
         return None
-    means = gram.mean(axis=0)
-    values = np.linalg.eigvalsh(gram - (means[None, :] + means[:, None]) + means.mean())
+    values = np.linalg.eigvalsh(centred(gram))
     honest = float(values[-trim - 2])
-    zero = _ROUNDINGS * np.finfo(np.float64).eps * m * float(np.abs(gram).max())
-    return float(values[-1]) / honest if honest > zero else None
+    return None if is_rounding(honest, gram) else float(values[-1]) / honest
 
 
 def spread_seen(filters: Sequence[Filter], vectors: Vectors, trim: int) -> VectorSpread | None:
