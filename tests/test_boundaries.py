@@ -39,7 +39,7 @@ READS_BYTES = {
     "np.frombuffer": {
         *("wire.py", "simulations/engines/parcel.py", _FOLDER),
         *("compressors/bits.py", "compressors/entropy.py", "compressors/ternary.py"),
-        *("compressors/bucket_products.py", "compressors/dots.py"),
+        "compressors/bucket_products.py",
     },
     "torch.frombuffer": {"compressors/values.py"},
     "np.load": {_FOLDER},

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from flwr_robustcomp.compressors.bits import packed_size
+from flwr_robustcomp.compressors.bits import bitmap_rows, packed_size
 from flwr_robustcomp.compressors.values import as_numpy
 
 __all__ = ["dense_dots", "entry_dots", "sign_dots", "widened"]
@@ -82,7 +82,7 @@ def sign_dots(bitmaps: Sequence[bytes], x: Doubles, sizes: Sequence[int]) -> Dou
     found = np.empty((len(bitmaps), len(sizes)))
     for first in range(0, len(bitmaps), _ROWS):
         group = bitmaps[first : first + _ROWS]
-        rows = np.frombuffer(b"".join(group), np.uint8).reshape(len(group), -1)  # (rows, ceil(d / 8))
+        rows = bitmap_rows(group)
         start = 0
         for column, size in enumerate(sizes):
             found[first : first + _ROWS, column] = _block(rows, x, start, size)
