@@ -53,6 +53,7 @@ __all__ = [
     "Run",
     "Scalar",
     "addressed",
+    "answering",
     "assume_identity",
     "empty_run",
     "envelope",
@@ -61,6 +62,7 @@ __all__ = [
     "parameters_to_ndarrays",
     "private_copy",
     "quick_reply",
+    "sent_again",
     "server_context",
     "start_options",
     "wanted_ids",
@@ -140,6 +142,29 @@ def envelope(message: Message, message_id: str) -> Metadata:
 def addressed(content: RecordDict, metadata: Metadata) -> Message:
     """Join content and metadata to the message that a node receives."""
     return Message(content=content, metadata=metadata)  # type: ignore[call-overload, no-any-return]  # internal signature
+
+
+def sent_again(message: Message, content: RecordDict) -> Message:
+    """Return a new message to the node of another one, of the same type and group, with its own id to come."""
+    metadata = message.metadata
+    return with_sender(
+        Message(content, metadata.dst_node_id, metadata.message_type, ttl=metadata.ttl, group_id=metadata.group_id)
+    )
+
+
+def answering(reply: Message, first: Mapping[str, Metadata]) -> Message:
+    """Let a reply to a message that was sent again be one to the first message, in place; return it.
+
+    Parameters
+    ----------
+    reply : Message
+        Whatever came back.
+    first : mapping of str to Metadata
+        By the ids of the messages that were sent again, what was sent first.
+    """
+    if (asked := first.get(reply.metadata.reply_to_message_id)) is not None:
+        reply.metadata.__dict__["_reply_to_message_id"] = asked.message_id
+    return reply
 
 
 def private_copy(content: RecordDict) -> RecordDict:

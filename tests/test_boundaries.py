@@ -31,13 +31,13 @@ _FOLDER = "simulations/problems/folder.py"
 
 READS_BYTES = {
     "struct.unpack": set(),
-    "struct.unpack_from": {"wire.py", "compressors/nested.py"},
+    "struct.unpack_from": {"wire/packed.py", "wire/dense.py", "compressors/nested.py"},
     "struct.iter_unpack": set(),
     "int.from_bytes": set(),
-    "ast.literal_eval": {"wire.py"},
+    "ast.literal_eval": {"wire/dense.py"},
     # Foreign bodies are checked by `wire` before a compressor looks at them; Ray's parcels are this process's own bytes.
     "np.frombuffer": {
-        *("wire.py", "simulations/engines/parcel.py", _FOLDER),
+        *("wire/dense.py", "simulations/engines/parcel.py", _FOLDER),
         *("compressors/bits.py", "compressors/entropy.py", "compressors/ternary.py"),
         "compressors/bucket_products.py",
     },
@@ -51,7 +51,10 @@ READS_BYTES = {
 }
 """Which files may call what turns bytes into values."""
 
-TOUCHES_ARRAY_DATA = {"wire.py", "strategies/replies/reply_size.py", "simulations/engines/parcel.py", "checkpoints/records.py"}
+TOUCHES_ARRAY_DATA = {
+    *("wire/packed.py", "wire/dense.py", "downlink/records.py", "strategies/replies/reply_size.py", "simulations/engines/parcel.py"),
+    "checkpoints/records.py",
+}
 """Besides `wire`: screening counts bytes, Ray's parcels carry them, and checkpoints keep them."""
 
 
@@ -80,7 +83,7 @@ def _inside(name: str, packages: tuple[str, ...]) -> bool:
 
 
 def test_the_files_are_found() -> None:
-    assert {"flower.py", "randomness.py", "wire.py", "compressors/sign.py", "simulations/app.py"} <= set(FILES)
+    assert {"flower.py", "randomness.py", "wire/packed.py", "compressors/sign.py", "simulations/app.py"} <= set(FILES)
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file != "flower.py"])

@@ -10,6 +10,7 @@ from flwr.clientapp.typing import ClientAppCallable
 from torch import Tensor
 
 from flwr_robustcomp import wire
+from flwr_robustcomp.clients.incoming import with_model
 from flwr_robustcomp.clients.node import array_records, is_training, model_keys
 from flwr_robustcomp.clients.old_api import call_next_or_explain, is_old, through_old_api
 from flwr_robustcomp.errors import ConfigurationError
@@ -112,9 +113,12 @@ class TrainingMod(ABC):
     key: str | None = None
 
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-        """Let the node train, and rewrite its reply; everything else passes as it is."""
+        """Unpack the model, let the node train, and rewrite its reply; other messages pass with the model unpacked."""
         if is_old(message):
             return through_old_api(self, message, context, call_next)
+        return with_model(message, context, lambda dense: self._answer(dense, context, call_next))
+
+    def _answer(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         if not self.concerns(message, context):
             return call_next(message, context)
         exchange = train_and_read(message, context, call_next, uncompressed=self.uncompressed, key=self.key)

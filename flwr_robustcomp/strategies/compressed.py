@@ -16,10 +16,12 @@ from torch import Tensor
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import Choice, Compressor
+from flwr_robustcomp.downlink import Downlink
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.packing import Granularity, Packing
 from flwr_robustcomp.strategies.aggregation import is_finite_model, median_aside, median_delta, project, step_length
 from flwr_robustcomp.strategies.asked import Asked
+from flwr_robustcomp.strategies.downlink.outgoing import Outgoing
 from flwr_robustcomp.strategies.flower.final_model import with_final_model
 from flwr_robustcomp.strategies.flower.private import check_wrapped
 from flwr_robustcomp.strategies.nodes.enough_nodes import Need
@@ -55,6 +57,8 @@ class CompressedStrategy(Asked, Resumable, FedAvg, ABC):
         The order of the norm that clients must report; set by a strategy, not by its user.
     weight_required : bool
         Whether a reply must count its examples; set by a strategy, not by its user.
+    downlink : Downlink, optional
+        How the model travels to the nodes; by default dense, as Flower sends it.
     **fedavg_options
         Passed to `FedAvg`. Where no function of your own is given, the clients' metrics are summed up by `median_metrics`.
 
@@ -104,6 +108,7 @@ class CompressedStrategy(Asked, Resumable, FedAvg, ABC):
         policy: Policy | None = None,
         norm_order: float | None = None,
         weight_required: bool = False,
+        downlink: Downlink | None = None,
         **fedavg_options: Unpack[FedAvgOptions],
     ) -> None:
         check_options(type(self), fedavg_options)
@@ -120,6 +125,7 @@ class CompressedStrategy(Asked, Resumable, FedAvg, ABC):
         )
         own_sum = self.evaluate_metrics_aggr_fn is not median_metrics  # a function of the user's own is given the weights
         self._evaluation = EvaluationReceiver(self.weighted_by_key, weight_required=own_sum)
+        self.outgoing = Outgoing(downlink, self.arrayrecord_key)
         self.history = RunHistory(on_round, policy)
         self.policy = self.history.policy
         self.ledger = self.history.ledger
@@ -155,8 +161,8 @@ class CompressedStrategy(Asked, Resumable, FedAvg, ABC):
         (ArrayRecord or None, MetricRecord)
             The new model, None where the round leaves it as it is; the metrics of all accepted replies and of the report.
         """
-        receiver, screened = self.receiver, self.receiver.screen(replies)
-        report, accepted = RoundReport(server_round), screened.accepted
+        receiver, screened = self.receiver, self.receiver.screen(self.outgoing.collect(replies))
+        report, accepted = self.outgoing.account(RoundReport(server_round)), screened.accepted
         if (why := self.policy.shortfall(len(accepted), len(screened.asked))) is not None:
             return self._skip(report, screened, why, quorum=False)
         expected, policy, rejected = receiver.expected, self.policy, screened.rejected
@@ -228,6 +234,7 @@ class CompressedStrategy(Asked, Resumable, FedAvg, ABC):
 
         ``later_options`` are those that later versions of Flower have.
         """
+        self.outgoing.timeout = timeout
         result = super().start(
             grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn, **later_options
         )
@@ -250,7 +257,9 @@ class CompressedStrategy(Asked, Resumable, FedAvg, ABC):
             return configure(server_round, arrays, config, view)
 
         need = Need(self._subject(), self.check_nodes, self._largest_trim)
-        return self.receiver.ask(server_round, arrays, self.history.ask(server_round, grid, self, sample, need))
+        step = self.history.last_step
+        messages = self.receiver.ask(server_round, arrays, self.history.ask(server_round, grid, self, sample, need))
+        return self.outgoing.pack(arrays, messages, grid, step)
 
     def _subject(self) -> str:
         """Return what needs a number of nodes."""
@@ -281,15 +290,17 @@ class CompressedStrategy(Asked, Resumable, FedAvg, ABC):
             If all nodes that were to train failed for one and the same reason, and no reply was ever accepted.
         """
         self.history.check()
-        return self._evaluation.ask(super().configure_evaluate(server_round, arrays, config, grid))
+        messages = self._evaluation.ask(super().configure_evaluate(server_round, arrays, config, grid))
+        return self.outgoing.pack(arrays, messages, grid, self.history.last_step)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Aggregate the evaluation metrics of the replies that pass screening, and count both."""
-        told = self._evaluation.screen(replies)
+        told = self._evaluation.screen(self.outgoing.collect(replies))
         if not told and not self._evaluation.rejected:
             return None
         metrics, key = [one.metrics for one in told], self.weighted_by_key
         weights = [float(str(one.get(key, 0))) for one in metrics]  # a median uses none
         result = summed_up(self.evaluate_metrics_aggr_fn, metrics, weights, key)
         result.update(self._evaluation.counts(len(told)))
+        result.update(self.outgoing.evaluation_metrics())
         return result

@@ -13,11 +13,13 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import Choice, Compressor
+from flwr_robustcomp.downlink import Downlink
 from flwr_robustcomp.flower import LOG, private_copy
 from flwr_robustcomp.packing import Granularity, Packing
 from flwr_robustcomp.strategies.aggregation import is_finite_model, median_delta, step_length
 from flwr_robustcomp.strategies.asked import Asked
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
+from flwr_robustcomp.strategies.downlink.outgoing import Outgoing, timeout_of
 from flwr_robustcomp.strategies.flower.builtin import carried_by, is_finite_state
 from flwr_robustcomp.strategies.flower.dense_replies import dense_replies, in_model_dtypes, with_content
 from flwr_robustcomp.strategies.flower.final_model import with_final_model
@@ -58,6 +60,8 @@ class Decompressed(ResumableWrapper, Asked):
         Called with the `RoundReport` of every round as it ends. ``kept`` are the replies handed to the inner strategy.
     policy : Policy, optional
         What follows from rejected replies.
+    downlink : Downlink, optional
+        How the model travels to the nodes; by default dense, as Flower sends it.
 
     Attributes
     ----------
@@ -112,6 +116,7 @@ class Decompressed(ResumableWrapper, Asked):
         uncompressed: Sequence[str] | None = None,
         on_round: Callable[[RoundReport], None] | None = None,
         policy: Policy | None = None,
+        downlink: Downlink | None = None,
     ) -> None:
         check_inner(strategy, packed=(CompressedStrategy, Decompressed))
         check_step_size(step_size)
@@ -126,6 +131,7 @@ class Decompressed(ResumableWrapper, Asked):
             arrays_key=core.arrayrecord_key,
         )
         self._evaluation = EvaluationReceiver(core.weighted_by_key, weight_required=sums_up_itself(strategy))
+        self.outgoing = Outgoing(downlink, core.arrayrecord_key)
         self._evaluated = False
         self.history = RunHistory(on_round, policy)
         self.ledger = self.history.ledger
@@ -164,6 +170,7 @@ class Decompressed(ResumableWrapper, Asked):
         Result
             What it returns; with the initial model where no round gave one.
         """
+        self.outgoing.timeout = timeout_of(args, kwargs)
         if not starts_itself(self.strategy):
             return with_final_model(super().start(grid, initial_arrays, *args, **kwargs), initial_arrays)
         # Its `self.configure_train` must be ours, and a `super()` in it must find its own class: so ours are set on the object.
@@ -188,11 +195,12 @@ class Decompressed(ResumableWrapper, Asked):
         check_model(self.strategy, wire.shared_tensors(arrays))
         sample = functools.partial(self._inner("configure_train"), server_round, arrays, config)
         need = Need(type(self._core).__name__, self.check_nodes)
-        return self.receiver.ask(server_round, arrays, self.history.ask(server_round, grid, self._core, sample, need))
+        messages = self.receiver.ask(server_round, arrays, self.history.ask(server_round, grid, self._core, sample, need))
+        return self.outgoing.pack(arrays, messages, grid, self.history.last_step)
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Screen, decompress, and let the inner strategy aggregate."""
-        screened = self.receiver.screen(replies)
+        screened = self.receiver.screen(self.outgoing.collect(replies))
         leave_out(screened, self.strategy, self._core)
         before = {name: getattr(self._core, name) for name in carried_by(self._core) or ()}
         arrays, metrics, skipped = self._aggregated(server_round, screened, before)
@@ -215,6 +223,7 @@ class Decompressed(ResumableWrapper, Asked):
             delta=median_delta(screened.accepted),
             step=step_length(self.receiver.model, model, self.receiver.expected.layout) if model and not skipped else None,
         )
+        report = self.outgoing.account(report)
         merged = MetricRecord(dict(metrics or {}))
         merged.update(self.history.publish(report, screened))
         return (wire.to_arrays(model) if model and not skipped else None), merged
@@ -222,11 +231,12 @@ class Decompressed(ResumableWrapper, Asked):
     def configure_evaluate(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
         """Ask as the inner strategy does; remember who was asked."""
         self.history.check()
-        return self._evaluation.ask(self._inner("configure_evaluate")(server_round, arrays, config, grid))
+        messages = self._evaluation.ask(self._inner("configure_evaluate")(server_round, arrays, config, grid))
+        return self.outgoing.pack(arrays, messages, grid, self.history.last_step)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Let the inner strategy sum up the replies that pass screening, and count both; its default are the medians."""
-        accepted = self._evaluation.screen(replies)
+        accepted = self._evaluation.screen(self.outgoing.collect(replies))
         if not accepted and not self._evaluation.rejected:
             return None
         result = MetricRecord()
@@ -234,6 +244,7 @@ class Decompressed(ResumableWrapper, Asked):
             told = [with_content(one.message, private_copy(one.message.content)) for one in accepted]
             result = self._inner_metrics(server_round, told, lambda: self._medians([one.metrics for one in accepted]))
         result.update(self._evaluation.counts(len(accepted)))
+        result.update(self.outgoing.evaluation_metrics())
         return result
 
     def _inner(self, name: str) -> Callable[..., Any]:

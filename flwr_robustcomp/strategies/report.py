@@ -130,6 +130,14 @@ class RoundReport:
         How unlike the accepted updates were, as the filters saw them; None where no filter looked at inner products.
     minority_warning : str or None
         Once in a run: that the filters drop nodes, and no node more often than chance would have it (`DropWatch`).
+    bytes_sent : int
+        Bytes of Array data in all messages of the round, those that were sent again included.
+    bytes_dense : int
+        What these messages would have had with the dense model.
+    forms : dict of str to int
+        How many nodes were sent the model in which `Form`; empty without a `Downlink`.
+    resent : dict of int to str
+        The nodes that were sent the model again because they could not read it, and why.
     dropped_metrics : dict of str to int
         Metrics that accepted replies lost because they were not finite, with the number of these replies.
 
@@ -159,6 +167,10 @@ class RoundReport:
     survived: dict[int, float] = field(default_factory=dict)
     spread: VectorSpread | None = None
     minority_warning: str | None = None
+    bytes_sent: int = 0
+    bytes_dense: int = 0
+    forms: dict[str, int] = field(default_factory=dict)
+    resent: dict[int, str] = field(default_factory=dict)
     dropped_metrics: dict[str, int] = field(default_factory=dict)
 
     def metrics(self) -> MetricRecord:
@@ -168,6 +180,11 @@ class RoundReport:
         record["robustcomp.trimmed"] = len(self.trimmed)
         record["robustcomp.rejected"] = len(self.rejected)
         record["robustcomp.bytes-received"] = self.bytes_received
+        record["robustcomp.bytes-sent"] = self.bytes_sent
+        for form, count in self.forms.items():
+            record[f"robustcomp.sent-{form}"] = count
+        if self.resent:
+            record["robustcomp.resent-nodes"] = list(self.resent)
         if self.threshold is not None:
             record["robustcomp.norm-threshold"] = self.threshold
         if self.delta is not None:
@@ -198,11 +215,13 @@ class RoundReport:
         further = "" if self.delta is None else f"; delta {self.delta:.3g}"
         further += "" if self.spread is None else f"; {self.spread}"
         LOG.info(
-            "aggregate_train: kept %d, trimmed %d%s, rejected %d replies; %d bytes received%s",
+            "aggregate_train: kept %d, trimmed %d%s, rejected %d replies; %d bytes sent%s, %d received%s",
             len(self.kept),
             len(self.trimmed),
             threshold,
             len(self.rejected),
+            self.bytes_sent,
+            f" ({', '.join(f'{count} {form}' for form, count in self.forms.items())})" if self.forms else "",
             self.bytes_received,
             further,
         )

@@ -14,6 +14,7 @@ from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import working_dtype
 from flwr_robustcomp.errors import ConfigurationError, printable
 from flwr_robustcomp.packing import Packing
+from flwr_robustcomp.strategies.downlink.outgoing import Outgoing
 from flwr_robustcomp.strategies.flower.stateful import check_state, stateful
 from flwr_robustcomp.strategies.kept_state import check_vectors, kept_seed
 from flwr_robustcomp.strategies.nodes.history import LEDGER_RECORD, RunHistory
@@ -39,6 +40,7 @@ class Resumable:
     """Name of the record in a checkpoint that has `seed`."""
 
     history: RunHistory
+    outgoing: Outgoing
     packing: Packing
     carried: Mapping[str, Tensor] = {}
     seed: int | None = None
@@ -48,6 +50,7 @@ class Resumable:
         state = RecordDict({LEDGER_RECORD: self.history.state(), self.state_record: wire.to_arrays(dict(self.carried))})
         if self.seed is not None:
             state[self.seed_record] = ConfigRecord({"seed": self.seed})
+        state.update(self.outgoing.state())
         return state
 
     def restore(self, state: RecordDict) -> None:
@@ -56,6 +59,7 @@ class Resumable:
         self.check_carried(carried)
         if seed is not None:
             seed = kept_seed(state, self.seed_record, seed)
+        self.outgoing.restore(state)
         self.history.restore(state.get(LEDGER_RECORD))
         self.carried, self.seed = carried, seed
 
@@ -98,14 +102,16 @@ class ResumableWrapper:
 
     strategy: Strategy
     history: RunHistory
+    outgoing: Outgoing
 
     def state(self) -> RecordDict:
         """Return what a checkpoint keeps: the records of the strategy inside, and the ledger."""
-        return RecordDict({**stateful(self.strategy).state(), LEDGER_RECORD: self.history.state()})
+        return RecordDict({**stateful(self.strategy).state(), LEDGER_RECORD: self.history.state(), **self.outgoing.state()})
 
     def restore(self, state: RecordDict) -> None:
         """Go on from what `state` returned; `ConfigurationError` where the ledger is missing or another."""
         stateful(self.strategy).restore(state)
+        self.outgoing.restore(state)
         self.history.restore(state.get(LEDGER_RECORD))
 
     def check_state(self, state: RecordDict, model: ArrayRecord) -> None:

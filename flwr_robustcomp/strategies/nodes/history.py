@@ -61,6 +61,11 @@ class RunHistory:
         self._connected = 0
         self._fault: str | None = None
 
+    @property
+    def last_step(self) -> float | None:
+        """The length of the model's last step; None where it has made none."""
+        return self._watch.norms[-1] if self._watch.norms else None
+
     def ask(
         self,
         server_round: int,

@@ -1,0 +1,315 @@
+"""The messages of a round on their way out, and the replies on their way in: packed, counted, and sent again where need be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+
+from flwr_robustcomp import wire
+from flwr_robustcomp.downlink import Downlink, Form, cheapest
+from flwr_robustcomp.downlink.records import HEADER, HELD, RESEND, Header, Held, array_bytes, narrow_dtypes, snapshot_record
+from flwr_robustcomp.downlink.replica import Replica
+from flwr_robustcomp.errors import require
+from flwr_robustcomp.flower import LOG, Metadata, addressed, answering, sent_again
+from flwr_robustcomp.strategies.downlink.nodes import Nodes
+from flwr_robustcomp.strategies.downlink.ring import NOTHING, Ring
+from flwr_robustcomp.strategies.downlink.shot import Shot
+from flwr_robustcomp.strategies.downlink.traffic import Traffic
+from flwr_robustcomp.strategies.replies.common import sender
+from flwr_robustcomp.strategies.report import RoundReport
+
+__all__ = ["Outgoing", "timeout_of"]
+
+
+@dataclass
+class _Sent:
+    """What a node was sent, and with it."""
+
+    message: Message
+    plain: RecordDict
+    form: Form
+    base: Held = NOTHING
+    again: int = 0
+
+
+class Outgoing:
+    """Packs the messages that a strategy sends, and reads what their replies say of it.
+
+    A strategy hands every message that it sends through `pack`, and every reply that it gets through `collect`. Nothing else
+    in it knows that there is a downlink. Without a `Downlink` messages pass as they are, and are counted.
+
+    Parameters
+    ----------
+    downlink : Downlink, optional
+        What may be sent; None for the dense model.
+    key : str
+        Of the model's ArrayRecord in the messages.
+
+    Attributes
+    ----------
+    timeout : float or None
+        Seconds that a round may take, as Flower's ``start`` was told: what is sent again has what is left of it.
+    traffic : Traffic
+        Of the last messages that were packed.
+
+    Notes
+    -----
+    *Which form a node gets* is `cheapest` of what it can read: the changes since the version that it last said it holds, the
+    quantised model, the dense one. At first contact a node holds version 0, and the server does not know whether the node's
+    app has a mod that unpacks. Where such a node answers with an error, it gets the dense model in the same round, and always
+    from then on; one line of the log says so.
+
+    *A node that cannot read* what it got says what it holds. It is sent the model again in the same round, ``resends`` times
+    at most, within the timeout: first what leads on from the version that it names, else a dense replica. It counts as a node
+    that has not replied until it does, and never as a faulty one.
+
+    *A node that lies* about its version gets changes that it cannot use, and nothing else changes: the server keeps one integer a
+    node, and sends it at most ``1 + resends`` models in a round.
+    """
+
+    def __init__(self, downlink: Downlink | None, key: str) -> None:
+        require(downlink is None or isinstance(downlink, Downlink), "downlink", downlink, "a Downlink, or None")
+        self.downlink = downlink
+        self.key = key
+        self.timeout: float | None = None
+        self.traffic = Traffic()
+        self._ring = Ring(downlink) if downlink is not None and downlink.rungs else None
+        self._nodes = Nodes()
+        self._shot = Shot(downlink)
+        self._grid: Grid | None = None
+        self._sent: dict[int, _Sent] = {}
+        self._deadline: float | None = None
+
+    def pack(self, arrays: ArrayRecord, messages: Iterable[Message], grid: object, step: float | None) -> list[Message]:
+        """Pack the model in messages that are about to be sent.
+
+        Parameters
+        ----------
+        arrays : ArrayRecord
+            The model, w.
+        messages : iterable of Message
+            A strategy's. One whose model is another than ``arrays`` passes as it is.
+        grid : object
+            What sends them; to any but a Grid, such as that of the old API, the dense model goes.
+        step : float or None
+            The length of the model's last step, if it is known.
+
+        Returns
+        -------
+        list of Message
+            Messages to nodes that get the same share one content.
+        """
+        plain = list(messages)
+        self.traffic, self._sent = Traffic(), {}
+        self._deadline = None if self.timeout is None else time.monotonic() + self.timeout
+        self._grid = grid if isinstance(grid, Grid) else None
+        if self.downlink is None or self._grid is None or not plain:
+            self._count(plain)
+            return plain
+        self._shot.aim(arrays)
+        if self._ring is not None and self._nodes.moves(arrays):
+            self._ring.advance(wire.shared_tensors(arrays), step)
+        contents: dict[tuple[int, Form, Held], RecordDict] = {}
+        packed: list[Message] = []
+        for message in plain:
+            node, content = message.metadata.dst_node_id, message.content
+            base = NOTHING if self._ring is None else self._ring.at(self._nodes.version(node))
+            form = self._form(node, _kind(message), base) if _carries(content, self.key, arrays) else Form.DENSE
+            if form is not Form.DENSE:
+                which = (id(content), form, base)
+                if which not in contents:
+                    contents[which] = self._content(content, form, base)
+                message = addressed(contents[which], message.metadata)  # noqa: PLW2901 (the node gets this one)
+            self._sent[node] = _Sent(message, content, form, base)
+            self.traffic.forms[form] += 1
+            packed.append(message)
+        self._count(packed)
+        return packed
+
+    def collect(self, replies: Iterable[Message]) -> list[Message]:
+        """Return a round's replies as if every node had got the dense model; send again where a node asks for it.
+
+        What is foreign is believed in nothing: a reply that cannot be looked at passes, for screening to reject.
+        """
+        left, answered = list(replies), []
+        while left:
+            again: list[_Sent] = []
+            for reply in left:
+                sent = self._request(reply)
+                if sent is None or (why := self._unread(reply, sent)) is None:
+                    answered.append(reply)
+                elif self._may_resend(sent):
+                    self._say(sent, why)
+                    again.append(sent)
+            left = self._resend(again)
+        return answered
+
+    def account(self, report: RoundReport) -> RoundReport:
+        """Return the report of a training round with what it sent."""
+        told = self.traffic
+        forms = {str(form): count for form, count in sorted(told.forms.items())}
+        return replace(report, bytes_sent=told.sent, bytes_dense=told.dense, forms=forms, resent=dict(told.again))
+
+    def evaluation_metrics(self) -> MetricRecord:
+        """Return what a round of evaluation sent, as metrics."""
+        return MetricRecord({"robustcomp.evaluation-bytes-sent": self.traffic.sent})
+
+    # -- what a node gets -------------------------------------------------------------------------------------------------
+
+    def _form(self, node: int, kind: str, base: Held) -> Form:
+        if self._nodes.is_blind(node, kind):
+            return Form.DENSE
+        chain = None if self._ring is None else self._ring.chain(base)
+        return cheapest(
+            {
+                Form.REPLICA: None if chain is None else array_bytes(chain),
+                Form.QUANTISED: self._shot.size,
+                Form.DENSE: self._shot.dense,
+            }
+        )
+
+    def _content(self, content: RecordDict, form: Form, base: Held) -> RecordDict:
+        """Return a message's content with the model in a form; where that is dense, as a replica to be kept."""
+        if form is Form.QUANTISED:
+            return self._with(content, Header(form, self.key), self._shot.record)
+        assert self._ring is not None
+        if form is Form.DENSE:
+            replica = self._ring.replica
+            header = Header(form, self.key, target=self._ring.held, narrow=narrow_dtypes(replica))
+            return self._with(content, header, snapshot_record(replica))
+        chain = self._ring.chain(base)
+        assert chain is not None
+        return self._with(content, Header(form, self.key, base, self._ring.held), chain)
+
+    def _with(self, content: RecordDict, header: Header, arrays: ArrayRecord) -> RecordDict:
+        other = RecordDict({name: arrays if name == self.key else record for name, record in content.items()})
+        other[HEADER] = header.record()
+        return other
+
+    # -- what a node says -------------------------------------------------------------------------------------------------
+
+    def _request(self, reply: Message) -> _Sent | None:
+        """Return what a reply is to; None where it is to nothing that was packed here."""
+        try:
+            asked = {sent.message.metadata.message_id: node for node, sent in self._sent.items()}
+            return self._sent.get(sender(reply, asked))
+        except Exception:  # noqa: BLE001 (foreign: screening says what is wrong with it)
+            return None
+
+    def _unread(self, reply: Message, sent: _Sent) -> str | None:
+        """Return why a node could not read what it got, in words; None where it could. Take what it says out of the reply."""
+        node, kind = sent.message.metadata.dst_node_id, _kind(sent.message)
+        try:
+            if reply.has_error():
+                first = HEADER in sent.message.content and not self._nodes.reads(node, kind)
+                return "its app does not unpack the model: list the mod for this kind of message, too" if first else None
+            content = reply.content
+            if isinstance(asks := content.get(RESEND), ConfigRecord):
+                self._nodes.says(node, kind, self._known(Held.read(asks)))
+                return str(asks.get("why", ""))[:200]
+            if isinstance(content.get(HELD), ConfigRecord):
+                self._nodes.says(node, kind, self._known(Held.read(content.pop(HELD))))
+        except Exception:  # noqa: BLE001 (as above)
+            LOG.debug("a reply of node %d says nothing of the model that can be read", node)
+        return None
+
+    def _known(self, held: Held | None) -> int:
+        return 0 if held is None or self._ring is None else self._ring.known(held).version
+
+    # -- what is sent again -----------------------------------------------------------------------------------------------
+
+    def _may_resend(self, sent: _Sent) -> bool:
+        assert self.downlink is not None
+        return HEADER in sent.message.content and sent.again < self.downlink.resends and self._grid is not None
+
+    def _say(self, sent: _Sent, why: str) -> None:
+        node = sent.message.metadata.dst_node_id
+        self.traffic.again[node] = why
+        LOG.warning("\t> node %d gets the model again (%s): %s", node, _kind(sent.message), why)
+
+    def _resend(self, again: Sequence[_Sent]) -> list[Message]:
+        """Send to nodes what they can read; return their replies, as those to the first message."""
+        left = None if self._deadline is None else self._deadline - time.monotonic()
+        if not again or (left is not None and left <= 0):
+            return []
+        assert self._grid is not None
+        messages = [sent_again(sent.message, self._second(sent)) for sent in again]
+        self._count(messages, dense=False)
+        replies = list(self._grid.send_and_receive(messages, timeout=left))
+        first: dict[str, Metadata] = {}
+        for sent, message in zip(again, messages, strict=True):
+            first[message.metadata.message_id] = sent.message.metadata
+            sent.message = addressed(message.content, sent.message.metadata)
+            sent.again += 1
+        return [answering(reply, first) for reply in replies]
+
+    def _second(self, sent: _Sent) -> RecordDict:
+        """Return the content that a node gets that could not read the first one."""
+        node, kind = sent.message.metadata.dst_node_id, _kind(sent.message)
+        if not self._nodes.reads(node, kind):
+            self._nodes.blind(node, kind)
+            return sent.plain
+        if self._ring is None:
+            return sent.plain
+        base = self._ring.at(self._nodes.version(node))
+        chain = self._ring.chain(base)
+        other = (sent.form, sent.base) != (Form.REPLICA, base)
+        if other and chain is not None and array_bytes(chain) < self._shot.dense:
+            sent.form, sent.base = Form.REPLICA, base
+            return self._content(sent.plain, Form.REPLICA, base)
+        sent.form = Form.DENSE
+        return self._content(sent.plain, Form.DENSE, NOTHING)
+
+    def _count(self, messages: Iterable[Message], *, dense: bool = True) -> None:
+        sizes: dict[int, int] = {}
+        for message in messages:
+            content = message.content
+            if id(content) not in sizes:
+                sizes[id(content)] = array_bytes(content)
+            self.traffic.sent += sizes[id(content)]
+            if dense:
+                plain = self._sent[node].plain if (node := message.metadata.dst_node_id) in self._sent else content
+                if id(plain) not in sizes:
+                    sizes[id(plain)] = array_bytes(plain)
+                self.traffic.dense += sizes[id(plain)]
+
+    # -- checkpoints ------------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, ArrayRecord | ConfigRecord]:
+        """Return the records that a checkpoint keeps; none without a downlink."""
+        if self.downlink is None:
+            return {}
+        ring = {} if self._ring is None else dict(self._ring.state())
+        return {**ring, **self._nodes.state()}  # type: ignore[dict-item]
+
+    def restore(self, state: RecordDict) -> None:
+        """Go on from what `state` returned; `ConfigurationError` for what it cannot have left behind."""
+        if self.downlink is None:
+            return
+        nodes = Nodes.restored(state)
+        if self._ring is not None:
+            self._ring.restore(state)
+        self._nodes = nodes
+
+
+def timeout_of(args: Sequence[Any], options: Mapping[str, Any]) -> float | None:
+    """Return the timeout among the arguments of Flower's ``start`` that follow the model: the second, after the rounds."""
+    found = options.get("timeout", args[1] if len(args) > 1 else 3600.0)
+    return float(found) if isinstance(found, int | float) else None
+
+
+def _kind(message: Message) -> str:
+    return message.metadata.message_type.partition(".")[0]
+
+
+def _carries(content: RecordDict, key: str, arrays: ArrayRecord) -> bool:
+    """Whether a message carries this very model under the key."""
+    found = content.get(key)
+    if not isinstance(found, ArrayRecord) or HEADER in content or [*found] != [*arrays]:
+        return False
+    return all(one is other or one.data is other.data for one, other in zip(found.values(), arrays.values(), strict=True))

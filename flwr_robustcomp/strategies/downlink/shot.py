@@ -1,0 +1,52 @@
+"""The whole model, quantised, for nodes that hold nothing: made once for all of them, when the first needs it."""
+
+from __future__ import annotations
+
+from flwr.app import ArrayRecord
+
+from flwr_robustcomp import wire
+from flwr_robustcomp.downlink import Downlink
+from flwr_robustcomp.downlink.records import array_bytes, change_record
+from flwr_robustcomp.downlink.replica import Replica, change_to
+from flwr_robustcomp.strategies.downlink.ring import model_bytes
+
+__all__ = ["Shot"]
+
+
+class Shot:
+    """One model in the form without memory.
+
+    Parameters
+    ----------
+    downlink : Downlink, optional
+        Whose ``model`` is what it goes through; without one the form is not used.
+
+    Attributes
+    ----------
+    dense : int
+        Bytes of Array data of the dense model.
+    size : int or None
+        Bytes of Array data of this form; None where it is not used.
+    """
+
+    def __init__(self, downlink: Downlink | None) -> None:
+        self.compressor = None if downlink is None else downlink.model
+        self.uncompressed = () if downlink is None else downlink.uncompressed
+        self.dense = 0
+        self.size: int | None = None
+        self._arrays = ArrayRecord()
+        self._record: ArrayRecord | None = None
+
+    def aim(self, arrays: ArrayRecord) -> None:
+        """Take another model."""
+        self._arrays, self._record = arrays, None
+        self.dense = array_bytes(arrays)
+        self.size = None if self.compressor is None else model_bytes(wire.shared_tensors(arrays), self.compressor)
+
+    @property
+    def record(self) -> ArrayRecord:
+        """The packed model."""
+        if self._record is None:
+            model = wire.shared_tensors(self._arrays)
+            self._record = change_record(change_to(model, Replica.empty(), self.compressor, self.uncompressed))
+        return self._record
