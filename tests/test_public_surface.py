@@ -23,6 +23,7 @@ def test_the_public_face() -> None:
         "Decompressed",
         "DecompressedFit",
         "Drive",
+        "Eden",
         "Filter",
         "Identity",
         "L1Sign",

@@ -12,6 +12,7 @@ from flwr_robustcomp.compressors import (
     Compressor,
     CrossPolytope,
     Drive,
+    Eden,
     Identity,
     L1Sign,
     LowRank,
@@ -31,6 +32,7 @@ __all__ = ["COMPONENTS", "SAMPLES", "TRAINING", "TYPICAL"]
 _SAMPLES: dict[str, list[Compressor]] = {
     "cross-polytope": [CrossPolytope(), CrossPolytope(repetitions=40), CrossPolytope(repetitions=90, contraction=False)],
     "drive": [Drive(), Drive(unbiased_scale=True, seed=5).for_round(3), Drive(rotate=False)],
+    "eden": [Eden(), Eden(bits=4, seed=5).for_round(3), Eden(bits=8)],
     "identity": [Identity()],
     "l1-sign": [L1Sign()],
     "low-rank": [LowRank(rank=1), LowRank(rank=1, method="power", iterations=2), LowRank(rank=1, method="atomo")],

@@ -9,6 +9,7 @@ from flwr_robustcomp.compressors.base import Compressor
 from flwr_robustcomp.compressors.choice import ByName, ByShape, BySize, Choice
 from flwr_robustcomp.compressors.cross_polytope import CrossPolytope
 from flwr_robustcomp.compressors.drive import Drive
+from flwr_robustcomp.compressors.eden import Eden
 from flwr_robustcomp.compressors.identity import Identity
 from flwr_robustcomp.compressors.keeping_zeros import keeping_zeros
 from flwr_robustcomp.compressors.low_rank import LowRank
@@ -38,6 +39,7 @@ __all__ = [
     "Compressor",
     "CrossPolytope",
     "Drive",
+    "Eden",
     "Identity",
     "L1Sign",
     "LowRank",
@@ -62,6 +64,7 @@ __all__ = [
 COMPRESSORS: dict[str, type[Compressor]] = {
     "cross-polytope": CrossPolytope,
     "drive": Drive,
+    "eden": Eden,
     "identity": Identity,
     "l1-sign": L1Sign,
     "low-rank": LowRank,

@@ -62,6 +62,9 @@ class Compressor(Form, ABC):
         Whether most entries of Q(x) are zero, whatever x is: then a rule by coordinates has nothing to go by.
     exact_size : bool
         Whether every body has exactly `body_size` bytes; where an entropy coder decides, that is only the largest size.
+    exact_decode : bool
+        Whether `decode` gives the same bits on every processor, BLAS and number of threads: only elementwise arithmetic, or
+        sums that are exact in any order.
 
     Examples
     --------
@@ -83,6 +86,7 @@ class Compressor(Form, ABC):
     wants_matrices: ClassVar[bool] = False
     sparse: ClassVar[bool] = False
     exact_size: bool = True
+    exact_decode: bool = False
 
     def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)

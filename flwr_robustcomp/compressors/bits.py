@@ -6,6 +6,7 @@ Bit order is little-endian throughout: coordinate j of a bitmap is bit ``j % 8``
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,9 @@ __all__ = [
     "bitmap_rows",
     "count_bits",
     "hamming_distances",
+    "look_up",
     "pack_bits",
+    "pack_codes",
     "pack_uints",
     "packed_size",
     "padding_is_zero",
@@ -24,6 +27,8 @@ __all__ = [
     "unpack_bits",
     "unpack_uints",
 ]
+
+Value = TypeVar("Value", bound=np.generic)
 
 # Bytes of each bitmap that are expanded at a time. m x 128 bytes expand to m x 1024 float32, about 0.8 MB for m = 200: it
 # stays in a core's second-level cache, and 128 measured fastest of 128, 512, 1024 and 4096.
@@ -88,6 +93,28 @@ def unpack_uints(body: bytes, count: int, width: int) -> npt.NDArray[np.uint32]:
             value |= rows[:, column].astype(np.uint32) << np.uint32(8 * (column - first) - shift)
         values[:, k] = value & mask
     return values.reshape(-1)[:count]
+
+
+def pack_codes(codes: npt.NDArray[np.uint8], width: int) -> bytes:
+    """Pack bytes below 2**width, width <= 8, shape (n,), as `pack_uints` does, without widening them where width divides 8."""
+    if 8 % width:
+        return pack_uints(codes, width)
+    padded = np.zeros((packed_size(codes.size, width), 8 // width), np.uint8)
+    padded.reshape(-1)[: codes.size] = codes
+    packed = padded[:, 0].copy()
+    for k in range(1, 8 // width):
+        packed |= padded[:, k] << np.uint8(k * width)
+    return packed.tobytes()
+
+
+def look_up(body: bytes, values: npt.NDArray[Value], count: int) -> npt.NDArray[Value]:
+    """Return what ``count`` packed integers stand for, shape (count,), given a value for each of the 2**width, width <= 8."""
+    width = values.size.bit_length() - 1
+    if 8 % width:
+        return values[unpack_uints(body, count, width)]
+    in_byte = np.arange(256)[:, None] >> width * np.arange(8 // width) & values.size - 1  # (256, 8 / width)
+    found: npt.NDArray[Value] = values[in_byte].take(np.frombuffer(body, np.uint8), axis=0).reshape(-1)[:count]
+    return found
 
 
 def _groups(count: int) -> int:

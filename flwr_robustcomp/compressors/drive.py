@@ -18,16 +18,16 @@ from flwr_robustcomp.compressors.columns import Columns, Signs
 from flwr_robustcomp.compressors.dots import sign_dots
 from flwr_robustcomp.compressors.norms import array_norm
 from flwr_robustcomp.compressors.payload import Payload
-from flwr_robustcomp.compressors.rotated import Rotated
+from flwr_robustcomp.compressors.scaled_blocks import ScaledBlocks
 from flwr_robustcomp.compressors.sign_block_products import sign_block_products
-from flwr_robustcomp.compressors.values import as_numpy, values_from_bytes, values_to_bytes
+from flwr_robustcomp.compressors.values import as_numpy, values_to_bytes
 from flwr_robustcomp.errors import WireError
 
 __all__ = ["Drive"]
 
 
 @dataclass(frozen=True)
-class Drive(Rotated):
+class Drive(ScaledBlocks):
     """Rotate, keep the sign of each coordinate and one scale for each block of the rotation (Vargaftik et al. 2021).
 
     Parameters
@@ -137,7 +137,7 @@ class Drive(Rotated):
             return
         total = np.zeros(out.numel(), out.numpy().dtype)
         scales = np.stack([self._scales(p) for p in payloads]) * np.array(weights, np.float64)[:, None]  # (m, blocks)
-        bitmaps = [p.body[self._scale_size(p.size, p.dtype) :] for p in payloads]
+        bitmaps = [self._codes_of(p) for p in payloads]
         accumulate_block_signs(total, bitmaps, scales, self._sizes(out.numel()))
         out += torch.from_numpy(self._rotate_out(total))
 
@@ -147,20 +147,20 @@ class Drive(Rotated):
         """Return the sums over blocks of c_i c_j (B - 2 Hamming distance), straight from the bits in the rotated basis."""
         if chosen is not None or not payloads:
             return super().inner_products(payloads, chosen)
-        bitmaps = [p.body[self._scale_size(p.size, p.dtype) :] for p in payloads]
+        bitmaps = [self._codes_of(p) for p in payloads]
         return sign_block_products(bitmaps, np.stack([self._scales(p) for p in payloads]), self._sizes(payloads[0].size))
 
     def columns(self, payloads: Sequence[Payload]) -> Columns:
         """Return the signs and scales in the rotated basis."""
         scales = np.stack([self._scales(p) for p in payloads])
-        bitmaps = [p.body[self._scale_size(p.size, p.dtype) :] for p in payloads]
+        bitmaps = [self._codes_of(p) for p in payloads]
         return replace(super().columns(payloads), signs=Signs(scales, self._sizes(payloads[0].size), bitmaps))
 
     def dot(self, payloads: Sequence[Payload], x: Tensor) -> npt.NDArray[np.float64]:
         """Return the sum over blocks of c <sign(y), R x>, straight from the bits."""
         if not payloads:
             return np.zeros(0)
-        bitmaps = [p.body[self._scale_size(p.size, p.dtype) :] for p in payloads]
+        bitmaps = [self._codes_of(p) for p in payloads]
         scales = np.stack([self._scales(p) for p in payloads])  # (m, blocks)
         signs = sign_dots(bitmaps, self._widely_rotated(x), self._sizes(x.numel()))
         return np.asarray((scales * signs).sum(axis=1))
@@ -183,11 +183,9 @@ class Drive(Rotated):
         bits = (y >= 0) | np.repeat(as_numpy(scales) == 0, sizes)
         return (self.seed, self.round_, self._word), values_to_bytes(scales) + pack_bits(bits)
 
-    def _rotated(self, payload: Payload) -> npt.NDArray[np.floating]:
-        scales = as_numpy(values_from_bytes(payload.body[: self._scale_size(payload.size, payload.dtype)], payload.dtype))
+    def _levels(self, payload: Payload) -> npt.NDArray[np.floating]:
         signs = self._bits(payload).view(np.int8) * np.int8(2) - np.int8(1)
-        y: npt.NDArray[np.floating] = np.repeat(scales, self._sizes(payload.size)) * signs
-        return y
+        return signs.astype(np.float64 if payload.dtype == torch.float64 else np.float32)
 
     def _rotate(self, x: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         return super()._rotate(x) if self.rotate else x
@@ -198,16 +196,8 @@ class Drive(Rotated):
     def _sizes(self, d: int) -> tuple[int, ...]:
         return super()._sizes(d) if self.rotate else (d,)
 
-    def _scale_size(self, d: int, dtype: torch.dtype) -> int:
-        return len(self._sizes(d)) * dtype.itemsize
-
-    def _scales(self, payload: Payload) -> npt.NDArray[np.float64]:
-        """Return the scale of each block, shape (blocks,)."""
-        packed = payload.body[: self._scale_size(payload.size, payload.dtype)]
-        return values_from_bytes(packed, payload.dtype).double().numpy()
-
     def _bits(self, payload: Payload) -> npt.NDArray[np.uint8]:
-        return unpack_bits(payload.body[self._scale_size(payload.size, payload.dtype) :], payload.size)
+        return unpack_bits(self._codes_of(payload), payload.size)
 
     @property
     def _word(self) -> int:

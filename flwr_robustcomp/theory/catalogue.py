@@ -15,6 +15,7 @@ from flwr_robustcomp.compressors import (
     Compressor,
     CrossPolytope,
     Drive,
+    Eden,
     Identity,
     L1Sign,
     LowRank,
@@ -127,6 +128,7 @@ def whole_body(compressor: Compressor, payload: Payload) -> float:
 _ENTRIES: dict[str, Entry] = {
     "cross-polytope": Entry((CrossPolytope(repetitions=100), CrossPolytope(repetitions=1000)), whole_body),
     "drive": Entry((Drive(), Drive(unbiased_scale=True)), whole_body),
+    "eden": Entry((Eden(), Eden(bits=4), Eden(bits=8)), whole_body),
     "identity": Entry((Identity(),), entropy_of_values),
     "l1-sign": Entry((L1Sign(),), entropy_of_entries),
     "low-rank": Entry(

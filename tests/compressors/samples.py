@@ -14,7 +14,7 @@ from flwr_robustcomp.compressors import DTYPES
 ALL = [compressor for samples in SAMPLES.values() for compressor in samples]
 DTYPE_LIST = list(DTYPES.values())
 
-SUMMED_UNROUNDED = ("drive", "low-rank", "non-zeros", "rotated-quantizer", "spherical-net")
+SUMMED_UNROUNDED = ("drive", "eden", "low-rank", "non-zeros", "rotated-quantizer", "spherical-net")
 """Compressors whose payloads are added before each is rounded to the model's dtype."""
 
 
