@@ -217,7 +217,7 @@ HOSTILE: dict[str, tuple[Reason, Callable[[Message], Message]]] = {
     "a shape of many axes": (Reason.WIRE, _set(shape=(1,) * 10_000)),
     "an npy header of terabytes": (
         Reason.WIRE,
-        _set(stype="numpy.ndarray", data=wire._npy_header("<f4", (2**45,))),
+        _set(stype="numpy.ndarray", data=wire.dense._npy_header("<f4", (2**45,))),
     ),
     "a header of 2 GiB": (Reason.WIRE, _set(stype="numpy.ndarray", data=b"\x93NUMPY\x02\x00\xff\xff\xff\x7f{")),
     "a pickle": (Reason.WIRE, _set(stype="numpy.ndarray", data=b"\x80\x04N.")),

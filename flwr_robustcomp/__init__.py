@@ -29,6 +29,7 @@ from flwr_robustcomp.compressors import (
     TernGrad,
     TopK,
 )
+from flwr_robustcomp.downlink import Downlink
 from flwr_robustcomp.errors import ConfigurationError, QuorumError, WireError
 from flwr_robustcomp.filters import Filter
 from flwr_robustcomp.packing import Packing
@@ -62,6 +63,7 @@ __all__ = [
     "CrossPolytope",
     "Decompressed",
     "DecompressedFit",
+    "Downlink",
     "Drive",
     "Eden",
     "Filter",

@@ -147,9 +147,7 @@ def addressed(content: RecordDict, metadata: Metadata) -> Message:
 def sent_again(message: Message, content: RecordDict) -> Message:
     """Return a new message to the node of another one, of the same type and group, with its own id to come."""
     metadata = message.metadata
-    return with_sender(
-        Message(content, metadata.dst_node_id, metadata.message_type, ttl=metadata.ttl, group_id=metadata.group_id)
-    )
+    return with_sender(Message(content, metadata.dst_node_id, metadata.message_type, group_id=metadata.group_id))
 
 
 def answering(reply: Message, first: Mapping[str, Metadata]) -> Message:

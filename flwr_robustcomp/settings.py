@@ -28,6 +28,7 @@ from flwr_robustcomp.clients import CompressionMod
 from flwr_robustcomp.clients.update import Reply
 from flwr_robustcomp.component import Component, build, one_line, unflatten
 from flwr_robustcomp.compressors import Choice, Compressor, Identity
+from flwr_robustcomp.downlink import DOWNLINKS, Downlink
 from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.filters import FILTERS
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED
@@ -74,6 +75,8 @@ class Settings(BaseModel):
     uncompressed : str
         Shell patterns of the arrays that travel as they are, joined by commas: run configs have no lists. By default those of
         batch statistics.
+    downlink : Component
+        How the model travels to the nodes, one of `DOWNLINKS` with its parameters.
     step : Component, optional
         What the server does with the aggregate, one of `STEPS` with its parameters; a plain step by default. It belongs to
         ``robust-compressed``; of Flower's strategies, ``fed-adam`` and its like have their own.
@@ -104,6 +107,7 @@ class Settings(BaseModel):
     key: str | None = None
     partial: bool = False
     uncompressed: str = ",".join(DEFAULT_UNCOMPRESSED)
+    downlink: Component = Component(name="dense")
     step: Component | None = None
     policy: dict[str, Any] = Field(default_factory=dict)
 
@@ -202,8 +206,13 @@ class Settings(BaseModel):
             component,
             packing=self.make_packing(),
             policy=self.make_policy(),
+            downlink=self.make_downlink(),
             **options,
         )
+
+    def make_downlink(self) -> Downlink | None:
+        """Build how the model travels to the nodes; None for the dense model."""
+        return build(f"{TABLE}.downlink", DOWNLINKS, self.downlink)
 
     def make_policy(self) -> Policy:
         """Build what the server does about rejected replies."""

@@ -52,7 +52,13 @@ READS_BYTES = {
 """Which files may call what turns bytes into values."""
 
 TOUCHES_ARRAY_DATA = {
-    *("wire/packed.py", "wire/dense.py", "downlink/records.py", "strategies/replies/reply_size.py", "simulations/engines/parcel.py"),
+    *(
+        "wire/packed.py",
+        "wire/dense.py",
+        "downlink/records.py",
+        "strategies/replies/reply_size.py",
+        "simulations/engines/parcel.py",
+    ),
     "checkpoints/records.py",
 }
 """Besides `wire`: screening counts bytes, Ray's parcels carry them, and checkpoints keep them."""

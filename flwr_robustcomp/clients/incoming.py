@@ -18,6 +18,7 @@ from flwr_robustcomp.downlink.records import (
     Held,
     Kept,
     Resend,
+    arrays_digest,
     narrow_dtypes,
     part_of,
     read_changes,
@@ -120,8 +121,7 @@ def receive(content: RecordDict, state: RecordDict) -> Received | None:
 
 
 def _read_quantised(header: Header, arrays: ArrayRecord, held: Held, state: RecordDict) -> Received:
-    data = [array.data for array in arrays.values()]
-    model = _QUANTISED.get(data, header, lambda: wire.to_arrays(_after(Replica.empty(), dict(arrays)).model()))
+    model = _QUANTISED.get([], arrays_digest(arrays), lambda: wire.to_arrays(_after(Replica.empty(), arrays).model()))
     return Received(header.key, model, held, {})  # a replica that it holds may be built upon later
 
 

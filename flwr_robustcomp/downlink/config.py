@@ -98,9 +98,8 @@ def _is_count(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def _check(name: str, compressor: object) -> None:
+def _check(name: str, compressor: Compressor) -> None:
     require(isinstance(compressor, Compressor), name, compressor, "a Compressor")
-    assert isinstance(compressor, Compressor)
     shared = "a compressor that draws nothing, or from the round's shared seed (drive, eden)"
     require(not compressor.randomized, name, compressor.name, shared)
     require(compressor.exact_decode, name, compressor.name, "a compressor that unpacks to the same bits on every machine")

@@ -1,13 +1,14 @@
 """What travels between a server and a node because of the downlink, and how each side reads the other's.
 
-*Down:* the model's ArrayRecord holds packed Arrays in the place of dense ones, and the record `HEADER` says what they are. *Up:*
-the reply to such a message has a record `HELD`, the version that the node now holds, or is a `RESEND` and nothing else.
+*Down:* the model's ArrayRecord holds packed Arrays in the place of dense ones, and the record `HEADER` says what they are.
+*Up:* the reply to such a message has a record `HELD`, the version that the node now holds, or is a `RESEND` and nothing else.
 
 Nothing here believes what it reads: a node may have a lying server or proxy, and a server has lying nodes.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
@@ -31,11 +32,13 @@ __all__ = [
     "Kept",
     "Resend",
     "array_bytes",
+    "arrays_digest",
     "change_record",
     "narrow_dtypes",
     "part_of",
     "read_changes",
     "read_snapshot",
+    "shares_data",
     "snapshot_record",
 ]
 
@@ -172,6 +175,22 @@ def array_bytes(content: RecordDict | ArrayRecord) -> int:
     """Return the bytes of Array data in a message's content, or in one record."""
     records = [content] if isinstance(content, ArrayRecord) else list(content.array_records.values())
     return sum(len(array.data) for record in records for array in record.values())
+
+
+def shares_data(one: ArrayRecord, other: ArrayRecord) -> bool:
+    """Whether two records hold the very same bytes under the same names; equal bytes elsewhere in memory do not count."""
+    if one is other:
+        return True
+    return [*one] == [*other] and all(a.data is b.data for a, b in zip(one.values(), other.values(), strict=True))
+
+
+def arrays_digest(arrays: ArrayRecord) -> str:
+    """Return a hash of the names and bytes of a dense model, 16 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, array in arrays.items():
+        digest.update(f"\0{name}\0".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
 
 
 # -- read by the node -----------------------------------------------------------------------------------------------------

@@ -178,7 +178,7 @@ def change_to(
 
 def _packed(tensor: Tensor, old: Tensor | None, compressor: Compressor) -> Added | None:
     """Return the packed difference; None where the array itself is as small, or the difference cannot be sent."""
-    shape, dtype = tuple(tensor.shape), tensor.dtype
+    dtype = tensor.dtype
     dense = tensor.numel() * dtype.itemsize
     if not tensor.numel() or compressor.encoded_size(tensor.numel(), dtype) >= dense:
         return None

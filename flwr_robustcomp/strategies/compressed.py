@@ -86,13 +86,11 @@ class CompressedStrategy(Asked, Resumable, FedAvg, ABC):
 
     Examples
     --------
-    >>> from flwr_robustcomp import L1Sign, strategies
+    >>> from flwr_robustcomp import strategies
     >>> class Mean(strategies.CompressedStrategy):
     ...     def aggregate(self, round_, state):
     ...         weights = [1 / len(round_)] * len(round_)
     ...         return strategies.Outcome(round_.sum(weights), weights)
-    >>> Mean(compressor=L1Sign(), fraction_train=0.5).fraction_train
-    0.5
     """
 
     trim: int | float = 0
@@ -125,8 +123,8 @@ class CompressedStrategy(Asked, Resumable, FedAvg, ABC):
         )
         own_sum = self.evaluate_metrics_aggr_fn is not median_metrics  # a function of the user's own is given the weights
         self._evaluation = EvaluationReceiver(self.weighted_by_key, weight_required=own_sum)
-        self.outgoing = Outgoing(downlink, self.arrayrecord_key)
         self.history = RunHistory(on_round, policy)
+        self.outgoing = Outgoing(downlink, self.arrayrecord_key, self.history)
         self.policy = self.history.policy
         self.ledger = self.history.ledger
         self.reports = self.history.reports
@@ -257,9 +255,8 @@ class CompressedStrategy(Asked, Resumable, FedAvg, ABC):
             return configure(server_round, arrays, config, view)
 
         need = Need(self._subject(), self.check_nodes, self._largest_trim)
-        step = self.history.last_step
-        messages = self.receiver.ask(server_round, arrays, self.history.ask(server_round, grid, self, sample, need))
-        return self.outgoing.pack(arrays, messages, grid, step)
+        asked = self.history.ask(server_round, grid, self, sample, need)
+        return self.outgoing.pack(arrays, self.receiver.ask(server_round, arrays, asked), grid)
 
     def _subject(self) -> str:
         """Return what needs a number of nodes."""
@@ -290,8 +287,8 @@ class CompressedStrategy(Asked, Resumable, FedAvg, ABC):
             If all nodes that were to train failed for one and the same reason, and no reply was ever accepted.
         """
         self.history.check()
-        messages = self._evaluation.ask(super().configure_evaluate(server_round, arrays, config, grid))
-        return self.outgoing.pack(arrays, messages, grid, self.history.last_step)
+        asked = super().configure_evaluate(server_round, arrays, config, grid)
+        return self.outgoing.pack(arrays, self._evaluation.ask(asked), grid)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Aggregate the evaluation metrics of the replies that pass screening, and count both."""

@@ -19,7 +19,8 @@ from flwr_robustcomp.packing import Granularity, Packing
 from flwr_robustcomp.strategies.aggregation import is_finite_model, median_delta, step_length
 from flwr_robustcomp.strategies.asked import Asked
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
-from flwr_robustcomp.strategies.downlink.outgoing import Outgoing, timeout_of
+from flwr_robustcomp.strategies.downlink.outgoing import Outgoing
+from flwr_robustcomp.strategies.downlink.sent import timeout_of
 from flwr_robustcomp.strategies.flower.builtin import carried_by, is_finite_state
 from flwr_robustcomp.strategies.flower.dense_replies import dense_replies, in_model_dtypes, with_content
 from flwr_robustcomp.strategies.flower.final_model import with_final_model
@@ -89,8 +90,8 @@ class Decompressed(ResumableWrapper, Asked):
     fault: the exception leaves `aggregate_train`, until a round has succeeded. After that the round is skipped, which the
     policy counts as a round without quorum.
 
-    *Attributes and methods* that this class does not have are those of the inner strategy, to read and to set. If the inner
-    strategy has a `start` of its own, that one runs, with the rounds of this class inside.
+    *Attributes and methods* that this class does not have are the inner strategy's. If it has a `start` of its own, that one
+    runs, with the rounds of this class inside.
 
     Examples
     --------
@@ -131,9 +132,9 @@ class Decompressed(ResumableWrapper, Asked):
             arrays_key=core.arrayrecord_key,
         )
         self._evaluation = EvaluationReceiver(core.weighted_by_key, weight_required=sums_up_itself(strategy))
-        self.outgoing = Outgoing(downlink, core.arrayrecord_key)
         self._evaluated = False
         self.history = RunHistory(on_round, policy)
+        self.outgoing = Outgoing(downlink, core.arrayrecord_key, self.history)
         self.ledger = self.history.ledger
         self.reports = self.history.reports
         self._theirs: dict[str, Callable[..., Any]] = {}
@@ -195,8 +196,8 @@ class Decompressed(ResumableWrapper, Asked):
         check_model(self.strategy, wire.shared_tensors(arrays))
         sample = functools.partial(self._inner("configure_train"), server_round, arrays, config)
         need = Need(type(self._core).__name__, self.check_nodes)
-        messages = self.receiver.ask(server_round, arrays, self.history.ask(server_round, grid, self._core, sample, need))
-        return self.outgoing.pack(arrays, messages, grid, self.history.last_step)
+        asked = self.history.ask(server_round, grid, self._core, sample, need)
+        return self.outgoing.pack(arrays, self.receiver.ask(server_round, arrays, asked), grid)
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Screen, decompress, and let the inner strategy aggregate."""
@@ -215,15 +216,12 @@ class Decompressed(ResumableWrapper, Asked):
                 skipped = "what the inner strategy carries to the next round is not finite"
         if skipped is not None:  # a step that was not made leaves nothing behind
             self._take_back(before)
-        report = RoundReport(
-            server_round,
-            kept=tuple(u.node_id for u in screened.accepted) if called else (),
-            skipped=skipped,
-            quorum=model is not None,
+        kept = tuple(u.node_id for u in screened.accepted) if called else ()
+        report = self.outgoing.account(
+            RoundReport(server_round, kept=kept, skipped=skipped, quorum=model is not None),
             delta=median_delta(screened.accepted),
             step=step_length(self.receiver.model, model, self.receiver.expected.layout) if model and not skipped else None,
         )
-        report = self.outgoing.account(report)
         merged = MetricRecord(dict(metrics or {}))
         merged.update(self.history.publish(report, screened))
         return (wire.to_arrays(model) if model and not skipped else None), merged
@@ -231,8 +229,8 @@ class Decompressed(ResumableWrapper, Asked):
     def configure_evaluate(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
         """Ask as the inner strategy does; remember who was asked."""
         self.history.check()
-        messages = self._evaluation.ask(self._inner("configure_evaluate")(server_round, arrays, config, grid))
-        return self.outgoing.pack(arrays, messages, grid, self.history.last_step)
+        asked = self._inner("configure_evaluate")(server_round, arrays, config, grid)
+        return self.outgoing.pack(arrays, self._evaluation.ask(asked), grid)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Let the inner strategy sum up the replies that pass screening, and count both; its default are the medians."""

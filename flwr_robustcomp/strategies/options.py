@@ -12,6 +12,7 @@ from flwr.app import MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 
 from flwr_robustcomp.compressors import Choice, Compressor
+from flwr_robustcomp.downlink import Downlink
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.packing import Granularity, Packing
 from flwr_robustcomp.strategies.policy import Policy
@@ -45,6 +46,7 @@ class RoundOptions(FedAvgOptions, total=False):
     uncompressed: Sequence[str] | None
     on_round: Callable[[RoundReport], None] | None
     policy: Policy | None
+    downlink: Downlink | None
 
 
 class SharedOptions(RoundOptions, total=False):

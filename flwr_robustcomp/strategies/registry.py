@@ -9,6 +9,7 @@ from typing import Any
 from flwr.serverapp.strategy import FedAvg
 
 from flwr_robustcomp.component import Component, build, resolve
+from flwr_robustcomp.downlink import Downlink
 from flwr_robustcomp.packing import Packing
 from flwr_robustcomp.strategies.byzfl import ByzFL
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
@@ -37,7 +38,7 @@ compression; of ours, ``norm-threshold`` does so with ``weighting = "examples"``
 """
 
 # What is the app's to settle: sampling, keys and callbacks of the strategy.
-_OURS_ALONE = {"compressor", "granularity", "on_round", "policy", "root", "step", "uncompressed", "weight_required"}
+_OURS_ALONE = {"compressor", "downlink", "granularity", "on_round", "policy", "root", "step", "uncompressed", "weight_required"}
 _RESERVED = {*_OURS_ALONE, *inspect.signature(FedAvg.__init__).parameters}
 
 
@@ -57,6 +58,7 @@ def build_strategy(
     packing: Packing,
     on_round: Callable[..., None] | None = None,
     policy: Policy | None = None,
+    downlink: Downlink | None = None,
     **fedavg_options: Any,
 ) -> CompressedStrategy | Decompressed:
     """Build a strategy by name: one of ours, or one of Flower's behind `Decompressed`.
@@ -75,6 +77,8 @@ def build_strategy(
         Called with the `RoundReport` of every round.
     policy : Policy, optional
         What follows from rejected replies.
+    downlink : Downlink, optional
+        How the model travels to the nodes; None for the dense model.
     **fedavg_options
         Passed to Flower's strategy.
 
@@ -83,7 +87,7 @@ def build_strategy(
     ConfigurationError
         For an unknown name or parameter, or a value out of range.
     """
-    common: dict[str, Any] = {"compressor": packing, "on_round": on_round, "policy": policy}
+    common: dict[str, Any] = {"compressor": packing, "on_round": on_round, "policy": policy, "downlink": downlink}
     check_named(field, component.name, component.params)
     factory = find_strategy(field, component.name)
     if not (isinstance(factory, type) and issubclass(factory, CompressedStrategy)):

@@ -55,6 +55,8 @@ class Scenario(BaseModel):
         How many times as many local epochs as a node the server trains on them.
     granularity : {"model", "array"}
         Whole-model or per-array compression.
+    downlink : Component
+        How the model travels to the nodes, one of `DOWNLINKS`.
     strategy : Component
         One of `SCENARIO_STRATEGIES`; ``trim`` may also read ``"byzantine+2"``.
     rounds : int
@@ -76,6 +78,7 @@ class Scenario(BaseModel):
     root_samples: int = Field(default=0, ge=0)
     root_epochs: int = Field(default=1, ge=1)
     granularity: Granularity = "model"
+    downlink: Component = Component(name="dense")
     strategy: Component = Component(name="norm-threshold")
     rounds: int = Field(default=200, ge=1)
     seed: int = Field(default=0, ge=0)
@@ -124,8 +127,13 @@ class Scenario(BaseModel):
     def key(self) -> str:
         """Hash of the whole configuration, 16 hexadecimal digits; equal for equal scenarios in every process."""
         fields = self.model_dump()
-        for name in ("client_momentum", "root_samples", "root_epochs"):  # younger than the first records, which are to be found
-            if fields[name] == type(self).model_fields[name].default:
+        for name in (
+            "client_momentum",
+            "root_samples",
+            "root_epochs",
+            "downlink",
+        ):  # younger than the first records, which are to be found
+            if getattr(self, name) == type(self).model_fields[name].default:
                 del fields[name]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 

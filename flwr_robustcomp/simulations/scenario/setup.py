@@ -15,6 +15,7 @@ from flwr.clientapp.typing import Mod
 from flwr_robustcomp.clients import BackdoorTrigger, ClientMomentum, CompressionMod, LabelAttack, Schedule, UpdateAttack
 from flwr_robustcomp.clients.update import Reply
 from flwr_robustcomp.component import Component, build, resolve
+from flwr_robustcomp.downlink import DOWNLINKS
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.filters.base import trim_of
 from flwr_robustcomp.one_slot import OneSlot
@@ -85,6 +86,7 @@ def make_strategy(scenario: Scenario) -> CompressedStrategy | Decompressed:
         _with_trim(scenario),
         **rooted,
         packing=make_packing(scenario),
+        downlink=build("downlink", DOWNLINKS, scenario.downlink),
         fraction_train=1.0,
         fraction_evaluate=0.0,
         min_train_nodes=scenario.nodes,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping
 from typing import Annotated, Self
 
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from pydantic import Field, model_validator
 
-from flwr_robustcomp.downlink.records import Version
+from flwr_robustcomp.downlink.records import Version, arrays_digest
 from flwr_robustcomp.downlink.typed_record import TypedRecord
 from flwr_robustcomp.errors import ConfigurationError, WireError, require
 
@@ -39,7 +38,7 @@ class Nodes:
         """Whether this is another model than the last one; it is the last one from now on."""
         if arrays is self._last:
             return False
-        before, self._last, self.model = self.model, arrays, _digest(arrays)
+        before, self._last, self.model = self.model, arrays, arrays_digest(arrays)
         return before != self.model
 
     def version(self, node: int) -> int:
@@ -118,11 +117,3 @@ class _Said(TypedRecord):
 
 def _pairs(kinds: Mapping[str, Collection[int]]) -> tuple[str, ...]:
     return tuple(f"{kind} {node}" for kind, nodes in kinds.items() for node in sorted(nodes))
-
-
-def _digest(arrays: ArrayRecord) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    for name, array in arrays.items():
-        digest.update(f"\0{name}\0".encode())
-        digest.update(array.data)
-    return digest.hexdigest()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -12,29 +12,30 @@ from flwr.serverapp import Grid
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.downlink import Downlink, Form, cheapest
-from flwr_robustcomp.downlink.records import HEADER, HELD, RESEND, Header, Held, array_bytes, narrow_dtypes, snapshot_record
-from flwr_robustcomp.downlink.replica import Replica
-from flwr_robustcomp.errors import require
+from flwr_robustcomp.downlink.records import (
+    HEADER,
+    HELD,
+    NOTHING,
+    RESEND,
+    Header,
+    Held,
+    Resend,
+    array_bytes,
+    narrow_dtypes,
+    snapshot_record,
+)
+from flwr_robustcomp.errors import printable, require
 from flwr_robustcomp.flower import LOG, Metadata, addressed, answering, sent_again
 from flwr_robustcomp.strategies.downlink.nodes import Nodes
-from flwr_robustcomp.strategies.downlink.ring import NOTHING, Ring
+from flwr_robustcomp.strategies.downlink.ring import Ring
+from flwr_robustcomp.strategies.downlink.sent import Sent, carries
 from flwr_robustcomp.strategies.downlink.shot import Shot
 from flwr_robustcomp.strategies.downlink.traffic import Traffic
+from flwr_robustcomp.strategies.nodes.history import RunHistory
 from flwr_robustcomp.strategies.replies.common import sender
 from flwr_robustcomp.strategies.report import RoundReport
 
-__all__ = ["Outgoing", "timeout_of"]
-
-
-@dataclass
-class _Sent:
-    """What a node was sent, and with it."""
-
-    message: Message
-    plain: RecordDict
-    form: Form
-    base: Held = NOTHING
-    again: int = 0
+__all__ = ["Outgoing"]
 
 
 class Outgoing:
@@ -49,6 +50,8 @@ class Outgoing:
         What may be sent; None for the dense model.
     key : str
         Of the model's ArrayRecord in the messages.
+    history : RunHistory
+        The strategy's: it knows the length of the model's last step.
 
     Attributes
     ----------
@@ -68,24 +71,25 @@ class Outgoing:
     at most, within the timeout: first what leads on from the version that it names, else a dense replica. It counts as a node
     that has not replied until it does, and never as a faulty one.
 
-    *A node that lies* about its version gets changes that it cannot use, and nothing else changes: the server keeps one integer a
-    node, and sends it at most ``1 + resends`` models in a round.
+    *A node that lies* about its version gets changes that it cannot use, and nothing else changes: the server keeps one integer
+    a node, and sends it at most ``1 + resends`` models in a round.
     """
 
-    def __init__(self, downlink: Downlink | None, key: str) -> None:
+    def __init__(self, downlink: Downlink | None, key: str, history: RunHistory) -> None:
         require(downlink is None or isinstance(downlink, Downlink), "downlink", downlink, "a Downlink, or None")
         self.downlink = downlink
         self.key = key
+        self.history = history
         self.timeout: float | None = None
         self.traffic = Traffic()
         self._ring = Ring(downlink) if downlink is not None and downlink.rungs else None
         self._nodes = Nodes()
         self._shot = Shot(downlink)
         self._grid: Grid | None = None
-        self._sent: dict[int, _Sent] = {}
+        self._sent: dict[int, Sent] = {}
         self._deadline: float | None = None
 
-    def pack(self, arrays: ArrayRecord, messages: Iterable[Message], grid: object, step: float | None) -> list[Message]:
+    def pack(self, arrays: ArrayRecord, messages: Iterable[Message], grid: object) -> list[Message]:
         """Pack the model in messages that are about to be sent.
 
         Parameters
@@ -96,8 +100,6 @@ class Outgoing:
             A strategy's. One whose model is another than ``arrays`` passes as it is.
         grid : object
             What sends them; to any but a Grid, such as that of the old API, the dense model goes.
-        step : float or None
-            The length of the model's last step, if it is known.
 
         Returns
         -------
@@ -107,28 +109,27 @@ class Outgoing:
         plain = list(messages)
         self.traffic, self._sent = Traffic(), {}
         self._deadline = None if self.timeout is None else time.monotonic() + self.timeout
-        self._grid = grid if isinstance(grid, Grid) else None
+        self._grid = grid if isinstance(grid, Grid) else None  # the old API's passes for one to type checkers only
         if self.downlink is None or self._grid is None or not plain:
-            self._count(plain)
+            self.traffic.count([message.content for message in plain], [message.content for message in plain])
             return plain
         self._shot.aim(arrays)
         if self._ring is not None and self._nodes.moves(arrays):
-            self._ring.advance(wire.shared_tensors(arrays), step)
-        contents: dict[tuple[int, Form, Held], RecordDict] = {}
-        packed: list[Message] = []
+            self._ring.advance(wire.shared_tensors(arrays), self.history.last_step)
+        contents: dict[tuple[int, Held | None], RecordDict] = {}  # nodes that get the same share it
         for message in plain:
             node, content = message.metadata.dst_node_id, message.content
-            base = NOTHING if self._ring is None else self._ring.at(self._nodes.version(node))
-            form = self._form(node, _kind(message), base) if _carries(content, self.key, arrays) else Form.DENSE
-            if form is not Form.DENSE:
-                which = (id(content), form, base)
-                if which not in contents:
-                    contents[which] = self._content(content, form, base)
-                message = addressed(contents[which], message.metadata)  # noqa: PLW2901 (the node gets this one)
-            self._sent[node] = _Sent(message, content, form, base)
+            held = NOTHING if self._ring is None else self._ring.at(self._nodes.version(node))
+            kind = message.metadata.message_type.partition(".")[0]
+            form = self._form(node, kind, held) if carries(content, self.key, arrays) else Form.DENSE
+            base = held if form is Form.REPLICA else None
+            if form is not Form.DENSE and (id(content), base) not in contents:
+                contents[id(content), base] = self._content(content, base)
+            sent = message if form is Form.DENSE else addressed(contents[id(content), base], message.metadata)
+            self._sent[node] = Sent(sent, content, base)
             self.traffic.forms[form] += 1
-            packed.append(message)
-        self._count(packed)
+        packed = [self._sent[message.metadata.dst_node_id].message for message in plain]
+        self.traffic.count([message.content for message in packed], [message.content for message in plain])
         return packed
 
     def collect(self, replies: Iterable[Message]) -> list[Message]:
@@ -138,7 +139,7 @@ class Outgoing:
         """
         left, answered = list(replies), []
         while left:
-            again: list[_Sent] = []
+            again: list[Sent] = []
             for reply in left:
                 sent = self._request(reply)
                 if sent is None or (why := self._unread(reply, sent)) is None:
@@ -149,11 +150,11 @@ class Outgoing:
             left = self._resend(again)
         return answered
 
-    def account(self, report: RoundReport) -> RoundReport:
-        """Return the report of a training round with what it sent."""
+    def account(self, report: RoundReport, **fields: Any) -> RoundReport:
+        """Return the report of a training round with what it sent, and other fields."""
         told = self.traffic
         forms = {str(form): count for form, count in sorted(told.forms.items())}
-        return replace(report, bytes_sent=told.sent, bytes_dense=told.dense, forms=forms, resent=dict(told.again))
+        return replace(report, bytes_sent=told.sent, bytes_dense=told.dense, forms=forms, resent=dict(told.again), **fields)
 
     def evaluation_metrics(self) -> MetricRecord:
         """Return what a round of evaluation sent, as metrics."""
@@ -173,18 +174,20 @@ class Outgoing:
             }
         )
 
-    def _content(self, content: RecordDict, form: Form, base: Held) -> RecordDict:
-        """Return a message's content with the model in a form; where that is dense, as a replica to be kept."""
-        if form is Form.QUANTISED:
-            return self._with(content, Header(form, self.key), self._shot.record)
-        assert self._ring is not None
-        if form is Form.DENSE:
-            replica = self._ring.replica
-            header = Header(form, self.key, target=self._ring.held, narrow=narrow_dtypes(replica))
-            return self._with(content, header, snapshot_record(replica))
-        chain = self._ring.chain(base)
-        assert chain is not None
-        return self._with(content, Header(form, self.key, base, self._ring.held), chain)
+    def _content(self, content: RecordDict, base: Held | None) -> RecordDict:
+        """Return a message's content with the changes since a version, or without one with the quantised model."""
+        chain = None if self._ring is None or base is None else self._ring.chain(base)
+        if self._ring is None or base is None or chain is None:
+            return self._with(content, Header(form=Form.QUANTISED, key=self.key), self._shot.record)
+        return self._with(content, Header.between(self.key, base, self._ring.held), chain)
+
+    def _dense(self, content: RecordDict) -> RecordDict:
+        """Return a message's content with the dense replica, to be kept; with the dense model where there is no replica."""
+        if self._ring is None:
+            return content
+        held, dtypes = self._ring.held, narrow_dtypes(self._ring.replica)
+        header = Header(form=Form.DENSE, key=self.key, version=held.version, digest=held.digest, dtypes=dtypes)
+        return self._with(content, header, snapshot_record(self._ring.replica))
 
     def _with(self, content: RecordDict, header: Header, arrays: ArrayRecord) -> RecordDict:
         other = RecordDict({name: arrays if name == self.key else record for name, record in content.items()})
@@ -193,7 +196,7 @@ class Outgoing:
 
     # -- what a node says -------------------------------------------------------------------------------------------------
 
-    def _request(self, reply: Message) -> _Sent | None:
+    def _request(self, reply: Message) -> Sent | None:
         """Return what a reply is to; None where it is to nothing that was packed here."""
         try:
             asked = {sent.message.metadata.message_id: node for node, sent in self._sent.items()}
@@ -201,45 +204,44 @@ class Outgoing:
         except Exception:  # noqa: BLE001 (foreign: screening says what is wrong with it)
             return None
 
-    def _unread(self, reply: Message, sent: _Sent) -> str | None:
+    def _unread(self, reply: Message, sent: Sent) -> str | None:
         """Return why a node could not read what it got, in words; None where it could. Take what it says out of the reply."""
-        node, kind = sent.message.metadata.dst_node_id, _kind(sent.message)
+        node, kind = sent.node, sent.kind
         try:
             if reply.has_error():
-                first = HEADER in sent.message.content and not self._nodes.reads(node, kind)
+                first = sent.packed and not self._nodes.reads(node, kind)
                 return "its app does not unpack the model: list the mod for this kind of message, too" if first else None
             content = reply.content
-            if isinstance(asks := content.get(RESEND), ConfigRecord):
-                self._nodes.says(node, kind, self._known(Held.read(asks)))
-                return str(asks.get("why", ""))[:200]
-            if isinstance(content.get(HELD), ConfigRecord):
+            if RESEND in content:
+                asks = Resend.read(content[RESEND])
+                self._nodes.says(node, kind, self._known(asks))
+                return printable(asks.why, 200)
+            if HELD in content:
                 self._nodes.says(node, kind, self._known(Held.read(content.pop(HELD))))
         except Exception:  # noqa: BLE001 (as above)
             LOG.debug("a reply of node %d says nothing of the model that can be read", node)
         return None
 
-    def _known(self, held: Held | None) -> int:
-        return 0 if held is None or self._ring is None else self._ring.known(held).version
+    def _known(self, said: Held) -> int:
+        return 0 if self._ring is None else self._ring.known(said)
 
     # -- what is sent again -----------------------------------------------------------------------------------------------
 
-    def _may_resend(self, sent: _Sent) -> bool:
-        assert self.downlink is not None
-        return HEADER in sent.message.content and sent.again < self.downlink.resends and self._grid is not None
+    def _may_resend(self, sent: Sent) -> bool:
+        most = 0 if self.downlink is None else self.downlink.resends
+        return sent.packed and sent.again < most
 
-    def _say(self, sent: _Sent, why: str) -> None:
-        node = sent.message.metadata.dst_node_id
-        self.traffic.again[node] = why
-        LOG.warning("\t> node %d gets the model again (%s): %s", node, _kind(sent.message), why)
+    def _say(self, sent: Sent, why: str) -> None:
+        self.traffic.again[sent.node] = why
+        LOG.warning("\t> node %d gets the model again (%s): %s", sent.node, sent.kind, why)
 
-    def _resend(self, again: Sequence[_Sent]) -> list[Message]:
+    def _resend(self, again: Sequence[Sent]) -> list[Message]:
         """Send to nodes what they can read; return their replies, as those to the first message."""
         left = None if self._deadline is None else self._deadline - time.monotonic()
-        if not again or (left is not None and left <= 0):
+        if not again or self._grid is None or (left is not None and left <= 0):
             return []
-        assert self._grid is not None
         messages = [sent_again(sent.message, self._second(sent)) for sent in again]
-        self._count(messages, dense=False)
+        self.traffic.count([message.content for message in messages], [])
         replies = list(self._grid.send_and_receive(messages, timeout=left))
         first: dict[str, Metadata] = {}
         for sent, message in zip(again, messages, strict=True):
@@ -248,35 +250,17 @@ class Outgoing:
             sent.again += 1
         return [answering(reply, first) for reply in replies]
 
-    def _second(self, sent: _Sent) -> RecordDict:
+    def _second(self, sent: Sent) -> RecordDict:
         """Return the content that a node gets that could not read the first one."""
-        node, kind = sent.message.metadata.dst_node_id, _kind(sent.message)
-        if not self._nodes.reads(node, kind):
-            self._nodes.blind(node, kind)
+        if not self._nodes.reads(sent.node, sent.kind):
+            self._nodes.blind(sent.node, sent.kind)
             return sent.plain
-        if self._ring is None:
-            return sent.plain
-        base = self._ring.at(self._nodes.version(node))
-        chain = self._ring.chain(base)
-        other = (sent.form, sent.base) != (Form.REPLICA, base)
-        if other and chain is not None and array_bytes(chain) < self._shot.dense:
-            sent.form, sent.base = Form.REPLICA, base
-            return self._content(sent.plain, Form.REPLICA, base)
-        sent.form = Form.DENSE
-        return self._content(sent.plain, Form.DENSE, NOTHING)
-
-    def _count(self, messages: Iterable[Message], *, dense: bool = True) -> None:
-        sizes: dict[int, int] = {}
-        for message in messages:
-            content = message.content
-            if id(content) not in sizes:
-                sizes[id(content)] = array_bytes(content)
-            self.traffic.sent += sizes[id(content)]
-            if dense:
-                plain = self._sent[node].plain if (node := message.metadata.dst_node_id) in self._sent else content
-                if id(plain) not in sizes:
-                    sizes[id(plain)] = array_bytes(plain)
-                self.traffic.dense += sizes[id(plain)]
+        base = NOTHING if self._ring is None else self._ring.at(self._nodes.version(sent.node))
+        chain = None if self._ring is None or base == sent.base else self._ring.chain(base)
+        if chain is None or array_bytes(chain) >= self._shot.dense:
+            return self._dense(sent.plain)
+        sent.base = base
+        return self._content(sent.plain, base)
 
     # -- checkpoints ------------------------------------------------------------------------------------------------------
 
@@ -295,21 +279,3 @@ class Outgoing:
         if self._ring is not None:
             self._ring.restore(state)
         self._nodes = nodes
-
-
-def timeout_of(args: Sequence[Any], options: Mapping[str, Any]) -> float | None:
-    """Return the timeout among the arguments of Flower's ``start`` that follow the model: the second, after the rounds."""
-    found = options.get("timeout", args[1] if len(args) > 1 else 3600.0)
-    return float(found) if isinstance(found, int | float) else None
-
-
-def _kind(message: Message) -> str:
-    return message.metadata.message_type.partition(".")[0]
-
-
-def _carries(content: RecordDict, key: str, arrays: ArrayRecord) -> bool:
-    """Whether a message carries this very model under the key."""
-    found = content.get(key)
-    if not isinstance(found, ArrayRecord) or HEADER in content or [*found] != [*arrays]:
-        return False
-    return all(one is other or one.data is other.data for one, other in zip(found.values(), arrays.values(), strict=True))

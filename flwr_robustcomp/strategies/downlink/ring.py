@@ -11,7 +11,6 @@ from flwr.app import ArrayRecord, RecordDict
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.downlink import Downlink
 from flwr_robustcomp.downlink.records import (
@@ -66,9 +65,9 @@ class Ring:
         """The current version, as a node names it."""
         return self.at(self.replica.version)
 
-    def known(self, held: Held) -> Held:
-        """Return what a node says that it holds; `NOTHING` where that is no version from which a chain leads here."""
-        return held if self._digests.get(held.version) == held.digest else NOTHING
+    def known(self, said: Held) -> int:
+        """Return the version that a node says it holds; 0 where no chain leads from it, or it is not of this replica."""
+        return said.version if self._digests.get(said.version) == said.digest else 0
 
     def at(self, version: int) -> Held:
         """Return a version as nodes name it; `NOTHING` where no chain leads from it any more."""
@@ -113,7 +112,9 @@ class Ring:
         same = [*model] == [*known.arrays] and all(
             (tensor.shape, tensor.dtype) == (known.arrays[name].shape, known.dtypes[name]) for name, tensor in model.items()
         )
-        require(same or not known.version, "the model's arrays", [*model][:8], "those of the first round: the replica is of these")
+        require(
+            same or not known.version, "the model's arrays", [*model][:8], "those of the first round: the replica is of these"
+        )
 
     def _change(self, model: Mapping[str, Tensor], step: float | None) -> tuple[Change, Replica]:
         """Return the change that is sent, and the replica after it: the coarsest that does not lag too far behind."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from flwr.app import RecordDict
+
 from flwr_robustcomp.downlink import Form
+from flwr_robustcomp.downlink.records import array_bytes
 
 __all__ = ["Traffic"]
 
@@ -31,6 +35,8 @@ class Traffic:
     forms: Counter[Form] = field(default_factory=Counter)
     again: dict[int, str] = field(default_factory=dict)
 
-    def __str__(self) -> str:
-        forms = ", ".join(f"{count} {form}" for form, count in sorted(self.forms.items()))
-        return f"{self.sent} bytes sent ({forms})" if forms else f"{self.sent} bytes sent"
+    def count(self, sent: Sequence[RecordDict], dense: Sequence[RecordDict]) -> None:
+        """Count contents that are sent, and those that would have been with the dense model."""
+        sizes = {id(content): array_bytes(content) for content in {id(one): one for one in (*sent, *dense)}.values()}
+        self.sent += sum(sizes[id(content)] for content in sent)
+        self.dense += sum(sizes[id(content)] for content in dense)
