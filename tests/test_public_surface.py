@@ -22,6 +22,7 @@ def test_the_public_face() -> None:
         "CrossPolytope",
         "Decompressed",
         "DecompressedFit",
+        "Downlink",
         "Drive",
         "Eden",
         "Filter",

@@ -53,10 +53,8 @@ class CompressedStrategy(Asked, Resumable, FedAvg, ABC):
         Called with the `RoundReport` of every training round as it ends.
     policy : Policy, optional
         What follows from rejected replies.
-    norm_order : float, optional
-        The order of the norm that clients must report; set by a strategy, not by its user.
-    weight_required : bool
-        Whether a reply must count its examples; set by a strategy, not by its user.
+    norm_order, weight_required : float, bool
+        Of the norm that clients must report, and whether a reply must count its examples; a strategy's to set.
     downlink : Downlink, optional
         How the model travels to the nodes; by default dense, as Flower sends it.
     **fedavg_options
@@ -228,10 +226,7 @@ class CompressedStrategy(Asked, Resumable, FedAvg, ABC):
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
         **later_options: Any,
     ) -> Result:
-        """Run as Flower's `start` does; a run of which no round moved the model returns the initial one.
-
-        ``later_options`` are those that later versions of Flower have.
-        """
+        """Run as Flower's `start` does, with later versions' options; the initial model stays where no round moves it."""
         self.outgoing.timeout = timeout
         result = super().start(
             grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn, **later_options

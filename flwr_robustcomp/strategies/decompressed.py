@@ -58,7 +58,7 @@ class Decompressed(ResumableWrapper, Asked):
     step_size : float
         gamma; 1 where clients reply with weights.
     on_round : callable, optional
-        Called with the `RoundReport` of every round as it ends. ``kept`` are the replies handed to the inner strategy.
+        Called with the `RoundReport` of every round. ``kept`` are the replies handed to the inner strategy.
     policy : Policy, optional
         What follows from rejected replies.
     downlink : Downlink, optional
@@ -125,18 +125,13 @@ class Decompressed(ResumableWrapper, Asked):
         self._core = core = core_of(strategy)
         self.step_size = step_size
         self.packing = Packing.of(compressor, granularity, uncompressed)
-        self.receiver = UpdateReceiver(
-            self.packing,
-            weight_key=core.weighted_by_key,
-            weight_required=True,
-            arrays_key=core.arrayrecord_key,
-        )
+        key = core.arrayrecord_key
+        self.receiver = UpdateReceiver(self.packing, weight_key=core.weighted_by_key, weight_required=True, arrays_key=key)
         self._evaluation = EvaluationReceiver(core.weighted_by_key, weight_required=sums_up_itself(strategy))
         self._evaluated = False
         self.history = RunHistory(on_round, policy)
-        self.outgoing = Outgoing(downlink, core.arrayrecord_key, self.history)
-        self.ledger = self.history.ledger
-        self.reports = self.history.reports
+        self.outgoing = Outgoing(downlink, key, self.history)
+        self.ledger, self.reports = self.history.ledger, self.history.reports
         self._theirs: dict[str, Callable[..., Any]] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -186,8 +181,7 @@ class Decompressed(ResumableWrapper, Asked):
     def summary(self) -> None:
         """Log the configuration, the inner strategy's included."""
         LOG.info("\t├──> Decompressed %s:", type(self.strategy).__name__)
-        LOG.info("\t│\t├── Compressor: %s", self.packing)
-        LOG.info("\t│\t└── Step size: %g", self.step_size)
+        LOG.info("\t│\t└── Compressor: %s; step size: %g", self.packing, self.step_size)
         self._inner("summary")()
 
     def configure_train(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
