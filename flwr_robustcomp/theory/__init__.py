@@ -7,6 +7,7 @@ bounds of that filter on compressed updates. docs/theory.md tells the same in pr
 
 from __future__ import annotations
 
+from flwr_robustcomp.theory.both_ways import ByzEF21BC, FeedbackBothWays
 from flwr_robustcomp.theory.catalogue import CATALOGUE, label
 from flwr_robustcomp.theory.conditions import (
     Form,
@@ -22,6 +23,8 @@ from flwr_robustcomp.theory.cost import Cost, uplink
 from flwr_robustcomp.theory.coverage import Adversary, Coverage, cover, shortfall
 from flwr_robustcomp.theory.error_feedback import ErrorFeedback
 from flwr_robustcomp.theory.error_floor import convergence_bound, epsilon_1, epsilon_2, error_floor, failure_probability
+from flwr_robustcomp.theory.lag import lag_factor, memoryless_floor, replica_lag
+from flwr_robustcomp.theory.primal_feedback import PrimalErrorFeedback, sampling_noise
 from flwr_robustcomp.theory.spectral_filter import (
     filtered_contraction,
     filtered_floor,
@@ -33,10 +36,13 @@ from flwr_robustcomp.theory.spectral_filter import (
 __all__ = [
     "CATALOGUE",
     "Adversary",
+    "ByzEF21BC",
     "Cost",
     "Coverage",
     "ErrorFeedback",
+    "FeedbackBothWays",
     "Form",
+    "PrimalErrorFeedback",
     "Theorem",
     "allowed_trims",
     "contraction",
@@ -51,10 +57,14 @@ __all__ = [
     "honest_loss",
     "is_covered",
     "label",
+    "lag_factor",
     "largest_alpha",
     "largest_byzantine",
+    "memoryless_floor",
     "needed_delta",
     "payload_scatter",
+    "replica_lag",
+    "sampling_noise",
     "shortfall",
     "stopped_bias",
     "uplink",
