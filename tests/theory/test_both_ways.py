@@ -116,6 +116,19 @@ def test_byz_ef21_bc_obeys_its_bound(
     assert total / rounds <= theorem.bound(gamma) * (1 + 1e-9)
 
 
+def test_the_price_of_unlike_nodes_is_nearly_attained() -> None:
+    # The nodes pull along the first axis, and all their compressors err along the second, to and fro.
+    theorem = FeedbackBothWays(gap=1e-12, smoothness=2.0, delta_up=0.98, delta_down=1.0, rounds=200, dissimilarity=1.0)
+    gamma, w, residuals, total = 0.005, np.zeros(2), np.zeros((2, 2)), 0.0
+    for round_ in range(200):
+        h = 2.0 * w
+        total += float(h @ h)
+        p = gamma * (h + np.array([[1.0, 0.0], [-1.0, 0.0]])) + residuals
+        residuals = math.sqrt(0.02) * np.linalg.norm(p, axis=1)[:, None] * np.array([0.0, (-1.0) ** round_])
+        w = w - (p - residuals).mean(axis=0)
+    assert 0.6 * theorem.bound(gamma) < total / 200 <= theorem.bound(gamma)
+
+
 def test_one_direction_is_the_theorem_of_one_direction() -> None:
     one = PrimalErrorFeedback(gap=2.0, smoothness=2.0, delta=0.3, rounds=40)
     dense_up = {**UP_DOWN, "delta_up": 1.0}
