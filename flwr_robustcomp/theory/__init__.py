@@ -1,8 +1,9 @@
 """The guarantees of the paper's sections 4 to 6 as functions: mathematics, free of flwr.
 
 `conditions` has the delta that Theorems 1 and 2 ask for, `error_floor` what they converge to, `error_feedback` Theorem 3;
-`coverage` holds a configuration against them, and `cost` counts its bytes. `spectral_filter` is what the project adds: the
-bounds of that filter on compressed updates. docs/theory.md tells the same in prose.
+`coverage` holds a configuration against them, and `cost` counts its bytes. What the project adds: `spectral_filter`, the bounds
+of that filter on compressed updates, and the theory of a compressed downlink in `lag`, `primal_feedback` and `both_ways`.
+docs/theory.md tells the same in prose.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from flwr_robustcomp.theory.conditions import (
     largest_byzantine,
     needed_delta,
 )
-from flwr_robustcomp.theory.cost import Cost, uplink
+from flwr_robustcomp.theory.cost import Cost, Traffic, downlink, traffic, uplink
 from flwr_robustcomp.theory.coverage import Adversary, Coverage, cover, shortfall
 from flwr_robustcomp.theory.error_feedback import ErrorFeedback
 from flwr_robustcomp.theory.error_floor import convergence_bound, epsilon_1, epsilon_2, error_floor, failure_probability
@@ -44,10 +45,12 @@ __all__ = [
     "Form",
     "PrimalErrorFeedback",
     "Theorem",
+    "Traffic",
     "allowed_trims",
     "contraction",
     "convergence_bound",
     "cover",
+    "downlink",
     "epsilon_1",
     "epsilon_2",
     "error_floor",
@@ -67,5 +70,6 @@ __all__ = [
     "sampling_noise",
     "shortfall",
     "stopped_bias",
+    "traffic",
     "uplink",
 ]

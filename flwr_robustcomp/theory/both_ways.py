@@ -40,7 +40,10 @@ class FeedbackBothWays:
         mean_{t<T} E||grad F(v_t)||^2 <= ((b c + sqrt(c^2 + (1 - b^2) A)) / (1 - b^2))^2 / (1 - x).
 
     It is about v_t, the model that nodes hold. Unlike Theorem 3 it asks for no Lipschitz losses. With nodes alike, zeta = 0,
-    the rate is 1/T; else c^2 = O(gamma^2), and gamma of the order T^(-1/3) gives T^(-2/3), the paper's.
+    the rate is 1/T; else c^2 = O(gamma^2), and gamma of the order T^(-1/3) gives T^(-2/3), the rate of Theorem 3.
+
+    The lags multiply, and that is not the proof's fault: F(w) = L_F/2 w^2 with Q(z) = (1 + s_up) z and C(z) = (1 + s_down) z
+    does not converge from x = 2 / (1 + 2 Theta) on, which `largest_step` tends to for small deltas.
 
     *Proof.* Let r be the mean of the r_i, u_t = w_t - r_t and h_t = grad F(v_t). Then u_{t+1} = u_t - gamma h_t exactly, and
     (i) of `PrimalErrorFeedback`'s proof for u in the place of w is
@@ -51,6 +54,13 @@ class FeedbackBothWays:
     nodes and rounds. Lag: w_{t+1} - w_t = -gamma h_t - r_t + r_{t+1}, and so E <= theta_down (gamma H + 2 P) for e = w - v.
     Since u - v = e - r, Z <= E + P <= gamma (Theta H + U zeta sqrt(T)). With G = sqrt((1 - x) / T) H, that is G^2 - (b G + c)^2
     <= A.
+
+    Examples
+    --------
+    >>> from flwr_robustcomp.theory import FeedbackBothWays
+    >>> drive = FeedbackBothWays(gap=1.0, smoothness=1.0, delta_up=0.637, delta_down=0.637, rounds=1000)
+    >>> round(drive.largest_step, 3), round(drive.bound(0.06), 3)
+    (0.123, 0.046)
     """
 
     gap: float
@@ -127,6 +137,13 @@ class ByzEF21BC:
     is at most (1 + 2 theta_down) gamma G. What Q drops is d_i' = z - Q(z), z = d_i + grad F_i(v_{t+1}) - grad F_i(v_t), hence U
     <= theta_up L' V for the root U of the d_i. The aggregate: ||g - mean g_i|| <= rho (sqrt(zeta^2 + B ||grad F(v)||^2) + U_t)
     and ||mean g_i - grad F(v)|| <= U_t. Together R <= kappa D + rho zeta sqrt(T) + Theta x G, and the rest is as there.
+
+    Examples
+    --------
+    >>> from flwr_robustcomp.theory import ByzEF21BC
+    >>> options = {"gap": 1.0, "smoothness": 1.0, "delta_up": 0.1, "delta_down": 0.1, "rounds": 1000}
+    >>> round(ByzEF21BC(**options, robustness=0.3, mean_smoothness=2.0, dissimilarity=0.5).floor, 4)
+    0.0225
     """
 
     gap: float

@@ -89,6 +89,8 @@ def memoryless_floor(delta: float, smoothness: float, norm: float, *, kappa: flo
     R_t^2. With D and c the roots of the means of ||grad F(w_t)||^2 and of ((1 + kappa) L_F s W + error)^2, D^2 - (kappa D +
     c)^2 <= 2 gap / (gamma T), and so D tends to c / (1 - kappa) at most.
 
+    Noise of mean zero in g_t, as of a sample of nodes, adds gamma L_F sigma^2 on the right, which smaller steps do lower.
+
     For kappa = error = 0 it is attained: F(w) = L_F/2 ||w - a||^2 and Q(z) = (1 - s) z stand still where (1 - s) w = a, with
     ||grad F(w)|| = L_F s ||w||.
     """

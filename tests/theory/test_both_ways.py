@@ -129,6 +129,23 @@ def test_the_price_of_unlike_nodes_is_nearly_attained() -> None:
     assert 0.6 * theorem.bound(gamma) < total / 200 <= theorem.bound(gamma)
 
 
+@pytest.mark.parametrize("deltas", [(0.1, 0.1), (0.5, 0.2), (0.9, 0.9)])
+def test_the_largest_step_is_nearly_the_largest(deltas: tuple[float, float]) -> None:
+    theorem = FeedbackBothWays(**{**UP_DOWN, "smoothness": 1.0, "delta_up": deltas[0], "delta_down": deltas[1]})
+    up, down = (math.sqrt(1 - delta) for delta in deltas)
+    limit = 2 * (1 - up) * (1 - down) / ((1 + up) * (1 + down))  # 2 / (1 + 2 Theta)
+    assert 0.9 * limit < theorem.largest_step < limit
+    for factor, converges in ((0.98, True), (1.02, False)):
+        w, v, residual = 1.0, 1.0, 0.0
+        for _ in range(30_000):
+            p = factor * limit * v + residual
+            w, residual = w - (1 + up) * p, -up * p
+            v += (1 + down) * (w - v)
+            if abs(w) > 1e6 or abs(w) + abs(v) < 1e-6:
+                break
+        assert (abs(w) < 1e-6) is converges
+
+
 def test_one_direction_is_the_theorem_of_one_direction() -> None:
     one = PrimalErrorFeedback(gap=2.0, smoothness=2.0, delta=0.3, rounds=40)
     dense_up = {**UP_DOWN, "delta_up": 1.0}
