@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.theory.lag import lag_factor
-from flwr_robustcomp.theory.primal_feedback import largest_fraction, largest_root
+from flwr_robustcomp.theory.primal_feedback import bound_of_descent, largest_fraction, largest_root
 
 __all__ = ["ByzEF21BC", "FeedbackBothWays"]
 
@@ -178,9 +178,8 @@ class ByzEF21BC:
         """Return what the mean of E||grad F(w_t)||^2 over t < T is at most for gamma in (0, `largest_step`)."""
         require(0 < step_size < self.largest_step, "step_size", step_size, f"in (0, {self.largest_step:g})")
         x = step_size * self.smoothness
-        n = math.sqrt(1 - (self._lag * x) ** 2 / (1 - x))
         budget = 2 * self.gap / (step_size * self.rounds)
-        return largest_root(self._kappa / n, self.robustness * self.dissimilarity / n, budget) ** 2
+        return bound_of_descent(self._lag, x, self._kappa, self.robustness * self.dissimilarity, budget)
 
     @property
     def _kappa(self) -> float:

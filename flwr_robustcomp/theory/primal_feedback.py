@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.theory.lag import lag_factor
 
-__all__ = ["PrimalErrorFeedback", "largest_fraction", "largest_root", "sampling_noise"]
+__all__ = ["PrimalErrorFeedback", "bound_of_descent", "largest_fraction", "largest_root", "sampling_noise"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,11 +107,11 @@ class PrimalErrorFeedback:
         """Return what the mean of E||grad F(w_t)||^2 over t < T is at most for gamma in (0, `largest_step`)."""
         require(0 < step_size < self.largest_step, "step_size", step_size, f"in (0, {self.largest_step:g})")
         x, s, theta = step_size * self.smoothness, math.sqrt(1 - self.delta), lag_factor(self.delta)
-        n = math.sqrt(1 - ((1 + self.kappa) * theta * x) ** 2 / (1 - x))
+        lag = (1 + self.kappa) * theta
         apart = (1 + s) * self.initial_lag**2 / (self.delta * self.rounds) + s * theta * (step_size * self.noise) ** 2
         c = self.error + (1 + self.kappa) * self.smoothness * math.sqrt(apart)
         budget = 2 * self.gap / (step_size * self.rounds) + x * self.noise**2
-        return largest_root(self.kappa / n, c / n, budget) ** 2
+        return bound_of_descent(lag, x, self.kappa, c, budget)
 
     def linear_bound(self, step_size: float, mu: float) -> float:
         """Return what E[F(w_T)] - inf F is at most where F grows: ||grad F(w)||^2 >= 2 mu (F(w) - inf F), for exact gradients.
@@ -166,6 +166,17 @@ def largest_fraction(lag: float, kappa: float) -> float:
     return 2 / (1 + math.sqrt(1 + 4 * lag**2 / (1 - kappa**2)))
 
 
+def bound_of_descent(lag: float, x: float, kappa: float, c: float, budget: float) -> float:
+    """Return what D^2 is at most in the proof of `PrimalErrorFeedback`, c and the budget being per round and c not over n."""
+    square = 1 - (lag * x) ** 2 / (1 - x)
+    if square <= kappa**2:  # a rounding below the largest step
+        return math.inf
+    n = math.sqrt(square)
+    return largest_root(kappa / n, c / n, budget) ** 2
+
+
 def largest_root(q: float, c: float, budget: float) -> float:
-    """Return the largest D with D^2 - (q D + c)^2 <= budget, q in [0, 1)."""
+    """Return the largest D with D^2 - (q D + c)^2 <= budget for q in [0, 1); infinite for q = 1, where rounding gives that."""
+    if 1 - q**2 <= 0:
+        return math.inf
     return (q * c + math.sqrt(c**2 + (1 - q**2) * budget)) / (1 - q**2)
