@@ -82,6 +82,8 @@ class FeedbackBothWays:
         """Return what the mean of E||grad F(v_t)||^2 over t < T is at most for gamma in (0, `largest_step`)."""
         require(0 < step_size < self.largest_step, "step_size", step_size, f"in (0, {self.largest_step:g})")
         x = step_size * self.smoothness
+        if x >= 1:  # a rounding below the largest step
+            return math.inf
         b = (self._lag + lag_factor(self.delta_down)) * x / math.sqrt(1 - x)
         budget = 2 * self.gap / (step_size * self.rounds)
         return largest_root(b, x * self._lag * self.dissimilarity, budget) ** 2 / (1 - x)

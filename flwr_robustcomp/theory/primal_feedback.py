@@ -168,7 +168,7 @@ def largest_fraction(lag: float, kappa: float) -> float:
 
 def bound_of_descent(lag: float, x: float, kappa: float, c: float, budget: float) -> float:
     """Return what D^2 is at most in the proof of `PrimalErrorFeedback`, c and the budget being per round and c not over n."""
-    square = 1 - (lag * x) ** 2 / (1 - x)
+    square = 1 - (lag * x) ** 2 / (1 - x) if x < 1 else 0.0
     if square <= kappa**2:  # a rounding below the largest step
         return math.inf
     n = math.sqrt(square)
