@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -29,10 +30,23 @@ def advise_command(
     dimension: Annotated[int, typer.Option(help="d, the parameters of the model.")] = 1000,
     compressor_option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, for example ratio=0.5; repeatable.")] = None,
     error_feedback: Annotated[bool, typer.Option("--error-feedback", help="Clients keep what compression dropped.")] = False,
+    downlink: Annotated[str, typer.Option(help="What packs the changes of a replica of the model, as --compressor.")] = "drive",
+    downlink_model: Annotated[
+        str, typer.Option(help="What packs the model for nodes without a replica, as --compressor.")
+    ] = "{name = 'rotated-quantizer', levels = 16}",
 ) -> None:
     """Say which of the paper's theorems cover a configuration, what to change where none does, and what it costs."""
-    chosen = _compressor(compressor, compressor_option or [])
-    advice = advise(chosen, nodes=nodes, byzantine=byzantine, trim=trim, dimension=dimension, error_feedback=error_feedback)
+    chosen = _compressor("compressor", compressor, compressor_option or [])
+    advice = advise(
+        chosen,
+        nodes=nodes,
+        byzantine=byzantine,
+        trim=trim,
+        dimension=dimension,
+        error_feedback=error_feedback,
+        replica=_compressor("downlink", downlink),
+        model=_compressor("downlink-model", downlink_model),
+    )
     _say(
         f"{advice.nodes} nodes, {advice.byzantine} of them Byzantine, {advice.trim} trimmed, "
         f"{label(chosen)}{' with error feedback' if error_feedback else ''} on d = {dimension:,}"
@@ -40,6 +54,10 @@ def advise_command(
     console.out.print()
     console.out.print(_table(advice))
     for line in [*_verdicts(advice), *_changes(advice), *_cost(advice)]:
+        _say(line)
+    console.out.print()
+    console.out.print(_both_ways(advice))
+    for line in _catching_up(advice):
         _say(line)
 
 
@@ -109,7 +127,7 @@ def _smallest(advice: Advice) -> str:
 
 
 def _cost(advice: Advice) -> list[str]:
-    cost = advice.cost
+    cost = advice.down.dense.up
     return [
         "",
         f"A round sends up {cost.packed:,} bytes, {cost.bits:.3g} bits a coordinate; dense float32 is {cost.dense:,}, "
@@ -117,21 +135,50 @@ def _cost(advice: Advice) -> list[str]:
     ]
 
 
-def _compressor(text: str, options: list[str]) -> Compressor:
+def _both_ways(advice: Advice) -> Table:
+    """Return what the server may send down, and what a round costs with it in both directions."""
+    down = advice.down
+    table = Table(box=box.SIMPLE)
+    table.add_column("down")
+    for title in ("bytes down", "bits a coordinate", "bytes both ways", "dense both ways"):
+        table.add_column(title, justify="right")
+    forms = (
+        ("the model, dense", down.dense),
+        (f"the model, {label(down.model)}", down.quantised),
+        (f"change of a replica, {label(down.replica)}", down.shared),
+    )
+    for form, both in forms:
+        cells = (f"{both.down.packed:,}", f"{both.down.bits:.3g}", f"{both.packed:,}", f"{both.ratio:.3g} times")
+        table.add_row(form, *cells)
+    return table
+
+
+def _catching_up(advice: Advice) -> list[str]:
+    """Return what a replica costs beside bytes: how far it lags, and how long a node may be away."""
+    (guaranteed, typical), rounds = advice.down.lags, advice.down.shared.down.worth_sending
+    bounds = ["no bound" if lag is None else f"at most {lag:.3g}" for lag in (guaranteed, typical)]
+    return [
+        "How far a replica is behind the model, in longest steps of a round: "
+        f"{bounds[0]} by its guarantee, {bounds[1]} where changes compress like Gaussian vectors.",
+        f"A node that missed rounds is sent their changes: less than the dense model for up to {rounds:,} rounds.",
+    ]
+
+
+def _compressor(field: str, text: str, options: Sequence[str] = ()) -> Compressor:
     """Build a compressor from a name or an inline table, and KEY=VALUE options."""
-    data: Any = _toml("compressor", text) if text.lstrip().startswith("{") else {"name": text}
+    data: Any = _toml(field, text) if text.lstrip().startswith("{") else {"name": text}
     for option in options:
         key, sign, value = option.partition("=")
         if not sign or not key.strip():
-            raise ConfigurationError(f"compressor-option must be KEY=VALUE, got {option!r}")
-        data[key.strip()] = _toml("compressor-option", value)
+            raise ConfigurationError(f"{field}-option must be KEY=VALUE, got {option!r}")
+        data[key.strip()] = _toml(f"{field}-option", value)
     try:
         component = Component.model_validate(data)
     except ValidationError as error:
-        raise ConfigurationError(f"compressor must have a name, got {text!r}") from error
+        raise ConfigurationError(f"{field} must have a name, got {text!r}") from error
     one = f"one compressor, as the theorems have: ask for each that {component.name!r} chooses from"
-    require(component.name not in CHOICES, "compressor", component.name, one)
-    return build("compressor", COMPRESSORS, component, base=Compressor)
+    require(component.name not in CHOICES, field, component.name, one)
+    return build(field, COMPRESSORS, component, base=Compressor)
 
 
 def _toml(field: str, value: str) -> Any:

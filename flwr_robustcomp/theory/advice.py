@@ -6,17 +6,41 @@ from dataclasses import dataclass
 
 import torch
 
-from flwr_robustcomp.compressors import Compressor
+from flwr_robustcomp.compressors import Compressor, Drive, RotatedQuantizer
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.randomness import generator
 from flwr_robustcomp.theory.catalogue import CATALOGUE
 from flwr_robustcomp.theory.conditions import Theorem, allowed_trims, largest_byzantine
-from flwr_robustcomp.theory.cost import Cost, uplink
+from flwr_robustcomp.theory.cost import Traffic, traffic
 from flwr_robustcomp.theory.coverage import Adversary, Coverage, cover, deciding_form
+from flwr_robustcomp.theory.lag import lag_factor
 
-__all__ = ["Advice", "advise", "gaussian_delta"]
+__all__ = ["Advice", "Down", "advise", "gaussian_delta"]
 
 _LARGEST_DIMENSION = 10**8
+
+
+@dataclass(frozen=True)
+class Down:
+    """What the server may send for nodes to train from, in the three forms, and how far a replica lags.
+
+    Attributes
+    ----------
+    replica, model : Compressor
+        Of the changes of a shared replica, and of the model itself.
+    dense, quantised, shared : Traffic
+        Of a round in single precision, both ways, where every node gets the model as it is, the model packed, or the change of
+        the replica.
+    lags : tuple of (float or None, float or None)
+        `lag_factor` of the replica's guaranteed delta and of the one on a Gaussian vector; None where there is no bound.
+    """
+
+    replica: Compressor
+    model: Compressor
+    dense: Traffic
+    quantised: Traffic
+    shared: Traffic
+    lags: tuple[float | None, float | None]
 
 
 @dataclass(frozen=True)
@@ -43,8 +67,8 @@ class Advice:
         The trims that they allow against ``byzantine``.
     alternatives : tuple of (Compressor, bool, bool)
         The catalogue, and whether Theorem 1 and Theorem 2 would cover it by its guarantee.
-    cost : Cost
-        Of a round, in single precision.
+    down : Down
+        What a round costs in both directions.
     """
 
     compressor: Compressor
@@ -59,7 +83,7 @@ class Advice:
     most_byzantine: tuple[int | None, int | None]
     trims: tuple[range, range]
     alternatives: tuple[tuple[Compressor, bool, bool], ...]
-    cost: Cost
+    down: Down
 
 
 def advise(
@@ -71,8 +95,10 @@ def advise(
     dimension: int = 1000,
     error_feedback: bool = False,
     adversary: Adversary = "arbitrary",
+    replica: Compressor | None = None,
+    model: Compressor | None = None,
 ) -> Advice:
-    """Hold a configuration against Theorems 1 and 2.
+    """Hold a configuration against Theorems 1 and 2, and count what it sends.
 
     Parameters
     ----------
@@ -88,6 +114,9 @@ def advise(
         Whether clients keep residuals.
     adversary : {"restricted", "arbitrary"}
         As for `cover`.
+    replica, model : Compressor, optional
+        What packs the changes of a shared replica, by default `Drive`, and the model where nobody keeps a replica, by default
+        four bits of `RotatedQuantizer`.
 
     Raises
     ------
@@ -125,8 +154,22 @@ def advise(
         (first, second),
         (low, high),
         tuple((other, held(other, 1).covered, held(other, 2).covered) for other in shown),
-        uplink(compressor, nodes, (dimension,)),
+        _down(
+            compressor,
+            Drive() if replica is None else replica,
+            RotatedQuantizer(levels=16) if model is None else model,
+            nodes,
+            dimension,
+        ),
     )
+
+
+def _down(up: Compressor, replica: Compressor, model: Compressor, nodes: int, dimension: int) -> Down:
+    dense, quantised, shared = (traffic(up, down, nodes, (dimension,)) for down in (None, model, replica))
+    deltas = (replica.delta_of((dimension,)), gaussian_delta(replica, dimension))
+    # A delta of zero or less is no contraction: what was dropped may grow from round to round.
+    guaranteed, typical = (None if delta is None or delta <= 0 else lag_factor(min(delta, 1.0)) for delta in deltas)
+    return Down(replica, model, dense, quantised, shared, (guaranteed, typical))
 
 
 def gaussian_delta(compressor: Compressor, dimension: int, seed: int = 0) -> float:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from flwr_robustcomp.compressors import COMPRESSORS, Compressor, Identity, L1Sign, RandomK, Sign, TopK
+from flwr_robustcomp.compressors import COMPRESSORS, Compressor, Drive, Identity, L1Sign, RandomK, Sign, TopK
 from flwr_robustcomp.errors import ConfigurationError
-from flwr_robustcomp.theory import is_covered, label
+from flwr_robustcomp.theory import is_covered, label, lag_factor
 from flwr_robustcomp.theory.advice import advise, gaussian_delta
 
 
@@ -23,7 +23,8 @@ def test_the_scaled_sign_is_covered_on_gaussian_vectors_alone() -> None:
     assert most is not None and is_covered(advice.typical, most / 200, most / 200)
     assert not is_covered(advice.typical, (most + 1) / 200, (most + 1) / 200)
     assert 22 in advice.trims[1] and advice.trims[1][0] == 20
-    assert (advice.cost.packed, advice.cost.dense) == (200 * (8 + 125), 200 * 4000)
+    up = advice.down.dense.up
+    assert (up.packed, up.dense) == (200 * (8 + 125), 200 * 4000)
 
 
 def test_alternatives_walk_the_catalogue() -> None:
@@ -41,6 +42,17 @@ def test_error_feedback_is_covered_without_byzantine_nodes_alone() -> None:
     assert not any(c.covered or c.would_be(1.0) for c in advice.coverages)
     assert not any(first or second for _, first, second in advice.alternatives)
     assert all(c.covered for c in advise(TopK(ratio=0.5), nodes=20, byzantine=0, error_feedback=True).coverages)
+
+
+def test_how_far_a_replica_lags_and_what_has_no_bound() -> None:
+    def lags(replica: Compressor) -> tuple[float | None, float | None]:
+        return advise(L1Sign(), nodes=20, byzantine=2, dimension=1000, replica=replica).down.lags
+
+    guaranteed, typical = lags(Drive())
+    assert guaranteed == lag_factor(0.5) and typical == pytest.approx(lag_factor(2 / math.pi), rel=0.05)
+    assert lags(Identity()) == (0.0, 0.0)
+    assert lags(RandomK(k=10, unbiased=True)) == (None, None)
+    assert advise(L1Sign(), nodes=20, byzantine=2).down.replica == Drive()
 
 
 @pytest.mark.parametrize("compressor", [L1Sign(), Identity(), RandomK(ratio=0.2)], ids=label)
