@@ -29,6 +29,11 @@ class AsValues(Compressor):
         return self.values.randomized
 
     @property
+    def exact_decode(self) -> bool:  # type: ignore[override]
+        """Whether that of ``values`` is."""
+        return self.values.exact_decode
+
+    @property
     def projects(self) -> bool:  # type: ignore[override]
         """Whether ``values`` projects: <x, Q(x)> is that of the non-zero entries."""
         return self.values.projects

@@ -66,6 +66,7 @@ class CrossPolytope(Compressor):
     keeps_zeros: ClassVar[bool] = True
     header: ClassVar[str] = "<Id"
     randomized: ClassVar[bool] = True
+    exact_decode = True
 
     def __post_init__(self) -> None:
         count = self.repetitions

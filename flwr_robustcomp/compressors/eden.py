@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from flwr_robustcomp.compressors.base import Scalars
 from flwr_robustcomp.compressors.bits import look_up, pack_codes, packed_size, padding_is_zero
-from flwr_robustcomp.compressors.eden_levels import POSITIVE_LEVELS, UNIT
+from flwr_robustcomp.compressors.eden_cells import Counts, cells_of
 from flwr_robustcomp.compressors.norms import array_norm
 from flwr_robustcomp.compressors.payload import Payload
 from flwr_robustcomp.compressors.scaled_blocks import ScaledBlocks, runs_of_blocks, scale_blocks
@@ -23,9 +22,6 @@ from flwr_robustcomp.compressors.values import as_numpy, values_to_bytes
 from flwr_robustcomp.errors import WireError, require
 
 __all__ = ["Eden"]
-
-_UNBOUNDED = 1 << 40
-"""Stands for the square of the outermost cells' outer edge; 4096 of them add up to less than 2^53."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +92,7 @@ class Eden(ScaledBlocks):
 
     def delta(self, d: int) -> float:
         """Return what the derivation above gives, in expectation over the rotation."""
-        return 1.0 if d == 1 else 1.0 - _table(self.bits).error
+        return 1.0 if d == 1 else 1.0 - cells_of(self.bits).error
 
     def body_size(self, d: int, dtype: torch.dtype) -> int:
         """Return the bytes of one scale a block and of d codes of b bits."""
@@ -110,28 +106,41 @@ class Eden(ScaledBlocks):
         scales = self._scales(payload)
         if not np.isfinite(scales).all() or np.signbit(scales).any():
             raise WireError("scales must be finite and non-negative")
-        codes, table = self._codes(payload), _table(self.bits)
-        for first, part, count in runs_of_blocks(self._sizes(payload.size)):
-            rows = codes[part].reshape(count, -1)
-            sent = scales[first : first + count] > 0
-            if (rows[~sent] != table.zero).any():
-                raise WireError("a zero scale comes with the codes of zeros only")
-            wanted = rows.shape[1] * (2 * UNIT) ** 2
-            if (table.inner[rows].sum(axis=1) > wanted)[sent].any() or (table.outer[rows].sum(axis=1) < wanted)[sent].any():
-                raise WireError("no vector of mean square 1 has the codes of a block")
-        with np.errstate(over="ignore"):  # an infinite bound is out of range, too
-            self._check_range(payload, float(self._lengths(payload).max()))
+        cells, counts, sent = cells_of(self.bits), self._counts(payload), scales > 0
+        if np.delete(counts[~sent], cells.zero, axis=1).any():
+            raise WireError("a zero scale comes with the codes of zeros only")
+        if not cells.possible(counts[sent]).all():
+            raise WireError("no vector of mean square 1 has the codes of a block")
+        with np.errstate(over="ignore"):
+            lengths = scales * np.sqrt(cells.squares(counts))
+            if not lengths.sum() <= torch.finfo(payload.dtype).max:  # which bounds the norm and every entry
+                self._check_range(payload, float(lengths.max()))
 
     def norm(self, payload: Payload, order: float = 2) -> float:
         """Return ||Q(x)||_q; for q = 2 from the scales and the codes."""
-        return super().norm(payload, order) if order != 2 else array_norm(self._lengths(payload))
+        if order != 2:
+            return super().norm(payload, order)
+        return array_norm(self._scales(payload) * np.sqrt(cells_of(self.bits).squares(self._counts(payload))))
+
+    def norm_bounds(self, payload: Payload, order: float = 2) -> tuple[float, float]:
+        """Return what the codes and scales say of ||x||_q.
+
+        In a block, ||x|| >= <y, q> / ||q|| = ||Q(x)||; `Cells.longest` is the other side.
+        """
+        cells, counts, scales = cells_of(self.bits), self._counts(payload), self._scales(payload)
+        low = scales * np.sqrt(cells.squares(counts))
+        with np.errstate(over="ignore"):  # then nothing bounds it from above
+            high = np.maximum(low, scales * cells.longest(counts))
+        roots = np.sqrt(np.array(self._sizes(payload.size), np.float64))
+        low, high = {1: (low, high * roots), 2: (low, high), math.inf: (low / roots, high)}[order]
+        return array_norm(low, order), array_norm(high, order)
 
     def accumulate(self, out: Tensor, payloads: Sequence[Payload], weights: Sequence[float]) -> None:
         """Add weighted, scaled levels in the rotated basis, and rotate back once."""
         if not payloads:
             return
         total = np.zeros(out.numel(), out.numpy().dtype)
-        levels, sizes = _table(self.bits).levels.astype(total.dtype), self._sizes(out.numel())
+        levels, sizes = cells_of(self.bits).levels.astype(total.dtype), self._sizes(out.numel())
         for payload, weight in zip(payloads, weights, strict=True):
             y = look_up(self._codes_of(payload), levels, payload.size)
             total += scale_blocks(y, self._scales(payload) * weight, sizes)
@@ -139,89 +148,26 @@ class Eden(ScaledBlocks):
 
     def encode(self, flat: Tensor, rng: np.random.Generator | None) -> tuple[Scalars, bytes]:
         """Round the rotated vector, in units of each block's root mean square, to the nearest levels."""
-        y, sizes, table = self._rotate_in(flat), self._sizes(flat.numel()), _table(self.bits)
+        y, sizes, cells = self._rotate_in(flat), self._sizes(flat.numel()), cells_of(self.bits)
         codes, scale = np.empty(y.size, np.uint8), np.empty(len(sizes))
         for first, part, count in runs_of_blocks(sizes):
             rows = y[part].reshape(count, -1).astype(np.float64)
-            codes[part], scale[first : first + count] = (made.reshape(-1) for made in table.nearest(rows))
+            codes[part], scale[first : first + count] = (made.reshape(-1) for made in cells.nearest(rows))
         largest = torch.finfo(flat.dtype).max
         scales = torch.from_numpy(scale).clamp(max=largest).to(flat.dtype)
         # A scale that rounds to zero in the dtype sends nothing; error feedback, where on, keeps it all.
         nothing = as_numpy(scales) == 0
         if nothing.any():
-            codes[np.repeat(nothing, sizes)] = table.zero
+            codes[np.repeat(nothing, sizes)] = cells.zero
         return (self.seed, self.round_, self.bits), values_to_bytes(scales) + pack_codes(codes, self.bits)
 
     def _levels(self, payload: Payload) -> npt.NDArray[np.floating]:
-        levels = _table(self.bits).levels
+        levels = cells_of(self.bits).levels
         wanted = levels if payload.dtype == torch.float64 else levels.astype(np.float32)
         return look_up(self._codes_of(payload), wanted, payload.size)
 
-    def _codes(self, payload: Payload) -> npt.NDArray[np.uint8]:
-        return look_up(self._codes_of(payload), np.arange(1 << self.bits, dtype=np.uint8), payload.size)
-
-    def _lengths(self, payload: Payload) -> npt.NDArray[np.float64]:
-        """Return ||Q(x)|| of each block, shape (blocks,); the sums of squared levels are exact."""
-        codes, lengths, squares = self._codes(payload), self._scales(payload), np.square(_table(self.bits).levels)
-        for first, part, count in runs_of_blocks(self._sizes(payload.size)):
-            lengths[first : first + count] *= np.sqrt(squares[codes[part].reshape(count, -1)].sum(axis=1))
-        return lengths
-
-
-class _Table:
-    """The levels of b bits, their cells, and what follows from them; edges are counted in halves of 1/`UNIT`.
-
-    Attributes
-    ----------
-    levels : numpy.ndarray, shape (2**b,), float64
-        Ascending, whole multiples of 1/`UNIT`.
-    inner, outer : numpy.ndarray, shape (2**b,), int64
-        The squares of each cell's edges.
-    zero : int
-        The code of zero.
-    error : float
-        1 - delta, in expectation over the rotation.
-    """
-
-    def __init__(self, bits: int) -> None:
-        positive = np.array(POSITIVE_LEVELS[bits], np.int64)
-        edges = positive[1:] + positive[:-1]
-        below, above = np.append(0, np.square(edges)), np.append(np.square(edges), _UNBOUNDED)
-        self.zero = positive.size
-        self.levels = np.concatenate([-positive[::-1], positive]) / UNIT
-        self.inner, self.outer = np.append(below[::-1], below), np.append(above[::-1], above)
-        self._cells = np.searchsorted(edges, np.arange(edges[-1] + 1 if edges.size else 1), side="right").astype(np.uint8)
-        self.error = 0.5 if bits == 1 else _error(positive / UNIT, edges / (2 * UNIT))
-
-    def nearest(self, rows: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
-        """Return the codes, shape (n, B), and the scales, shape (n,), of rotated blocks, shape (n, B)."""
-        size = rows.shape[1]
-        magnitudes = np.abs(rows)
-        peaks = magnitudes.max(axis=1)
-        magnitudes /= np.where(peaks > 0, peaks, 1.0)[:, None]  # their squares neither vanish nor overflow
-        norms = np.sqrt(np.einsum("nb,nb->n", magnitudes, magnitudes))
-        factors = 2 * UNIT * math.sqrt(size) / np.where(norms > 0, norms, 1.0)
-        # Edges are whole numbers here, so that the integer part of a magnitude decides its cell.
-        places = np.minimum(magnitudes * factors[:, None], self._cells.size - 1.0).astype(np.int64)
-        cells = self._cells[places]
-        codes = np.where(rows >= 0, self.zero + cells, self.zero - 1 - cells).astype(np.uint8)
-        q = self.levels[self.zero + cells]
-        scales = peaks * (np.einsum("nb,nb->n", magnitudes, q) / np.einsum("nb,nb->n", q, q))
-        return codes, scales
-
-
-@functools.cache
-def _table(bits: int) -> _Table:
-    return _Table(bits)
-
-
-def _error(levels: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]) -> float:
-    """Return the least A(t) / sqrt(1 - 2 t) over hundredths t, see `Eden`, given the positive levels and the edges between."""
-    inner, outer = np.append(0.0, edges), np.append(edges, np.inf)
-    found = []
-    for t in np.arange(1, 50) / 100:
-        # Below its level a cell's worst place is the inner edge; above it, where (z - q)^2 exp(-t z^2) peaks: t z (z - q) = 1.
-        worst = np.stack([inner, np.minimum(outer, (levels + np.sqrt(levels**2 + 4 / t)) / 2)])
-        largest = (np.square(worst - levels) * np.exp(-t * np.square(worst))).max()
-        found.append(float(largest) / math.sqrt(1 - 2 * t))
-    return min(found)
+    def _counts(self, payload: Payload) -> Counts:
+        """Return how often each block has each code, shape (blocks, 2**b)."""
+        cells, sizes = cells_of(self.bits), self._sizes(payload.size)
+        codes = look_up(self._codes_of(payload), np.arange(1 << self.bits, dtype=np.uint8), payload.size)
+        return np.concatenate([cells.counts(codes[part].reshape(n, -1)) for _, part, n in runs_of_blocks(sizes)])

@@ -37,6 +37,7 @@ class Identity(Compressor):
     name: ClassVar[str] = "identity"
     keeps_zeros: ClassVar[bool] = True
     projects: ClassVar[bool] = True
+    exact_decode = True
 
     @property
     def unbiased(self) -> bool:

@@ -96,6 +96,7 @@ class QSGD(Compressor):
     version: ClassVar[int] = 2
     header: ClassVar[str] = "<Id"
     randomized: ClassVar[bool] = True
+    exact_decode = True
 
     def __post_init__(self) -> None:
         require(isinstance(self.levels, int) and 1 <= self.levels < 2**15, "levels", self.levels, "an integer in [1, 2**15)")

@@ -64,6 +64,7 @@ class RandomK(Compressor):
     sparse: ClassVar[bool] = True
     header: ClassVar[str] = "<I?Q"
     randomized: ClassVar[bool] = True
+    exact_decode = True
     keeps_zeros: ClassVar[bool] = True
 
     @property

@@ -68,6 +68,7 @@ class Sign(Compressor):
     name: ClassVar[str] = "sign"
     embeds_norm: ClassVar[bool] = False
     flat: ClassVar[bool] = True
+    exact_decode = True
 
     @property
     def wants_non_zeros(self) -> bool:
@@ -169,6 +170,7 @@ class L1Sign(Compressor):
     flat: ClassVar[bool] = True
     header: ClassVar[str] = "<d"
     projects: ClassVar[bool] = True
+    exact_decode = True
 
     @property
     def wants_non_zeros(self) -> bool:

@@ -73,6 +73,7 @@ class SparseTernary(Compressor):
     sparse: ClassVar[bool] = True
     header: ClassVar[str] = "<IBd"
     projects: ClassVar[bool] = True
+    exact_decode = True
 
     def __post_init__(self) -> None:
         check_sparsity(self.k, self.ratio)

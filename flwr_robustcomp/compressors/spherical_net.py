@@ -102,6 +102,7 @@ class SphericalNet(Compressor):
 
     name: ClassVar[str] = "spherical-net"
     header: ClassVar[str] = "<HBQd"
+    exact_decode = True
 
     def __post_init__(self) -> None:
         require(isinstance(self.bits, int) and 1 <= self.bits <= 12, "bits", self.bits, "an integer in [1, 12]")

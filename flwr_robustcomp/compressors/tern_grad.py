@@ -107,6 +107,7 @@ class TernGrad(Compressor):
     keeps_zeros: ClassVar[bool] = True
     header: ClassVar[str] = "<Bdd"
     randomized: ClassVar[bool] = True
+    exact_decode = True
 
     def __post_init__(self) -> None:
         require(self.clip is None or 0 < self.clip < math.inf, "clip", self.clip, "positive and finite, or None")

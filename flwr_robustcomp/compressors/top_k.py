@@ -108,6 +108,11 @@ class TopK(Compressor):
         return self.values.pointwise
 
     @property
+    def exact_decode(self) -> bool:  # type: ignore[override]
+        """Whether that of ``values`` is."""
+        return self.values.exact_decode
+
+    @property
     def exact_size(self) -> bool:  # type: ignore[override]
         """Whether bodies have one size: in the fixed form, if those of ``values`` have."""
         return self.coding == "fixed" and self.values.exact_size

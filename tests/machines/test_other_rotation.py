@@ -17,7 +17,7 @@ from tests.compressors.samples import gaussian, rng
 from tests.compressors.test_golden import GOLDEN, X
 from tests.machines.doubles import with_other_rotation
 
-ROTATED = [name for name in GOLDEN if name.startswith(("drive", "rotated-quantizer"))]
+ROTATED = [name for name in GOLDEN if name.startswith(("drive", "eden", "rotated-quantizer"))]
 
 
 @pytest.mark.parametrize("name", ROTATED)
