@@ -130,6 +130,7 @@ def serve(
             norm_order=norm_order,
             reply=setup.problem.reply,
             seed=setup.scenario.seed,
+            model_of=strategy.outgoing.model_of,
         )
 
     def evaluate(server_round: int, arrays: ArrayRecord) -> MetricRecord:

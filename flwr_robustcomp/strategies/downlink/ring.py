@@ -11,6 +11,7 @@ from flwr.app import ArrayRecord, RecordDict
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.downlink import Downlink
 from flwr_robustcomp.downlink.records import (
@@ -28,6 +29,7 @@ from flwr_robustcomp.downlink.records import (
 from flwr_robustcomp.downlink.replica import Change, Replica, change_to
 from flwr_robustcomp.downlink.typed_record import TypedRecord
 from flwr_robustcomp.errors import ConfigurationError, WireError, require
+from flwr_robustcomp.one_slot import OneSlot
 
 __all__ = ["Ring", "distance", "model_bytes"]
 
@@ -59,6 +61,12 @@ class Ring:
         self.replica = Replica.empty()
         self._changes: dict[int, ArrayRecord] = {}
         self._digests: dict[int, str] = {0: ""}
+        self._model: OneSlot[ArrayRecord] = OneSlot()
+
+    @property
+    def model(self) -> ArrayRecord:
+        """The current version in the model's dtypes: what the nodes train from."""
+        return self._model.get([self.replica], None, lambda: wire.to_arrays(self.replica.model()))
 
     @property
     def held(self) -> Held:

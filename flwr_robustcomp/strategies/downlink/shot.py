@@ -6,7 +6,7 @@ from flwr.app import ArrayRecord
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.downlink import Downlink
-from flwr_robustcomp.downlink.records import array_bytes, change_record
+from flwr_robustcomp.downlink.records import array_bytes, change_record, part_of
 from flwr_robustcomp.downlink.replica import Replica, change_to
 from flwr_robustcomp.strategies.downlink.ring import model_bytes
 
@@ -36,10 +36,11 @@ class Shot:
         self.size: int | None = None
         self._arrays = ArrayRecord()
         self._record: ArrayRecord | None = None
+        self._unpacked: ArrayRecord | None = None
 
     def aim(self, arrays: ArrayRecord) -> None:
         """Take another model."""
-        self._arrays, self._record = arrays, None
+        self._arrays, self._record, self._unpacked = arrays, None, None
         self.dense = array_bytes(arrays)
         self.size = None if self.compressor is None else model_bytes(wire.shared_tensors(arrays), self.compressor)
 
@@ -50,3 +51,12 @@ class Shot:
             model = wire.shared_tensors(self._arrays)
             self._record = change_record(change_to(model, Replica.empty(), self.compressor, self.uncompressed))
         return self._record
+
+    @property
+    def unpacked(self) -> ArrayRecord:
+        """The dense model that a node gets from `record`."""
+        if self._unpacked is None:
+            empty = Replica.empty()
+            change = {name: part_of(array, name, empty) for name, array in self.record.items()}
+            self._unpacked = wire.to_arrays(empty.after(change).model())
+        return self._unpacked
