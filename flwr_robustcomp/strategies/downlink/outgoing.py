@@ -115,7 +115,7 @@ class Outgoing:
             return plain
         self._shot.aim(arrays)
         if self._ring is not None and self._nodes.moves(arrays):
-            self._ring.advance(wire.shared_tensors(arrays), self.history.last_step)
+            self._ring.advance(wire.shared_tensors(arrays), self.history.last_step, self._shot.size or self._shot.dense)
         contents: dict[tuple[int, Held | None], RecordDict] = {}  # nodes that get the same share it
         for message in plain:
             node, content = message.metadata.dst_node_id, message.content
