@@ -103,7 +103,8 @@ class RobustCompressed(Remembering, CompressedStrategy):
 
     *Too few replies.* A round with fewer replies than a filter needs for its count leaves the model as it is. Where ``trim`` is
     a share, filters work for as many liars as they can with the replies that came, as long as one of them works against
-    somebody, and the report says so (`RoundReport.weakened`).
+    somebody, and the report says so (`RoundReport.weakened`). So they do, with a count too, where enough replies came and a
+    filter such as `SignGuard` has left too few of them for the next.
 
     *Dropped before the filters*, and taken off what they may trim: updates that the length screen stops, and under a sketch
     those whose length it does not show (`sketch.misleading`). A sketch that shows the typical update wrongly is not used in
@@ -208,7 +209,8 @@ class RobustCompressed(Remembering, CompressedStrategy):
         """
         self.check_nodes(nodes)
         trim = trim_of(self.trim, nodes)
-        own = self.rule.reach(bounds_of(fitted(self.filters, nodes), nodes), trim) if self.sketch is None else math.inf
+        bounds = bounds_of(fitted(self.filters, nodes), nodes, yielding=True)
+        own = self.rule.reach(bounds, trim) if self.sketch is None else math.inf
         screen = math.inf if self.length_screen is None else self.length_screen
         return min(own, self.rule.reach(Bounds(screen, screen, math.inf, nodes - trim), trim))
 
