@@ -167,6 +167,8 @@ def files(tmp_path: Path) -> dict[str, str | Path]:
         ("advise --nodes 20 --byzantine 2 --compressor top-k --compressor-option ratio=[", ["TOML value", "'['"]),
         ("advise --nodes 20 --byzantine 2 --compressor top-k --compressor-option size=1", ["compressor.size", "k, ratio"]),
         ("advise --nodes 20 --byzantine 2 --compressor {ratio=0.5}", ["compressor", "must have a name"]),
+        ("advise --nodes 20 --byzantine 2 --compressor l1-sign --filters zip", ["filters", "'zip'", "spectral"]),
+        ("advise --nodes 20 --byzantine 2 --compressor l1-sign --rule zip", ["rule", "'zip'", "median"]),
         ("advise --nodes 20 --byzantine 12 --compressor l1-sign", ["byzantine", "nodes/2 = 10", "12"]),
         ("advise --nodes 20 --byzantine 5 --trim 4 --compressor l1-sign", ["trim", "byzantine = 5", "4"]),
         ("compressors --dimension 10", ["dimension", "100", "10"]),

@@ -195,21 +195,22 @@ class Bounds:
         How long their mean can be, by what the last filter promises.
     gain : float
         How long a vector that stands in the place of an honest one can be.
-    count : int
-        How many it leaves at least.
+    count, most : int
+        How many it leaves, at least and at most.
 
     Examples
     --------
     >>> from flwr_robustcomp.filters import NormClipping, Spectral, bounds_of
     >>> bounds = bounds_of([NormClipping(4), Spectral(4)], 20)
-    >>> bounds.longest, bounds.gain, bounds.count
-    (1.0, 1.0, 16)
+    >>> bounds.longest, bounds.gain, bounds.count, bounds.most
+    (1.0, 1.0, 16, 20)
     """
 
     longest: float
     mean: float
     gain: float
     count: int
+    most: int
 
 
 def bounds_of(filters: Sequence[Filter], m: int, *, yielding: bool = False) -> Bounds:
@@ -234,7 +235,7 @@ def bounds_of(filters: Sequence[Filter], m: int, *, yielding: bool = False) -> B
         outcome = gain * (1.0 if trim == 0 and not one.lengthens else own)  # without liars, a combination of honest ones
         gain, kept = gain * one.honest_gain, one.left(count, max(0, trim - spent) if one.shares else trim)
         count, spent = kept, spent + (count - kept if one.spends else 0)
-    return Bounds(bound, outcome, gain, count)
+    return Bounds(bound, outcome, gain, count, m)
 
 
 def _picked(step: Matrix) -> npt.NDArray[np.intp] | None:

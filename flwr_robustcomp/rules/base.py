@@ -119,9 +119,12 @@ class Rule(ABC):
         The default is for rules that cut b of k values on each side of every coordinate, with b >= ``trim``. A cut takes length
         away, so that the sum of what is left is at most k times as long as the longest vector, and their mean k / (k - 2b)
         times. Every entry lies between the smallest and the largest honest value at its coordinate: the squares add up to at
-        most those of all h = k - trim honest vectors.
+        most those of all k - trim honest vectors. How many there are, filters decide by what they see: the largest bound of all
+        k that they can leave holds.
         """
-        k = bounds.count
+        return max(self._reach(k, bounds, trim) for k in range(bounds.count, bounds.most + 1))
+
+    def _reach(self, k: int, bounds: Bounds, trim: int) -> float:
         by_length = k / (k - 2 * self.cut(k, trim)) * bounds.longest
         return min(by_length, math.sqrt(k - trim) * bounds.gain) if k > 2 * trim else by_length
 

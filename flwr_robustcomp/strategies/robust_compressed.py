@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from logging import INFO
 from typing import ClassVar, Self, Unpack
 
 import numpy as np
@@ -18,6 +19,7 @@ from flwr_robustcomp.filters import (
     Beside,
     Bounds,
     Filter,
+    Norm,
     Vectors,
     bounds_of,
     chain_rows,
@@ -29,11 +31,13 @@ from flwr_robustcomp.filters.chains import own_budgets
 from flwr_robustcomp.filters.length import FACTOR
 from flwr_robustcomp.filters.specimen import specimen
 from flwr_robustcomp.flower import LOG
+from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.randomness import secret_seed
-from flwr_robustcomp.rules import RULES, Rule
+from flwr_robustcomp.rules import RULES, Mean, Rule
 from flwr_robustcomp.rules.base import surviving_shares
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
 from flwr_robustcomp.strategies.filtering import filtered, named_filters
+from flwr_robustcomp.strategies.guarantee import length_line
 from flwr_robustcomp.strategies.length_screen import checked_length_screen, stopped_by_length
 from flwr_robustcomp.strategies.options import SharedOptions
 from flwr_robustcomp.strategies.remembering import Remembering, checked_memory
@@ -42,6 +46,7 @@ from flwr_robustcomp.strategies.rule_checks import check_leaves, check_served
 from flwr_robustcomp.strategies.server_step import Plain, ServerStep
 from flwr_robustcomp.strategies.sketch import Runs, choose_runs, misleading, shown
 from flwr_robustcomp.strategies.trusted_root import RootFunction, TrustedRoot, checked_root
+from flwr_robustcomp.theory import Adversary
 
 __all__ = ["RobustCompressed"]
 
@@ -214,7 +219,13 @@ class RobustCompressed(Remembering, CompressedStrategy):
         bounds = bounds_of(fitted(self.filters, nodes), nodes, yielding=True)
         own = self.rule.reach(bounds, trim) if self.sketch is None else math.inf
         screen = math.inf if self.length_screen is None else self.length_screen
-        return min(own, self.rule.reach(Bounds(screen, screen, math.inf, nodes - trim), trim))
+        return min(own, self.rule.reach(Bounds(screen, screen, math.inf, min(bounds.count, nodes - trim), nodes), trim))
+
+    def outside_theory(self, layout: Layout, nodes: int, adversary: Adversary = "arbitrary") -> tuple[int, str] | None:
+        """Return a logging level and a line on what is proved; None for the filter `Norm` and a mean, which are Algorithm 2."""
+        if [type(one) for one in self.filters] == [Norm] and isinstance(self.rule, Mean):
+            return None
+        return INFO, length_line(self.filters, self.rule, nodes, trim_of(self.trim, nodes), self.reach(nodes))
 
     def check_carried(self, state: Mapping[str, Tensor], d: int | None = None, dtype: torch.dtype | None = None) -> None:
         """Refuse what the step cannot have left: momentum, or the moments of Adam."""
