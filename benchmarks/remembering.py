@@ -1,8 +1,8 @@
 """`python -m benchmarks.remembering`: what a memory of sketches costs a round of a large model, in time and in memory.
 
-20 nodes and ten million coordinates, about two minutes; each case in a process of its own, on one core. The first round also draws the map of the
-sketch, which is kept. Extra memory is the peak above what the process had with all updates loaded, so that later rounds have
-the map and the memory in what they began with.
+20 nodes and ten million coordinates, about two minutes; each case in a process of its own, on one core. The first round also
+draws the map of the sketch, which is kept. Extra memory is the peak above what the process had with all updates loaded, so that
+later rounds have the map and the memory in what they began with.
 """
 
 from __future__ import annotations
