@@ -52,7 +52,9 @@ def test_a_table_without_numbers_is_the_default() -> None:
     assert build("downlink", DOWNLINKS, Component(name="replica")) == Downlink()
 
 
-@pytest.mark.parametrize(("table", "field"), [({"name": "replica", "bits": 9}, "bits"), ({"name": "quantised", "bits": 0}, "bits")])
+@pytest.mark.parametrize(
+    ("table", "field"), [({"name": "replica", "bits": 9}, "bits"), ({"name": "quantised", "bits": 0}, "bits")]
+)
 def test_numbers_of_tables_are_checked(table: dict[str, Any], field: str) -> None:
     with pytest.raises(ConfigurationError, match=f"downlink.{field} must be an integer"):
         build("downlink", DOWNLINKS, Component(**table))

@@ -26,7 +26,17 @@ from flwr_robustcomp.strategies.nodes.history import RunHistory
 
 Model = dict[str, torch.Tensor]
 
-TRICKS = ("honest", "honest", "honest", "loses its state", "lies about its version", "asks for ever", "errs", "is silent", "garbage")
+TRICKS = (
+    "honest",
+    "honest",
+    "honest",
+    "loses its state",
+    "lies about its version",
+    "asks for ever",
+    "errs",
+    "is silent",
+    "garbage",
+)
 
 
 class Party(Grid):
@@ -203,7 +213,9 @@ def test_a_lost_state_is_mended_in_the_same_round(caplog: pytest.LogCaptureFixtu
     replies = _round(outgoing, party, _model(2), [1, 2, 3])
     assert len(replies) == 3
     assert [*outgoing.traffic.again] == [2]
-    (line,) = [record.getMessage() for record in caplog.records if "again" in record.getMessage() and "node 2" in record.getMessage()]
+    (line,) = [
+        record.getMessage() for record in caplog.records if "again" in record.getMessage() and "node 2" in record.getMessage()
+    ]
     assert "this node holds no version" in line
     ring = outgoing._ring
     assert ring is not None
