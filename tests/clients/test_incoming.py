@@ -56,18 +56,23 @@ def other(scale: float) -> Model:
 
 
 def _app() -> tuple[ClientApp, list[RecordDict]]:
-    app, seen = ClientApp(mods=[CompressionMod(Drive(), error_feedback=True)]), []
+    app = ClientApp(mods=[CompressionMod(Drive(), error_feedback=True)])
+    seen: list[RecordDict] = []
 
     def answer(message: Message, context: Context) -> Message:
         seen.append(message.content.copy())
         told = RecordDict({"metrics": MetricRecord({"num-examples": 3})})
         if message.metadata.message_type.startswith("train"):
-            told["arrays"] = message.content["arrays"]
+            told["arrays"] = message.content.array_records["arrays"]
         return Message(told, reply_to=message)
 
     for register in (app.train(), app.evaluate(), app.query(), app.train("twice")):
         register(answer)
     return app, seen
+
+
+def _model(content: RecordDict) -> Model:
+    return from_arrays(content.array_records["arrays"])
 
 
 @pytest.mark.parametrize("kind", ["train", "evaluate", "query", "train.twice"])
@@ -78,7 +83,7 @@ def test_handlers_see_a_dense_model_and_nothing_else(kind: str) -> None:
         reply = app(message(server.next(other(scale)), kind), context)
         assert Held.read(reply.content[HELD]) == server.held
         assert sorted(seen[-1]) == ["arrays", "config"]
-        found = from_arrays(seen[-1]["arrays"])
+        found = _model(seen[-1])
         assert [*found] == [*MODEL]
         assert all(torch.equal(found[name], tensor) for name, tensor in server.replica.model().items())
     assert not torch.equal(found["weight"], other(2.5)["weight"]), "it was not compressed"
@@ -89,7 +94,7 @@ def test_updates_are_taken_against_what_the_node_got() -> None:
     server, context = Server(), node()
     app(message(server.next(MODEL)), context)
     app(message(server.next(other(2.0))), context)
-    (residual,) = context.state["robustcomp.residual"].values()
+    (residual,) = context.state.array_records["robustcomp.residual"].values()
     assert not residual.numpy().any(), "x = v - w_local is zero for a node that changes nothing"
 
 
@@ -100,7 +105,7 @@ def test_a_model_of_a_few_bits_is_kept_by_nobody() -> None:
     reply = app(message(content(Header(form=Form.QUANTISED, key="arrays"), change_record(change))), context)
     assert Held.read(reply.content[HELD]) == Held()
     assert ARRAYS not in context.state
-    gap = from_arrays(seen[0]["arrays"])["weight"] - MODEL["weight"]
+    gap = _model(seen[0])["weight"] - MODEL["weight"]
     assert 0 < float(gap.norm()) < 0.11 * float(MODEL["weight"].norm())
 
 
@@ -113,7 +118,7 @@ def test_a_state_that_does_not_fit_asks_again_and_takes_a_dense_one(state: str, 
     if state == "lost":
         broken.clear()
     elif state == "other format":
-        broken[HELD] = ConfigRecord({**broken[HELD], "format": 2})
+        broken[HELD] = ConfigRecord({**broken.config_records[HELD], "format": 2})
     elif state == "other dtype":
         broken[ARRAYS] = to_arrays({name: tensor.double() for name, tensor in MODEL.items()})
     else:
@@ -125,21 +130,21 @@ def test_a_state_that_does_not_fit_asks_again_and_takes_a_dense_one(state: str, 
     assert len(seen) == 1, "the app was asked all the same"
     assert "asked for again" in caplog.text
     app(message(server.snapshot()), context)
-    assert torch.equal(from_arrays(seen[-1]["arrays"])["weight"], server.replica.arrays["weight"])
+    assert torch.equal(_model(seen[-1])["weight"], server.replica.arrays["weight"])
     app(message(server.next(other(4.0))), context)
-    assert torch.equal(from_arrays(seen[-1]["arrays"])["weight"], server.replica.arrays["weight"])
+    assert torch.equal(_model(seen[-1])["weight"], server.replica.arrays["weight"])
 
 
 def test_missed_changes_come_together() -> None:
     app, seen = _app()
     server, context = Server(), node()
     app(message(server.next(MODEL)), context)
-    missed = [server.next(other(scale))["arrays"] for scale in (1.5, 2.0)]
-    base = Held.read(ConfigRecord({"version": 1, "digest": dict(context.state[HELD])["digest"]}))
-    last = server.next(other(2.2))["arrays"]
+    missed = [server.next(other(scale)).array_records["arrays"] for scale in (1.5, 2.0)]
+    base = Held(version=1, digest=str(context.state.config_records[HELD]["digest"]))
+    last = server.next(other(2.2)).array_records["arrays"]
     both = ArrayRecord({name: array for record in (*missed, last) for name, array in record.items()})
     app(message(content(Header.between("arrays", base, server.held), both)), context)
-    assert torch.equal(from_arrays(seen[-1]["arrays"])["weight"], server.replica.arrays["weight"])
+    assert torch.equal(_model(seen[-1])["weight"], server.replica.arrays["weight"])
 
 
 def test_a_wrong_bit_is_noticed() -> None:
@@ -147,7 +152,7 @@ def test_a_wrong_bit_is_noticed() -> None:
     server, context = Server(), node()
     app(message(server.next(MODEL)), context)
     told = server.next(other(2.0))
-    record = told["arrays"]
+    record = told.array_records["arrays"]
     (name,) = record
     data = bytearray(record[name].data)
     data[-1] ^= 1
@@ -172,7 +177,7 @@ def test_nodes_of_a_process_share_a_version() -> None:
         told = server.next(other(scale))
         for context in contexts:
             app(message(RecordDict(dict(told))), context)
-    first, *others = [context.state[ARRAYS] for context in contexts]
+    first, *others = [context.state.array_records[ARRAYS] for context in contexts]
     assert all(one[name].data is array.data for one in others for name, array in first.items())
 
 
@@ -190,13 +195,13 @@ def test_nodes_of_a_process_share_a_version() -> None:
         ("more", 1, "more"),
     ],
 )
-def test_a_lying_header_is_one_line(field: str, value: object, said: str) -> None:
+def test_a_lying_header_is_one_line(field: str, value: int | str, said: str) -> None:
     server, context = Server(), node()
     first = receive(server.next(MODEL), context.state)
     assert first is not None
     context.state.update(first.kept)
     told = server.next(other(2.0))
-    told[HEADER] = ConfigRecord({**told[HEADER], field: value})
+    told[HEADER] = ConfigRecord({**told.config_records[HEADER], field: value})
     with pytest.raises(Unreadable, match=said) as error:
         receive(told, context.state)
     assert error.value.held == first.held

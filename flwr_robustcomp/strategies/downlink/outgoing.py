@@ -264,12 +264,12 @@ class Outgoing:
 
     # -- checkpoints ------------------------------------------------------------------------------------------------------
 
-    def state(self) -> dict[str, ArrayRecord | ConfigRecord]:
+    def state(self) -> RecordDict:
         """Return the records that a checkpoint keeps; none without a downlink."""
         if self.downlink is None:
-            return {}
-        ring = {} if self._ring is None else dict(self._ring.state())
-        return {**ring, **self._nodes.state()}  # type: ignore[dict-item]
+            return RecordDict()
+        ring = RecordDict() if self._ring is None else self._ring.state()
+        return RecordDict({**ring, **self._nodes.state()})
 
     def restore(self, state: RecordDict) -> None:
         """Go on from what `state` returned; `ConfigurationError` for what it cannot have left behind."""

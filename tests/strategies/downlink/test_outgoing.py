@@ -93,7 +93,7 @@ class Party(Grid):
         if trick == "asks for ever":
             return Message(RecordDict({RESEND: Resend(why="once more\n" * 20).record()}), reply_to=message)
         if not self.unpacks:
-            packed = any(array.stype.startswith("robustcomp/") for array in message.content["arrays"].values())
+            packed = any(array.stype.startswith("robustcomp/") for array in message.content.array_records["arrays"].values())
             return Message(Error(0, "no such stype"), reply_to=message) if packed else self._train(node, message)
         reply = with_model(message, context, lambda dense: self._train(node, dense))
         if trick == "lies about its version":
@@ -104,7 +104,7 @@ class Party(Grid):
 
     def _train(self, node: int, message: Message) -> Message:
         assert HEADER not in message.content
-        self.trained[node] = from_arrays(message.content["arrays"])
+        self.trained[node] = from_arrays(message.content.array_records["arrays"])
         return Message(RecordDict({"metrics": MetricRecord({"loss": 1.0})}), reply_to=message)
 
 
@@ -197,7 +197,7 @@ def test_nodes_that_get_the_same_share_one_content() -> None:
 
 def test_missed_changes_are_sent_while_that_is_cheaper() -> None:
     outgoing, party = _outgoing(replica=Drive(), model=Eden(bits=4)), Party(2)
-    forms = []
+    forms: list[str] = []
     for round_ in range(1, 9):
         _round(outgoing, party, _model(round_), [1])
         if round_ in (1, 3, 8):
@@ -251,7 +251,7 @@ def test_it_goes_on_from_a_checkpoint() -> None:
     outgoing = _outgoing(replica=Drive())
     for round_ in (1, 2, 3):
         _round(outgoing, party, _model(round_), [1, 2] if round_ < 3 else [1, 2, 3])
-    state = RecordDict(outgoing.state())
+    state = outgoing.state()
     states = {node: RecordDict(dict(context.state)) for node, context in party.contexts.items()}
     for one in (outgoing, _outgoing(replica=Drive())):
         if one is not outgoing:
@@ -271,7 +271,7 @@ def test_it_goes_on_from_a_checkpoint() -> None:
 def test_a_checkpoint_that_is_damaged_is_one_line(record: str) -> None:
     outgoing, party = _outgoing(), Party(1)
     _round(outgoing, party, _model(1), [1])
-    state = RecordDict(outgoing.state())
+    state = outgoing.state()
     state[record] = ConfigRecord({"version": 3})
     before = outgoing.state()
     with pytest.raises(ConfigurationError) as error:
@@ -294,7 +294,7 @@ def test_without_a_downlink_messages_pass() -> None:
     assert len(replies) == 2
     assert outgoing.traffic.sent == outgoing.traffic.dense == party.bytes
     assert not outgoing.traffic.forms
-    assert outgoing.state() == {}
+    assert not outgoing.state()
 
 
 def test_a_model_of_ones_own_in_a_message_is_left_alone() -> None:
