@@ -170,6 +170,8 @@ def files(tmp_path: Path) -> dict[str, str | Path]:
         ("advise --nodes 20 --byzantine 2 --compressor sign --downlink zip", ["downlink must be", "'zip'", "drive"]),
         ("advise --nodes 20 --byzantine 2 --compressor sign --downlink by-shape", ["downlink must be one compressor"]),
         ("advise --nodes 20 --byzantine 2 --compressor sign --downlink-model top-k", ["downlink-model 'top-k'", "k, ratio"]),
+        ("advise --nodes 20 --byzantine 2 --compressor l1-sign --filters zip", ["filters", "'zip'", "spectral"]),
+        ("advise --nodes 20 --byzantine 2 --compressor l1-sign --rule zip", ["rule", "'zip'", "median"]),
         ("advise --nodes 20 --byzantine 12 --compressor l1-sign", ["byzantine", "nodes/2 = 10", "12"]),
         ("advise --nodes 20 --byzantine 5 --trim 4 --compressor l1-sign", ["trim", "byzantine = 5", "4"]),
         ("compressors --dimension 10", ["dimension", "100", "10"]),

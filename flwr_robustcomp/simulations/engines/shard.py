@@ -84,7 +84,7 @@ class NodeShard:
     def handle_all(self, messages: Sequence[Message]) -> list[Message]:
         """Run the app on messages to different nodes; an app that raises becomes an error reply, as in a deployment.
 
-        A `BatchClientApp` is first asked for all replies at once to the messages that share one content. There are several contents
+        A `BatchClientApp` is first asked for all replies at once to the messages that share one content. There are several
         where nodes hold several versions of the replica.
         """
         if not isinstance(self._app, BatchClientApp):

@@ -226,7 +226,7 @@ def test_a_packed_model(downlink: str, base: dict[str, Any]) -> None:
 def test_a_node_that_cannot_read_the_model_is_asked_by_itself() -> None:
     scenario = Scenario.parse({**WIDE, "downlink": "replica"})
     played = _packed(scenario, batched=True, robbed={3})
-    assert played.calls == [True, False, True, True, True]
+    assert played.calls[:2] == [True, False] and all(played.calls[2:])  # what is sent again is a batch of its own
     assert [key for key, *_ in played.replies[1][3][-1]] == [RESEND]
     assert all(HELD in [key for key, *_ in reply[-1]] for i, reply in enumerate(played.replies[1]) if i != 3)
     assert played.replies == _packed(scenario, batched=False, robbed={3}).replies
