@@ -62,8 +62,8 @@ class Scenario(BaseModel):
     downlink : Component
         How the model travels to the nodes, one of `DOWNLINKS`.
     sampled : int
-        How many nodes a round asks, drawn anew in each; 0 for all. On our engines the seed says which; under `flwr run` node ids
-        differ from run to run, and so do the nodes.
+        How many nodes a round asks, drawn anew in each; 0 for all. On our engines the seed says which. Under `flwr run` node
+        ids differ from run to run, and so do the nodes that are drawn.
     strategy : Component
         One of `SCENARIO_STRATEGIES`; ``trim`` may also read ``"byzantine+2"``. It is about the replies of a round: of a sample,
         ``"byzantine"`` is the count that is expected in it, rounded up.

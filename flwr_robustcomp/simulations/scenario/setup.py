@@ -123,7 +123,8 @@ def _with_trim(scenario: Scenario) -> Component:
     if scenario.root_samples and below:
         return Component(name=scenario.strategy.name, **params)  # a root outweighs any majority; filters ask for what they need
     if isinstance(trim, int | float) and 0 <= trim and (trim == math.inf or 2 * trim_of(trim, nodes) >= nodes):
-        raise ConfigurationError(f"strategy.trim must be below half of the {nodes} {'sampled ' if scenario.sampled else ''}nodes, got {trim!r}")
+        drawn = "sampled " if scenario.sampled else ""
+        raise ConfigurationError(f"strategy.trim must be below half of the {nodes} {drawn}nodes, got {trim!r}")
     return Component(name=scenario.strategy.name, **params)
 
 

@@ -210,7 +210,7 @@ def test_messages_that_share_a_content_are_a_batch() -> None:
 def test_a_packed_model(downlink: str, base: dict[str, Any]) -> None:
     sent = {"name": "replica", "bits": 1} if downlink == "replica" else downlink
     scenario = Scenario.parse({**base, "downlink": sent, "error_feedback": True, "strategy": normless(base)})
-    one_by_one, batched = (_packed(scenario, batched) for batched in (False, True))
+    one_by_one, batched = (play_packed(scenario, batched) for batched in (False, True))
     assert batched.replies == one_by_one.replies and batched.states == one_by_one.states
     assert not any(one_by_one.calls)
     assert batched.calls == [True] * (5 if downlink == "replica" else 4)  # in round 3 nodes are at two versions
@@ -225,22 +225,22 @@ def test_a_packed_model(downlink: str, base: dict[str, Any]) -> None:
 
 def test_a_node_that_cannot_read_the_model_is_asked_by_itself() -> None:
     scenario = Scenario.parse({**WIDE, "downlink": "replica"})
-    played = _packed(scenario, batched=True, robbed={3})
+    played = play_packed(scenario, batched=True, robbed={3})
     assert played.calls[:2] == [True, False] and all(played.calls[2:])  # what is sent again is a batch of its own
     assert [key for key, *_ in played.replies[1][3][-1]] == [RESEND]
     assert all(HELD in [key for key, *_ in reply[-1]] for i, reply in enumerate(played.replies[1]) if i != 3)
-    assert played.replies == _packed(scenario, batched=False, robbed={3}).replies
+    assert played.replies == play_packed(scenario, batched=False, robbed={3}).replies
 
 
 @dataclass
-class _Played:
+class Played:
     replies: list[Any]
     calls: list[bool]
     contexts: list[Any]
     states: list[Any]
 
 
-def _packed(scenario: Scenario, batched: bool, robbed: Collection[int] = ()) -> _Played:
+def play_packed(scenario: Scenario, batched: bool, robbed: Collection[int] = ()) -> Played:
     """Play four rounds with a packed model; half of the nodes sleep in round 2, and some lose what they keep before it."""
     strategy = make_strategy(scenario)
     app, replies = Counted(batched), []
@@ -255,7 +255,7 @@ def _packed(scenario: Scenario, batched: bool, robbed: Collection[int] = ()) -> 
             for partition in robbed if round_ == 1 else ():
                 del contexts[partition].state[HELD]
     states = [[(key, record_values(record)) for key, record in context.state.items()] for context in contexts]
-    return _Played(replies, app.calls, [context.state for context in contexts], states)
+    return Played(replies, app.calls, [context.state for context in contexts], states)
 
 
 def test_a_batch_app_is_a_client_app() -> None:
