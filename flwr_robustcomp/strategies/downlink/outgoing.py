@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -132,23 +132,27 @@ class Outgoing:
         self.traffic.count([message.content for message in packed], [message.content for message in plain])
         return packed
 
-    def collect(self, replies: Iterable[Message]) -> list[Message]:
+    def collect(self, replies: Iterable[Message]) -> Iterable[Message]:
         """Return a round's replies as if every node had got the dense model; send again where a node asks for it.
 
         What is foreign is believed in nothing: a reply that cannot be looked at passes, for screening to reject.
         """
-        left, answered = list(replies), []
+        if self.downlink is None:
+            return replies
+        left, broken = _as_far_as_they_come(replies)
+        answered: list[Message] = []
         while left:
+            asked = {sent.message.metadata.message_id: node for node, sent in self._sent.items()}
             again: list[Sent] = []
             for reply in left:
-                sent = self._request(reply)
+                sent = self._request(reply, asked)
                 if sent is None or (why := self._unread(reply, sent)) is None:
                     answered.append(reply)
                 elif self._may_resend(sent):
                     self._say(sent, why)
                     again.append(sent)
             left = self._resend(again)
-        return answered
+        return answered if broken is None else _breaking_off(answered, broken)
 
     def model_of(self, message: Message) -> ArrayRecord | None:
         """Return the dense model that a node gets from a message that was packed here; for a simulation's adversary."""
@@ -205,10 +209,9 @@ class Outgoing:
 
     # -- what a node says -------------------------------------------------------------------------------------------------
 
-    def _request(self, reply: Message) -> Sent | None:
+    def _request(self, reply: Message, asked: Mapping[str, int]) -> Sent | None:
         """Return what a reply is to; None where it is to nothing that was packed here."""
         try:
-            asked = {sent.message.metadata.message_id: node for node, sent in self._sent.items()}
             return self._sent.get(sender(reply, asked))
         except Exception:  # noqa: BLE001 (foreign: screening says what is wrong with it)
             return None
@@ -288,3 +291,18 @@ class Outgoing:
         if self._ring is not None:
             self._ring.restore(state)
         self._nodes = nodes
+
+
+def _as_far_as_they_come(replies: Iterable[Message]) -> tuple[list[Message], Exception | None]:
+    """Return the replies that came, and what a Grid raised in the middle of them."""
+    came: list[Message] = []
+    try:
+        came.extend(replies)
+    except Exception as error:  # noqa: BLE001 (screening counts it, after the replies that came)
+        return came, error
+    return came, None
+
+
+def _breaking_off(replies: Sequence[Message], error: Exception) -> Iterator[Message]:
+    yield from replies
+    raise error

@@ -122,7 +122,7 @@ def _round(outgoing: Outgoing, party: Party, model: Model, nodes: Iterable[int],
     content = RecordDict({"arrays": arrays, "config": ConfigRecord({"server-round": 1})})
     party.trained, party.bytes, party.models = {}, 0, {}
     messages = outgoing.pack(arrays, [Message(content, node, kind) for node in nodes], party)
-    return outgoing.collect(party.send_and_receive(messages))
+    return list(outgoing.collect(party.send_and_receive(messages)))
 
 
 def _outgoing(downlink: Downlink | None = None, **options: Any) -> Outgoing:
@@ -302,3 +302,18 @@ def test_a_model_of_ones_own_in_a_message_is_left_alone() -> None:
     arrays, own = to_arrays(_model(1)), ArrayRecord(dict(to_arrays(_model(9))))
     (message,) = outgoing.pack(arrays, [Message(RecordDict({"arrays": own}), 1, "train")], party)
     assert message.content["arrays"] is own
+
+
+def test_replies_that_break_off_are_read_as_far_as_they_came() -> None:
+    outgoing, party = _outgoing(), Party(2)
+    arrays = to_arrays(_model(1))
+    sent = outgoing.pack(arrays, [Message(RecordDict({"arrays": arrays}), node, "train") for node in (1, 2)], party)
+
+    def breaking() -> Iterable[Message]:
+        yield from party.send_and_receive(sent[:1])
+        raise OSError("the connection is gone")
+
+    collected = iter(outgoing.collect(breaking()))
+    assert HELD not in next(collected).content
+    with pytest.raises(OSError, match="gone"):
+        next(collected)
