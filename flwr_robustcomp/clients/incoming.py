@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 from flwr_robustcomp import wire
-from flwr_robustcomp.clients.shared_array import shared_arrays
 from flwr_robustcomp.downlink.form import Form
 from flwr_robustcomp.downlink.records import (
     HEADER,
@@ -177,7 +176,7 @@ def _checked(replica: Replica, target: Held) -> _Version:
     found = Held(version=replica.version, digest=replica.digest)
     if found != target:
         raise WireError(f"the message makes {target}, this node got {found}")
-    arrays = shared_arrays(replica.arrays)
+    arrays = wire.shared_arrays(replica.arrays)
     dtypes = narrow_dtypes(replica)
     return _Version(arrays, dtypes, wire.to_arrays(replica.model()) if dtypes else arrays)
 

@@ -154,15 +154,6 @@ class Outgoing:
             left = self._resend(again)
         return answered if broken is None else _breaking_off(answered, broken)
 
-    def model_of(self, message: Message) -> ArrayRecord | None:
-        """Return the dense model that a node gets from a message that was packed here; for a simulation's adversary."""
-        content = message.content
-        if HEADER not in content:
-            plain = content.get(self.key)
-            return plain if isinstance(plain, ArrayRecord) else None
-        quantised = self._ring is None or Header.read(content[HEADER]).form is Form.QUANTISED
-        return self._shot.unpacked if quantised or self._ring is None else self._ring.model
-
     def account(self, report: RoundReport, **fields: Any) -> RoundReport:
         """Return the report of a training round with what it sent, and other fields."""
         told = self.traffic

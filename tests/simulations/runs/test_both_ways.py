@@ -87,7 +87,7 @@ def test_a_trim_is_about_the_sample() -> None:
     assert strategy.trim == 4 and strategy.min_train_nodes == 10
     for trim in (5, "byzantine+2"):
         with pytest.raises(ConfigurationError, match=r"strategy.trim must be below half of the 10 sampled nodes, got 5"):
-            check_components(_scenario("dense", 10, **fields, strategy={**TRIM, "trim": trim}))  # type: ignore[arg-type]
+            check_components(_scenario("dense", 10, **fields, strategy={**TRIM, "trim": trim}))
     with pytest.raises(ConfigurationError, match=r"sampled must be in \[0, nodes = 10\], got 11"):
         _scenario("dense", 11)
 

@@ -9,13 +9,13 @@ import torch
 from flwr.app import Array, ArrayRecord, RecordDict
 
 from flwr_robustcomp import wire
-from flwr_robustcomp.clients import shared_array
 from flwr_robustcomp.clients.incoming import ARRAYS
-from flwr_robustcomp.clients.shared_array import SharedArray, shared_arrays
 from flwr_robustcomp.flower import private_copy
+from flwr_robustcomp.simulations import Scenario
 from flwr_robustcomp.simulations.engines.parcel import seal, unseal
+from flwr_robustcomp.wire import shared
+from flwr_robustcomp.wire.shared import SharedArray, shared_arrays
 from tests.simulations.engines.test_batch import WIDE, play_packed
-from tests.simulations.kit import Scenario
 
 
 def test_pickled_contexts_share_their_replica() -> None:
@@ -44,5 +44,5 @@ def test_other_content_is_another_array_and_nothing_is_kept_alive() -> None:
     assert shared_arrays({"v": torch.ones(3, 1)})["v"] is not first["w"]
     del first
     gc.collect()
-    left = {array.data for array in shared_array._KNOWN.values()}
+    left = {array.data for array in shared._KNOWN.values()}
     assert wire.to_arrays({"w": torch.ones(3)})["w"].data not in left

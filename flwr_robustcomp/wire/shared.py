@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 from flwr.app import Array, ArrayRecord
 from torch import Tensor
 
-from flwr_robustcomp import wire
+from flwr_robustcomp.wire.dense import to_arrays
 
 __all__ = ["SharedArray", "shared_arrays"]
 
@@ -27,7 +27,7 @@ class SharedArray(Array):
     Examples
     --------
     >>> import copy, pickle, torch
-    >>> from flwr_robustcomp.clients.shared_array import shared_arrays
+    >>> from flwr_robustcomp.wire.shared import shared_arrays
     >>> kept = shared_arrays({"w": torch.ones(3)})
     >>> one, other = pickle.loads(pickle.dumps(kept)), pickle.loads(pickle.dumps(kept))
     >>> one["w"] is other["w"], type(copy.copy(one["w"])).__name__
@@ -56,6 +56,6 @@ def _the_one(dtype: str, shape: tuple[int, ...], stype: str, data: bytes) -> Sha
 def shared_arrays(tensors: Mapping[str, Tensor]) -> ArrayRecord:
     """Return tensors as such Arrays."""
     shared = ArrayRecord()  # filled by item: its constructor copies Arrays
-    for name, one in wire.to_arrays(dict(tensors)).items():
+    for name, one in to_arrays(dict(tensors)).items():
         shared[name] = _the_one(one.dtype, tuple(one.shape), one.stype, one.data)
     return shared
