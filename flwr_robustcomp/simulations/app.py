@@ -147,6 +147,7 @@ def serve(
                 "rejected": {str(partition_of.get(r.node_id, r.node_id)): str(r.reason) for r in report.rejected},
                 "threshold": report.threshold,
                 "bytes": report.bytes_received,
+                "bytes_sent": report.bytes_sent,
                 "skipped": report.skipped,
                 "delta": report.delta,
             }

@@ -17,10 +17,10 @@ from flwr_robustcomp.files import open_own
 __all__ = ["RecordError", "Recorder", "RoundRecord", "SkippedLine", "decoded", "read_records", "writing"]
 
 RoundRecord = dict[str, Any]
-"""``round``, the problem's metrics and, from round 1, ``kept``, ``trimmed``, ``rejected``, ``threshold``, ``bytes``,
-``skipped``, ``delta``, where norms were computed, ``norms``: smallest, median and largest of the ``honest`` and of the
-``byzantine``, ``spread`` where filters looked at inner products, and ``minority_warning`` and ``alarm`` in the rounds that
-raised one.
+"""``round``, the problem's metrics and, from round 1, ``kept``, ``trimmed``, ``rejected``, ``threshold``, ``bytes`` of the
+replies, ``bytes_sent``, ``skipped``, ``delta``, where norms were computed, ``norms``: smallest, median and largest of the
+``honest`` and of the ``byzantine``, ``spread`` where filters looked at inner products, and ``minority_warning`` and ``alarm``
+in the rounds that raised one.
 
 All of it follows from the scenario; what depends on the machine stands in files of its own (`cost`, `provenance`)."""
 

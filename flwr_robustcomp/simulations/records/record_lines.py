@@ -53,6 +53,7 @@ class RoundLine(_Line):
     rejected: dict[_Node, str] = {}
     threshold: _Number | None = None
     bytes: _Count = 0
+    bytes_sent: _Count = 0
     skipped: str | None = None
     delta: _Number | None = None
     alarm: str | None = None
