@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from benchmarks.traffic_cells import BASE, DOWNS, ONE_BIT, OURS, PARTITIONS, TABLES, UPLINK
 from benchmarks.traffic_outcomes import Outcome
 
-__all__ = ["EARLY", "TARGET", "Rows", "rows", "table", "verdicts", "whole"]
+__all__ = ["EARLY", "MOST_LOST", "TARGET", "Rows", "rows", "table", "verdicts", "whole"]
 
 TARGET = 0.95
 """Of dense FedAvg's final accuracy: what has to be reached."""
@@ -17,8 +17,8 @@ TARGET = 0.95
 EARLY = 10
 """The round whose accuracy shows the lag."""
 
-_MOST_LOST = 0.5
-"""Points of final accuracy."""
+MOST_LOST = 0.5
+"""Points of accuracy; a lag as small as that counts as none."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _row(found: Rows, down: str) -> str:
 
 def verdicts(every: Sequence[Rows]) -> list[str]:
     """Return what the adaptive replica has to reach, what it reaches, and whether that is enough."""
-    lines = ["| | times fewer bytes | wanted | final accuracy against dense | lag at round 10, 1 bit → adaptive | met |"]
+    lines = [f"| | times fewer bytes | wanted | final accuracy against dense | lag at round {EARLY}, 1 bit → adaptive | met |"]
     lines.append("|---|--:|--:|--:|--:|---|")
     return lines + [_verdict(found) for found in every if OURS in found.found]
 
@@ -121,12 +121,12 @@ def _verdict(found: Rows) -> str:
     wanted, ratio = TABLES[found.name].wanted, found.ratio(OURS)
     lost = found.final(OURS) - found.final(BASE)
     misses = [] if ratio is not None and round(ratio, 1) >= wanted else ["bytes"]
-    misses += [] if round(lost, 1) >= -_MOST_LOST else ["accuracy"]
+    misses += [] if round(lost, 1) >= -MOST_LOST else ["accuracy"]
     lag = ""
     if {UPLINK, ONE_BIT} <= found.found.keys():
         before, after = (found.early(UPLINK) - found.early(down) for down in (ONE_BIT, OURS))
         lag = f"{before:.1f} → {after:.1f}"
-        misses += [] if round(after, 1) <= max(round(before, 1) / 2, 0.0) else ["lag"]
+        misses += [] if round(after, 1) <= max(round(before, 1) / 2, MOST_LOST) else ["lag"]
     met = f"**no**: {', '.join(misses)}" if misses else "yes"
     times = "not reached" if ratio is None else f"{ratio:.1f}"
     return f"| {TABLES[found.name].title}, {found.partition} | {times} | {wanted:g} | {lost:+.1f} | {lag} | {met} |"
