@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import aggregate, codecs, figure4, filters, inner_products, load, regression, rounds
+from benchmarks import aggregate, codecs, downlink, figure4, filters, inner_products, load, regression, rounds
 from benchmarks.machine import describe
 from benchmarks.report import Section
 
@@ -20,6 +20,7 @@ _SUBJECTS: dict[str, Callable[[bool], Section]] = {
     "load": load.measure,
     "round": rounds.measure,
     "codecs": codecs.measure,
+    "downlink": downlink.measure,
     "regression": regression.measure,
     "figure4": figure4.measure,
 }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from flwr_robustcomp import wire
@@ -115,7 +115,7 @@ class Outgoing:
             return plain
         self._shot.aim(arrays)
         if self._ring is not None and self._nodes.moves(arrays):
-            self._ring.advance(wire.shared_tensors(arrays), self.history.last_step)
+            self._ring.advance(wire.shared_tensors(arrays), self.history.last_step, self._shot.size or self._shot.dense)
         contents: dict[tuple[int, Held | None], RecordDict] = {}  # nodes that get the same share it
         for message in plain:
             node, content = message.metadata.dst_node_id, message.content
@@ -132,23 +132,27 @@ class Outgoing:
         self.traffic.count([message.content for message in packed], [message.content for message in plain])
         return packed
 
-    def collect(self, replies: Iterable[Message]) -> list[Message]:
+    def collect(self, replies: Iterable[Message]) -> Iterable[Message]:
         """Return a round's replies as if every node had got the dense model; send again where a node asks for it.
 
         What is foreign is believed in nothing: a reply that cannot be looked at passes, for screening to reject.
         """
-        left, answered = list(replies), []
+        if self.downlink is None:
+            return replies
+        left, broken = _as_far_as_they_come(replies)
+        answered: list[Message] = []
         while left:
+            asked = {sent.message.metadata.message_id: node for node, sent in self._sent.items()}
             again: list[Sent] = []
             for reply in left:
-                sent = self._request(reply)
+                sent = self._request(reply, asked)
                 if sent is None or (why := self._unread(reply, sent)) is None:
                     answered.append(reply)
                 elif self._may_resend(sent):
                     self._say(sent, why)
                     again.append(sent)
             left = self._resend(again)
-        return answered
+        return answered if broken is None else _breaking_off(answered, broken)
 
     def account(self, report: RoundReport, **fields: Any) -> RoundReport:
         """Return the report of a training round with what it sent, and other fields."""
@@ -196,10 +200,9 @@ class Outgoing:
 
     # -- what a node says -------------------------------------------------------------------------------------------------
 
-    def _request(self, reply: Message) -> Sent | None:
+    def _request(self, reply: Message, asked: Mapping[str, int]) -> Sent | None:
         """Return what a reply is to; None where it is to nothing that was packed here."""
         try:
-            asked = {sent.message.metadata.message_id: node for node, sent in self._sent.items()}
             return self._sent.get(sender(reply, asked))
         except Exception:  # noqa: BLE001 (foreign: screening says what is wrong with it)
             return None
@@ -264,12 +267,12 @@ class Outgoing:
 
     # -- checkpoints ------------------------------------------------------------------------------------------------------
 
-    def state(self) -> dict[str, ArrayRecord | ConfigRecord]:
+    def state(self) -> RecordDict:
         """Return the records that a checkpoint keeps; none without a downlink."""
         if self.downlink is None:
-            return {}
-        ring = {} if self._ring is None else dict(self._ring.state())
-        return {**ring, **self._nodes.state()}  # type: ignore[dict-item]
+            return RecordDict()
+        ring = RecordDict() if self._ring is None else self._ring.state()
+        return RecordDict({**ring, **self._nodes.state()})
 
     def restore(self, state: RecordDict) -> None:
         """Go on from what `state` returned; `ConfigurationError` for what it cannot have left behind."""
@@ -279,3 +282,18 @@ class Outgoing:
         if self._ring is not None:
             self._ring.restore(state)
         self._nodes = nodes
+
+
+def _as_far_as_they_come(replies: Iterable[Message]) -> tuple[list[Message], Exception | None]:
+    """Return the replies that came, and what a Grid raised in the middle of them."""
+    came: list[Message] = []
+    try:
+        came.extend(replies)
+    except Exception as error:  # noqa: BLE001 (screening counts it, after the replies that came)
+        return came, error
+    return came, None
+
+
+def _breaking_off(replies: Sequence[Message], error: Exception) -> Iterator[Message]:
+    yield from replies
+    raise error
