@@ -89,10 +89,13 @@ def read_data(path: Path) -> Data:
     """Read a data file; one that is missing has no runs."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     found: list[dict[str, Any]] = [json.loads(line) for line in lines]
-    plain = tuple(
-        Outcome(**{k: tuple(v) if isinstance(v, list) else v for k, v in one.items()}) for one in found if "up" in one
-    )
+    plain = tuple(Outcome(**_tupled(one)) for one in found if "up" in one)
     return Data(plain, tuple(Attacked(**one) for one in found if "up" not in one))
+
+
+def _tupled(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return fields with tuples in the place of JSON's lists."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
 def scenarios(seeds: Sequence[int], tables: Sequence[str]) -> list[Scenario]:

@@ -142,7 +142,7 @@ def test_the_part_of_mnist_is_the_same_each_time(tmp_path: Path, monkeypatch: py
     for part, count in (("train", TRAIN + 5), ("test", TEST + 5)):
         whole |= {f"x_{part}": rng.integers(0, 256, (count, 2, 2), np.uint8), f"y_{part}": np.arange(count) % 10}
     (tmp_path / "data").mkdir()
-    np.savez(tmp_path / "data/all.npz", **whole)
+    np.savez(tmp_path / "data/all.npz", **whole)  # type: ignore[arg-type]
     cut(tmp_path / "data")
     images = read_folder(tmp_path / "out/traffic-mnist")
     assert (len(images.train), len(images.test)) == (TRAIN, TEST)
