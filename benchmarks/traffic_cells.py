@@ -32,10 +32,10 @@ _DENSE: dict[str, Any] = {"name": "dense"}
 DOWNS: dict[str, dict[str, Any]] = {
     BASE: _DENSE,
     UPLINK: _DENSE,
-    # Without parameters: these two are what a user gets who asks for the form and nothing else.
-    OURS: {"name": "replica"},
-    ONE_BIT: {"name": "replica", "bits": 1},
-    "replica, 2 bits": {"name": "replica", "bits": 2},
+    # The defaults, spelled out: they name the runs, and other defaults are other runs.
+    OURS: {"name": "replica", "bits": 0, "model_bits": 4, "lag": 0.6},
+    ONE_BIT: {"name": "replica", "bits": 1, "model_bits": 4},
+    "replica, 2 bits": {"name": "replica", "bits": 2, "model_bits": 4},
     "quantised, 4 bits": {"name": "quantised", "bits": 4},
     "quantised, 8 bits": {"name": "quantised", "bits": 8},
 }

@@ -20,6 +20,8 @@ from benchmarks.traffic_mnist import TEST, TRAIN, cut
 from benchmarks.traffic_outcomes import Attacked, Data, Outcome, read_data, updated
 from benchmarks.traffic_page import page
 from benchmarks.traffic_tables import rows, table, verdicts
+from flwr_robustcomp.component import Component, build
+from flwr_robustcomp.downlink import DOWNLINKS, Downlink
 from flwr_robustcomp.simulations.attacks import ATTACKS
 from flwr_robustcomp.simulations.problems.folder import read_folder
 from flwr_robustcomp.simulations.runs.sweep import run_cells
@@ -125,6 +127,10 @@ def test_every_row_can_be_run_on_every_partition(name: str) -> None:
         check_components(scenario_of(Case(name, "IID", down, 5)))
     for partition in PARTITIONS:
         check_components(scenario_of(Case(name, partition, OURS, 5)))
+
+
+def test_the_row_of_the_defaults_spells_them_out() -> None:
+    assert build("downlink", DOWNLINKS, Component(**DOWNS[OURS])) == Downlink()
 
 
 def test_every_attack_of_the_registry_can_be_run() -> None:
