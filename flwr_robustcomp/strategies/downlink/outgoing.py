@@ -51,7 +51,7 @@ class Outgoing:
     key : str
         Of the model's ArrayRecord in the messages.
     history : RunHistory
-        The strategy's: it knows the length of the model's last step.
+        The strategy's: it knows the lengths of the model's last steps.
 
     Attributes
     ----------
@@ -115,7 +115,7 @@ class Outgoing:
             return plain
         self._shot.aim(arrays)
         if self._ring is not None and self._nodes.moves(arrays):
-            self._ring.advance(wire.shared_tensors(arrays), self.history.last_step, self._shot.size or self._shot.dense)
+            self._ring.advance(wire.shared_tensors(arrays), self.history.longest_step, self._shot.size or self._shot.dense)
         contents: dict[tuple[int, Held | None], RecordDict] = {}  # nodes that get the same share it
         for message in plain:
             node, content = message.metadata.dst_node_id, message.content

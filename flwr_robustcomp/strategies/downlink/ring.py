@@ -97,7 +97,7 @@ class Ring:
         model : mapping of str to Tensor
             w.
         step : float or None
-            The length of w's last step, if it is known: what the lag is measured in.
+            The length of w's longest step of late, if it is known: what the lag is measured in.
         whole : int
             Bytes of the whole model in the cheapest form: of more changes than that no use is made.
 
