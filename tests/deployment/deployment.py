@@ -24,7 +24,7 @@ from benchmarks.processes import Family
 from benchmarks.run_config import ConfigValue, run_config_toml, toml_value
 from tests.deployment.credentials import make_certificates, make_node_key
 from tests.deployment.relay import Relay, relay
-from tests.deployment.warm import READY, write_commands
+from tests.deployment.warm import READY, Forked, fork, write_commands
 
 __all__ = ["Deployment", "Node", "Run", "wait_for"]
 
@@ -44,7 +44,7 @@ def wait_for(condition: Callable[[], object], what: str, patience: float = 180.0
 class _Logged:
     """A process whose output goes to a file."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | Forked, log: Path) -> None:
         self.process = process
         self._log = log
 
@@ -129,7 +129,7 @@ class Deployment:
         if warm:
             commands = write_commands(folder / "bin", self._warm)
             self._environ["PATH"] = os.pathsep.join([str(commands), self._environ["PATH"]])
-            self._environ["FLWR_SUPEREXEC_TASK_POLL_INTERVAL"] = "0.1"
+            self._environ["FLWR_SUPEREXEC_TASK_POLL_INTERVAL"] = "0.3"
         (self.home / "config.toml").write_text(
             '[superlink]\ndefault = "deployment"\n\n[superlink.deployment]\n'
             f'address = "127.0.0.1:{self.port}"\nroot-certificates = "{self.certificates.authority}"\n',
@@ -143,7 +143,7 @@ class Deployment:
         command = ["flower-superlink", *tls, "--enable-supernode-auth", "--host", "127.0.0.1", "--port", str(self.port)]
         try:
             if self._warm:
-                forks = _Logged(*self._start("warm", [sys.executable, "-m", "tests.deployment.warm", "serve", self._warm]))
+                forks = _Logged(*self._start("warm", [sys.executable, "-m", "tests.deployment.warm", self._warm], cold=True))
                 wait_for(lambda: READY in self._living(forks).log, "the process that forks")
             self.superlink = _Logged(*self._start("superlink", command))
             wait_for(lambda: "Uvicorn running on" in self._living(self.superlink).log, "the SuperLink")
@@ -164,7 +164,7 @@ class Deployment:
             started[name] = _Logged(*self._start(f"register-{name}", command))
         ids = {}
         for name, one in started.items():
-            if one.process.wait(timeout=180) != 0:
+            if one.process.wait(timeout=180) != 0 or "node-id" not in one.log:
                 raise RuntimeError(f"registering {name} failed:\n{one.log}")
             ids[name] = int(json.loads(one.log[one.log.index("{") :])["node-id"])
         return ids
@@ -179,8 +179,7 @@ class Deployment:
         """Start a SuperNode with the key of a name; ``port`` may be a relay's, ``home`` names an empty home of its own."""
         config = " ".join(f"{key}={toml_value(value)}" for key, value in node_config.items())
         (runtime_port,) = free_ports(1)
-        command = [sys.executable, "-m", "tests.deployment.warm"] if self._warm else []
-        command += ["flower-supernode", "--root-certificates", str(self.certificates.authority)]
+        command = ["flower-supernode", "--root-certificates", str(self.certificates.authority)]
         command += ["--superlink", f"127.0.0.1:{port or self.port}", "--node-config", config]
         command += ["--auth-supernode-private-key", str(self.folder / f"{name}.key")]
         command += ["--host", "127.0.0.1", "--port", str(runtime_port)]
@@ -206,13 +205,16 @@ class Deployment:
             yield one
 
     def _start(
-        self, name: str, command: list[str], further: Mapping[str, str] | None = None
-    ) -> tuple[subprocess.Popen[bytes], Path]:
+        self, name: str, command: list[str], further: Mapping[str, str] | None = None, *, cold: bool = False
+    ) -> tuple[subprocess.Popen[bytes] | Forked, Path]:
         log = self.folder / f"{name}.log"
+        environment = self._environ | dict(further or {})
         with log.open("wb") as output:
+            if self._warm and not cold:
+                return fork(self._warm, command, environment, self.folder, output.fileno()), log
             process = subprocess.Popen(
                 command,
-                env=self._environ | dict(further or {}),
+                env=environment,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -224,5 +226,5 @@ class Deployment:
     @staticmethod
     def _living(one: _Logged) -> _Logged:
         if one.process.poll() is not None:
-            raise RuntimeError(f"ended with status {one.process.returncode}:\n{one.log[-3000:]}")
+            raise RuntimeError(f"ended with status {one.process.poll()}:\n{one.log[-3000:]}")
         return one

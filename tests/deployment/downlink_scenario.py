@@ -20,15 +20,15 @@ __all__ = ["COORDINATES", "ROUNDS", "Played", "Stories", "app_folder", "play"]
 NAMES = ("first", "second", "restarted", "sleeper", "liar", "doomed")
 """Every SuperNode, in the order of their partition ids; each has a relay of its own before the SuperLink."""
 
-ROUNDS = 16
+ROUNDS = 13
 
 WIDTH = 2048
 
 COORDINATES = 64 * WIDTH + WIDTH + WIDTH * 10 + 10
 """d of the app's model, the quickstart's with a wider hidden layer: packed Arrays are larger than what stands around them."""
 
-RESTART, SLEEP, KILL = 4, 5, 7
-"""Rounds in which one SuperNode is stopped and started anew, one falls asleep, and one dies."""
+RESTART, KILL = 3, 5
+"""Rounds in which one SuperNode is stopped and started anew, and in whose evaluation one dies and one falls asleep."""
 
 ASLEEP = 6
 """Rounds that the sleeper misses, at least."""
@@ -56,7 +56,7 @@ class Played:
         """Return the metrics of every round, of training or of evaluation."""
         found = {}
         for round_, text in re.findall(r"\[ROUND (\d+)/\d+\](.*?)(?=\[ROUND|\Z)", self.log, re.DOTALL):
-            metrics = re.search(rf"aggregate_{phase}: .*?Aggregated MetricRecord: (\{{.*?\}})$", text, re.DOTALL | re.MULTILINE)
+            metrics = re.search(rf"configure_{phase}: .*?Aggregated MetricRecord: (\{{.*?\}})$", text, re.DOTALL | re.MULTILINE)
             if metrics:
                 found[int(round_)] = ast.literal_eval(metrics[1])
         return found
@@ -67,11 +67,29 @@ class Played:
         (found,) = re.findall(r"accuracy after the last round: ([\d.]+)", self.log)
         return float(found)
 
+    def sent_in(self, phase: str) -> int:
+        """Bytes that the strategy says it sent in training or in evaluation."""
+        key = {"train": "robustcomp.bytes-sent", "evaluate": "robustcomp.evaluation-bytes-sent"}[phase]
+        return sum(account[key] for account in self.accounts(phase).values())
+
+    def asked(self, phase: str) -> int:
+        """How many messages with a model went out in training or in evaluation, those that went again not counted."""
+        return sum(map(int, re.findall(rf"configure_{phase}: Sampled (\d+) nodes", self.log)))
+
     @property
     def sent(self) -> int:
         """Bytes that the strategy says it sent, training and evaluation."""
-        evaluation = sum(account["robustcomp.evaluation-bytes-sent"] for account in self.accounts("evaluate").values())
-        return evaluation + sum(account["robustcomp.bytes-sent"] for account in self.accounts().values())
+        return self.sent_in("train") + self.sent_in("evaluate")
+
+    @property
+    def replies(self) -> int:
+        """How many updates came up."""
+        return sum(account["robustcomp.kept"] + account["robustcomp.trimmed"] for account in self.accounts().values())
+
+    def lines(self, node: int, words: str) -> list[str]:
+        """Return the lines that name a node and hold these words, from their mark on."""
+        found = [line for line in self.log.splitlines() if str(node) in line and words in line]
+        return [line.partition("> ")[2] for line in found]
 
     @property
     def received(self) -> int:
@@ -127,13 +145,12 @@ def _tell(deployment: Deployment, run: Run, nodes: Mapping[str, Node], relays: M
     _reach(run, RESTART)
     nodes["restarted"].stop()
     again = _start(deployment, "restarted", relays["restarted"], home="restarted-again")
-    _reach(run, SLEEP)
-    nodes["sleeper"].sleep()
     _reach(run, KILL)
     relays["doomed"].stop_within("pull-object", LEAST)
     wait_for(relays["doomed"].stopped.is_set, "a download to be cut")
     nodes["doomed"].kill()
-    _reach(run, SLEEP + ASLEEP + 1)
+    nodes["sleeper"].sleep()  # the SuperLink takes both for dead at the same time
+    _reach(run, KILL + ASLEEP + 1)
     nodes["sleeper"].wake()
     return again
 

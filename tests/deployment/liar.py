@@ -1,7 +1,7 @@
 """The quickstart's ClientApp on a node that may lie about its replica; copied into the app's package, as `hostile`.
 
-What it trains is honest. On a node whose ``--node-config`` says ``role="liar"`` it names the version of the message before, and from
-the tenth version on one that never was.
+What it trains is honest. On a node whose ``--node-config`` says ``role="liar"`` it names the version of the message before, and
+from the tenth version on one that never was.
 """
 
 from flwr.app import ConfigRecord, Context, Message

@@ -2,6 +2,7 @@
 
 A SuperNode starts a process for every message, which takes seconds of importing. Here the commands that Flower starts are
 small scripts, first in ``PATH``, that ask a server on an abstract Unix socket for a fork; the fork does what the command does.
+What the test starts is forked in the same way.
 
 It also lets Flower look for messages more often than every three seconds, and notice sooner that a SuperNode is gone. All else
 is Flower as it is installed.
@@ -17,18 +18,18 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
-__all__ = ["HEARTBEAT", "READY", "write_commands"]
+__all__ = ["READY", "Forked", "fork", "write_commands"]
 
 READY = "ready to fork"
 
-HEARTBEAT = 12
-"""Seconds between two heartbeats of a SuperNode, at most; it is taken for dead after two intervals without one."""
+HEARTBEAT = 10
+"""Seconds between two heartbeats of a SuperNode, at most, the least that Flower takes; a node is dead after two without one."""
 
-_PATIENCE = 0.25
+_PATIENCE = 0.4
 """Seconds between two looks for messages, at most."""
 
 _COMMANDS = {
@@ -36,6 +37,8 @@ _COMMANDS = {
     "flwr-serverapp": ("flwr.superlink.cli", "flwr_serverapp"),
     "flower-superexec": ("flwr.supercore.cli", "flower_superexec"),
     "flower-supernode": ("flwr.supernode.cli", "flower_supernode"),
+    "flower-superlink": ("flwr.superlink.cli", "flower_superlink"),
+    "flwr": ("flwr.cli.app", "app"),
 }
 
 _LOOKING = ("flwr.superlink.grid.http_grid", "flwr.supernode.start_client_internal")
@@ -53,8 +56,41 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asked:
     asked.connect({address!r})
     order = json.dumps([{command!r}, sys.argv[1:], dict(os.environ), os.getcwd()])
     socket.send_fds(asked, [order.encode()], [0, 1, 2])
-    asked.recv(1)
+    asked.recv(64)
 """
+
+
+class Forked:
+    """A process that was forked for this one; nobody learns how it ended."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def poll(self) -> int | None:
+        """Return 0 if it is over, else None."""
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return 0
+        return None
+
+    def wait(self, timeout: float = 60.0) -> int:
+        """Wait until it is over."""
+        deadline = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"process {self.pid} did not end in {timeout:g} s")
+            time.sleep(0.05)
+        return 0
+
+
+def fork(name: str, command: Sequence[str], environment: Mapping[str, str], folder: Path, output: int) -> Forked:
+    """Ask the server of a name for a process whose output goes to a file descriptor."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking, Path(os.devnull).open("rb") as nothing:
+        asking.connect(f"\0{name}")
+        order = json.dumps([command[0], list(command[1:]), dict(environment), str(folder)])
+        socket.send_fds(asking, [order.encode()], [nothing.fileno(), output, output])
+        return Forked(int(asking.recv(64)))
 
 
 def write_commands(folder: Path, name: str) -> Path:
@@ -97,8 +133,10 @@ def _serve(name: str) -> Callable[[], object]:
             asking, _ = listening.accept()
             with asking:
                 order, streams, _, _ = socket.recv_fds(asking, 1 << 20, 3)
-                if os.fork() == 0:
+                pid = os.fork()
+                if pid == 0:
                     break
+                asking.send(str(pid).encode())
             for stream in streams:
                 os.close(stream)
     command, arguments, environment, folder = json.loads(order)
@@ -117,7 +155,4 @@ def _serve(name: str) -> Callable[[], object]:
 
 if __name__ == "__main__":
     _hasten()
-    if sys.argv[1] == "serve":
-        sys.exit(_serve(sys.argv[2])())  # type: ignore[call-overload]
-    sys.argv = sys.argv[1:]
-    sys.exit(_command(sys.argv[0])())  # type: ignore[call-overload]
+    sys.exit(_serve(sys.argv[1])())  # type: ignore[call-overload]
