@@ -20,7 +20,7 @@ __all__ = ["COORDINATES", "ROUNDS", "Played", "Stories", "app_folder", "play"]
 NAMES = ("first", "second", "restarted", "sleeper", "liar", "doomed")
 """Every SuperNode, in the order of their partition ids; each has a relay of its own before the SuperLink."""
 
-ROUNDS = 13
+ROUNDS = 14
 
 WIDTH = 2048
 
