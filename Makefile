@@ -55,7 +55,7 @@ test-deployment: $(READY) ## Run a deployment on loopback: SuperLink, SuperNodes
 	@$(BIN)/python -m pytest -m deployment
 
 test-flower: $(READY) ## Try another Flower, VERSION=1.38 or nightly (default: the oldest): fast tests and flwr run; TOUCHES=1 for CI's part
-	@$(BIN)/python -m benchmarks.flower_version $(VERSION) --out $(OUT)/flower $(if $(TOUCHES),--touches)
+	@$(BIN)/python -m benchmarks.flower_version $(VERSION) --out $(OUT)/flower $(if $(TOUCHES),--touches) $(if $(PREPARE),--prepare)
 
 lint: $(READY) ## Check style, format and the direction of imports
 	@$(BIN)/ruff check .

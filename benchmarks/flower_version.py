@@ -118,6 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("version", nargs="?", default=oldest, help=f"such as 1.38, or {NIGHTLY} (default: {oldest})")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "flower", help="folder of the environments")
     parser.add_argument("--touches", action="store_true", help="only the tests that go through Flower")
+    parser.add_argument("--prepare", action="store_true", help="only make the environment, and run nothing in it")
     options = parser.parse_args(arguments)
     try:
         requirement_of(options.version)
@@ -126,6 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = (options.out / options.version).resolve()
     python = folder / "bin" / "python"
     version = _make_environment(folder, python, options.version)
+    if options.prepare:
+        return 0
     tests = _touching() if options.touches else ["tests"]
     failed = _pytest(python, *_SPREAD, "-m", "not processes and not deployment", *tests)
     quickstart = _pytest(python, "-m", "processes", "-k", "quickstart-robust", "tests/test_quickstart.py")

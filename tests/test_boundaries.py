@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 import flwr_robustcomp
 
 PACKAGE = Path(flwr_robustcomp.__file__).parent
@@ -78,10 +76,11 @@ def _imports(file: str) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _calls(file: str) -> Iterator[str]:
-    for node in ast.walk(_tree(file)):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
-            yield ast.unparse(node.func)
+@cache
+def _calls(file: str) -> frozenset[str]:
+    nodes = ast.walk(_tree(file))
+    calls = (node.func for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute))
+    return frozenset(map(ast.unparse, calls))
 
 
 def _inside(name: str, packages: tuple[str, ...]) -> bool:
@@ -92,59 +91,60 @@ def test_the_files_are_found() -> None:
     assert {"flower.py", "randomness.py", "wire/packed.py", "compressors/sign.py", "simulations/app.py"} <= set(FILES)
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if file != "flower.py"])
-def test_only_flower_py_touches_flowers_internals(file: str) -> None:
-    flower = [name for name in _imports(file) if _inside(name, ("flwr",))]
-    assert [name for name in flower if not _inside(name, PUBLIC_FLOWER)] == []
-    assert not any(part.startswith("_") for name in flower for part in name.split("."))
+def test_only_flower_py_touches_flowers_internals() -> None:
+    for file in set(FILES) - {"flower.py"}:
+        flower = [name for name in _imports(file) if _inside(name, ("flwr",))]
+        assert [name for name in flower if not _inside(name, PUBLIC_FLOWER)] == [], file
+        assert not any(part.startswith("_") for name in flower for part in name.split(".")), file
 
 
 def test_flower_py_does_touch_them() -> None:
     assert any(_inside(name, ("flwr.supercore",)) for name in _imports("flower.py"))
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if file.startswith(FREE_OF_FLOWER)])
-def test_mathematics_does_not_import_flwr(file: str) -> None:
-    assert [name for name in _imports(file) if _inside(name, ("flwr",))] == []
-    own = {name.split(".")[1] for name in _imports(file) if _inside(name, ("flwr_robustcomp",))}
-    assert own <= {"compressors", "errors", "layout", "one_slot", "randomness", "spans", "theory"}
+def test_mathematics_does_not_import_flwr() -> None:
+    for file in FILES:
+        if file.startswith(FREE_OF_FLOWER):
+            assert [name for name in _imports(file) if _inside(name, ("flwr",))] == [], file
+            own = {name.split(".")[1] for name in _imports(file) if _inside(name, ("flwr_robustcomp",))}
+            assert own <= {"compressors", "errors", "layout", "one_slot", "randomness", "spans", "theory"}, file
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if file != "randomness.py"])
-def test_only_randomness_py_makes_generators(file: str) -> None:
-    assert [name for name in _imports(file) if _inside(name, RANDOM_MODULES)] == []
-    for call in _calls(file):
-        module, _, function = call.rpartition(".")
-        assert not (module and _inside(module, RANDOM_MODULES)), f"{file}: {call}"
-        assert function not in GENERATORS or module in ("rng", "self.rng"), f"{file}: {call}"
+def test_only_randomness_py_makes_generators() -> None:
+    for file in set(FILES) - {"randomness.py"}:
+        assert [name for name in _imports(file) if _inside(name, RANDOM_MODULES)] == [], file
+        for call in _calls(file):
+            module, _, function = call.rpartition(".")
+            assert not (module and _inside(module, RANDOM_MODULES)), f"{file}: {call}"
+            assert function not in GENERATORS or module in ("rng", "self.rng"), f"{file}: {call}"
 
 
 def test_randomness_py_does_make_them() -> None:
-    assert {"np.random.Generator", "np.random.PCG64"} <= set(_calls("randomness.py"))
+    assert {"np.random.Generator", "np.random.PCG64"} <= _calls("randomness.py")
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_bytes_are_read_where_they_may_be(file: str) -> None:
-    for call in _calls(file):
-        assert file in READS_BYTES.get(call, {file}), f"{file}: {call}"
+def test_bytes_are_read_where_they_may_be() -> None:
+    for file in FILES:
+        for call in _calls(file):
+            assert file in READS_BYTES.get(call, {file}), f"{file}: {call}"
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if file not in TOUCHES_ARRAY_DATA])
-def test_the_data_of_arrays_is_left_to_wire(file: str) -> None:
-    touched = {ast.unparse(node) for node in ast.walk(_tree(file)) if isinstance(node, ast.Attribute) and node.attr == "data"}
-    assert touched <= {"data.data"}  # scikit-learn's images
+def test_the_data_of_arrays_is_left_to_wire() -> None:
+    for file in set(FILES) - TOUCHES_ARRAY_DATA:
+        nodes = ast.walk(_tree(file))
+        touched = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute) and node.attr == "data"}
+        assert touched <= {"data.data"}, file  # scikit-learn's images
 
 
 def test_the_tables_above_are_not_stale() -> None:
     for call, files in READS_BYTES.items():
         for file in files:
-            assert call in set(_calls(file)), f"{file} no longer calls {call}"
+            assert call in _calls(file), f"{file} no longer calls {call}"
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_no_asserts(file: str) -> None:
-    lines = [node.lineno for node in ast.walk(_tree(file)) if isinstance(node, ast.Assert)]
-    assert lines == []
+def test_no_asserts() -> None:
+    found = [(file, node.lineno) for file in FILES for node in ast.walk(_tree(file)) if isinstance(node, ast.Assert)]
+    assert found == []
 
 
 def _rank(name: str) -> tuple[int, str]:
@@ -152,20 +152,20 @@ def _rank(name: str) -> tuple[int, str]:
     return (0 if name.isupper() else 1 if name[0].isupper() else 2), name
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_all_is_sorted_and_complete(file: str) -> None:
-    tree = _tree(file)
-    (names,) = [
-        ast.literal_eval(node.value)
-        for node in tree.body
-        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["__all__"]
-    ]
-    assert list(names) == sorted(set(names), key=_rank)
-    defined = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
-    if file != "simulations/app.py":  # whose functions are commands and handlers, registered by decorators
-        assert {name for name in defined if not name.startswith("_")} <= set(names)
+def test_all_is_sorted_and_complete() -> None:
+    for file in FILES:
+        tree = _tree(file)
+        (names,) = [
+            ast.literal_eval(node.value)
+            for node in tree.body
+            if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["__all__"]
+        ]
+        assert list(names) == sorted(set(names), key=_rank), file
+        defined = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+        if file != "simulations/app.py":  # whose functions are commands and handlers, registered by decorators
+            assert {name for name in defined if not name.startswith("_")} <= set(names), file
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_files_are_short(file: str) -> None:
-    assert len((PACKAGE / file).read_text(encoding="utf-8").splitlines()) <= 300
+def test_files_are_short() -> None:
+    lengths = {file: len((PACKAGE / file).read_text(encoding="utf-8").splitlines()) for file in FILES}
+    assert {file: lines for file, lines in lengths.items() if lines > 300} == {}

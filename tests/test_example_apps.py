@@ -102,7 +102,7 @@ def test_doubles_pass_through_flwr_run(tmp_path: Path) -> None:
             num_supernodes=NODES,
             home=tmp_path / "flwr",
             run_config={"num-server-rounds": 2},
-            backend=Backend(init_num_cpus=2),
+            backend=Backend(init_num_cpus=1),
         ).check()
     assert (accuracy_in(run.log) or 0) > 0.5
     assert len(re.findall(r"aggregate_train: kept .* rejected 0 replies", run.log)) == 2

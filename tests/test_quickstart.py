@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from benchmarks.stock_flower import Backend, flwr_run
+from benchmarks.stock_flower import Backend, LocalFlower
 from tests.quickstart import PLAIN, ROBUST, run_in_process
 from tests.simulations.kit import nothing_left_running
 
@@ -43,21 +44,26 @@ def test_the_robust_one_says_what_is_wrong_with_its_config() -> None:
         run_in_process(ROBUST, 5, **{"robustcomp.compressor": "l3-sign"})
 
 
+@pytest.fixture(scope="module")
+def flower(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFlower]:
+    home = tmp_path_factory.mktemp("flwr")
+    with nothing_left_running(home), LocalFlower(home=home) as flower:
+        yield flower
+
+
 @pytest.mark.processes
 @pytest.mark.parametrize("folder", [PLAIN, ROBUST], ids=lambda folder: folder.name)
-def test_it_runs_under_flwr_run(folder: Path, tmp_path: Path) -> None:
-    with nothing_left_running(tmp_path):
-        run = flwr_run(
-            folder,
-            num_supernodes=5,
-            home=tmp_path / "flwr",
-            run_config={"num-server-rounds": 3, "local-epochs": 20, "min-nodes": 5},
-            backend=Backend(init_num_cpus=2),
-            timeout=600.0,  # on a machine that does much else
-        ).check()
+def test_it_runs_under_flwr_run(folder: Path, flower: LocalFlower) -> None:
+    run = flower.run(
+        folder,
+        num_supernodes=5,
+        run_config={"num-server-rounds": 2, "local-epochs": 20, "min-nodes": 5},
+        backend=Backend(init_num_cpus=1),
+        timeout=600.0,  # on a machine that does much else
+    ).check()
     assert _accuracy(run.log) > 0.5
     sizes = [int(size) for size in re.findall(r"aggregate_train: kept 5, .* rejected 0 replies; (\d+) bytes received", run.log)]
-    assert len(sizes) == (0 if folder == PLAIN else 3)
+    assert len(sizes) == (0 if folder == PLAIN else 2)
     # Five nodes with 19,210 coordinates each: a bit for each, the scales of Drive, and which pixels are always dark.
     assert all(5 * 19_210 // 16 < size < 5 * 19_210 * 4 / 28 for size in sizes)
 

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flwr_robustcomp.filters import Beside, Root, Vectors
+from flwr_robustcomp.filters.vectors import signs_of
 
 __all__ = ["known"]
 
@@ -29,9 +30,6 @@ def known(rows: Matrix, root: Matrix | None = None, gram: Matrix | None = None) 
     def losses(mixing: Matrix) -> Matrix:
         return np.asarray(np.square(mixing @ rows - own).sum(axis=1) / 2)
 
-    def signs() -> Matrix:
-        return np.stack([(rows < 0).mean(axis=1), (rows == 0).mean(axis=1), (rows > 0).mean(axis=1)], axis=1)
-
     products = rows @ rows.T if gram is None else gram
-    beside = Beside(signs, lambda: products, lambda: Root(float(np.linalg.norm(own)), rows @ own), losses)
+    beside = Beside(lambda: signs_of(rows), lambda: products, lambda: Root(float(np.linalg.norm(own)), rows @ own), losses)
     return Vectors.of_gram(products, beside)

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+import torch
 import typer
 from pydantic import ValidationError
 from rich import box
@@ -15,6 +16,10 @@ from flwr_robustcomp.cli import console
 from flwr_robustcomp.component import Component, build
 from flwr_robustcomp.compressors import CHOICES, COMPRESSORS, Compressor
 from flwr_robustcomp.errors import ConfigurationError, require
+from flwr_robustcomp.layout import Layout
+from flwr_robustcomp.strategies import RobustCompressed
+from flwr_robustcomp.strategies.filtering import named_filters
+from flwr_robustcomp.strategies.trusted_root import TrustedRoot
 from flwr_robustcomp.theory import label, shortfall
 from flwr_robustcomp.theory.advice import Advice, advise
 from flwr_robustcomp.theory.coverage import Coverage
@@ -33,7 +38,11 @@ def advise_command(
     downlink: Annotated[str, typer.Option(help="What packs the changes of a replica of the model, as --compressor.")] = "drive",
     downlink_model: Annotated[
         str, typer.Option(help="What packs the model for nodes without a replica, as --compressor.")
-    ] = "{name = 'rotated-quantizer', levels = 16}",
+    ] = "{name = 'eden', bits = 8}",
+    filters: Annotated[
+        str | None, typer.Option(help="Of robust-compressed, joined by +; by default Algorithms 1 and 2.")
+    ] = None,
+    rule: Annotated[str, typer.Option(help="Of robust-compressed, after its filters.")] = "mean",
 ) -> None:
     """Say which of the paper's theorems cover a configuration, what to change where none does, and what it costs."""
     chosen = _compressor("compressor", compressor, compressor_option or [])
@@ -47,10 +56,15 @@ def advise_command(
         replica=_compressor("downlink", downlink),
         model=_compressor("downlink-model", downlink_model),
     )
+    line = _of_filters(advice, filters, rule)
     _say(
         f"{advice.nodes} nodes, {advice.byzantine} of them Byzantine, {advice.trim} trimmed, "
         f"{label(chosen)}{' with error feedback' if error_feedback else ''} on d = {dimension:,}"
     )
+    if line is not None:
+        for further in [line, *_cost(advice)]:
+            _say(further)
+        return
     console.out.print()
     console.out.print(_table(advice))
     for line in [*_verdicts(advice), *_changes(advice), *_cost(advice)]:
@@ -63,6 +77,26 @@ def advise_command(
 
 def _say(line: str) -> None:
     console.out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _of_filters(advice: Advice, filters: str | None, rule: str) -> str | None:
+    """Return what is proved of filters and a rule; None where the theorems are about them."""
+    if filters is None and rule == "mean":
+        return None
+    named = filters or ""
+    asked = {what for one in named_filters(named, advice.trim) for what in one.looks_at}
+    root = TrustedRoot(lambda server_round, arrays: arrays, lambda server_round, arrays: 0.0)
+    strategy = RobustCompressed(
+        compressor=advice.compressor,
+        filters=named,
+        rule=rule,
+        trim=advice.trim,
+        memory=0.5 if "history" in asked else None,
+        root=root if asked & {"root", "losses"} else None,
+    )
+    strategy.check_nodes(advice.nodes)
+    line = strategy.outside_theory(Layout.of({"w": torch.zeros(advice.dimension)}), advice.nodes)
+    return None if line is None else f"{line[1][0].upper()}{line[1][1:]}."
 
 
 def _table(advice: Advice) -> Table:

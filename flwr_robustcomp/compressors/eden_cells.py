@@ -15,6 +15,9 @@ __all__ = ["Cells", "cells_of"]
 _UNBOUNDED = 1 << 40
 """Stands for the square of the outermost cells' outer edge; 4096 of them add up to less than 2^53."""
 
+_SQUARABLE = (1e-100, 1e100)
+"""Peaks of blocks whose squares a double holds with all digits that matter."""
+
 Doubles = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.uint8]
 Counts = npt.NDArray[np.int64]
@@ -51,7 +54,8 @@ class Cells:
         self.levels: Doubles = np.concatenate([-positive[::-1], positive]) / UNIT
         self.error = 0.5 if bits == 1 else _error(positive / UNIT, edges / (2 * UNIT))
         self._inner, self._outer = np.append(below[::-1], below), np.append(above[::-1], above)
-        self._by_place = np.searchsorted(edges, np.arange(edges[-1] + 1 if edges.size else 1), side="right").astype(np.uint8)
+        places = np.arange(edges[-1] + 1 if edges.size else 1)
+        self._by_place = (self.zero + np.searchsorted(edges, places, side="right")).astype(np.uint8)
 
     def nearest(self, rows: Doubles) -> tuple[Codes, Doubles]:
         """Round rotated blocks, shape (n, B), to the nearest levels in units of their root mean squares.
@@ -63,15 +67,18 @@ class Cells:
         """
         magnitudes = np.abs(rows)
         peaks = magnitudes.max(axis=1)
-        magnitudes /= np.where(peaks > 0, peaks, 1.0)[:, None]  # their squares neither vanish nor overflow
+        units = np.where((peaks > _SQUARABLE[0]) & (peaks < _SQUARABLE[1]) | (peaks == 0), 1.0, peaks)
+        if (units != 1).any():
+            magnitudes /= units[:, None]  # their squares neither vanish nor overflow
         norms = np.sqrt(np.einsum("nb,nb->n", magnitudes, magnitudes))
         factors = 2 * UNIT * math.sqrt(rows.shape[1]) / np.where(norms > 0, norms, 1.0)
         # Edges are whole numbers here, so that the integer part of a magnitude decides its cell.
-        places = np.minimum(magnitudes * factors[:, None], self._by_place.size - 1.0).astype(np.int64)
-        above = self._by_place[places]
-        codes = np.where(rows >= 0, self.zero + above, self.zero - 1 - above)
-        q = self.levels[self.zero + above]
-        scales = peaks * (np.einsum("nb,nb->n", magnitudes, q) / np.einsum("nb,nb->n", q, q))
+        places = magnitudes * factors[:, None]
+        np.minimum(places, self._by_place.size - 1.0, out=places)
+        codes = self._by_place.take(places.astype(np.int64))
+        q = self.levels.take(codes)
+        scales = units * (np.einsum("nb,nb->n", magnitudes, q) / np.einsum("nb,nb->n", q, q))
+        codes ^= (rows < 0) * np.uint8(2 * self.zero - 1)  # the level of the other sign
         return codes, scales
 
     def counts(self, codes: Codes) -> Counts:

@@ -27,24 +27,23 @@ class OneSupport:
         Which of the vectors they are.
     mask : numpy.ndarray of bool, shape (d,), or None
         The places; None for all.
-    entries : Columns or None
-        Of the entries at these places; None where there are none.
+    entries : Columns
+        Of the entries at these places.
     """
 
     chosen: Sequence[int]
     mask: npt.NDArray[np.bool_] | None
-    entries: Columns | None
+    entries: Columns
 
 
 def joined(payloads: Sequence[Payload], rows: Callable[[Sequence[Payload]], Tensor], groups: Sequence[OneSupport]) -> Columns:
-    """Return the columns of all vectors, given by their supports.
+    """Return the columns of all vectors, given by their supports; those in no group are zero.
 
     With one support a rule need not look at the zeros. With several, signs of one scale become signs and zeros; everything else
     becomes dense.
     """
-    first = groups[0]
-    if len(groups) == 1 and first.entries is not None:
-        return first.entries if first.mask is None else _behind(first.entries, first.mask)
+    if groups and len(groups[0].chosen) == len(payloads):
+        return groups[0].entries if groups[0].mask is None else _behind(groups[0].entries, groups[0].mask)
     dense = Columns(payloads, payloads[0].size, rows)
     return replace(dense, signs=_among_zeros(groups, len(payloads), dense.size))
 
@@ -62,14 +61,15 @@ def _behind(entries: Columns, mask: npt.NDArray[np.bool_]) -> Columns:
 
 def _among_zeros(groups: Sequence[OneSupport], m: int, d: int) -> Signs | None:
     """Return m vectors of d coordinates as signs of one scale and zeros, None where they are not that."""
-    scales, plus, minus = np.zeros((m, 1)), [b""] * m, [b""] * m
+    zeros = pack_bits(np.zeros(d, np.bool_))
+    scales, plus, minus = np.zeros((m, 1)), [zeros] * m, [zeros] * m
     for group in groups:
-        if group.entries is not None and not _has_one_scale(group.entries):
+        if not _has_one_scale(group.entries):
             return None
         for k, i in enumerate(group.chosen):
             mask = np.ones(d, np.bool_) if group.mask is None else group.mask
             positive, negative = np.zeros(d, np.bool_), np.zeros(d, np.bool_)
-            if group.entries is not None and (signs := group.entries.signs) is not None:
+            if (signs := group.entries.signs) is not None:
                 count = group.entries.size
                 positive[mask] = unpack_bits(signs.plus[k], count)
                 negative[mask] = ~positive[mask] if signs.minus is None else unpack_bits(signs.minus[k], count)

@@ -202,12 +202,7 @@ class NonZeros(AsValues):
 
     def columns(self, payloads: Sequence[Payload]) -> Columns:
         """Return those of ``values``; where supports differ, among zeros."""
-        groups = []
-        for chosen in self._by_support(payloads).values():
-            sent = [self._sent(payloads[i]) for i in chosen]
-            mask, first = sent[0]
-            q = self._fitted(first.size, payloads[0].size)
-            groups.append(OneSupport(chosen, mask, q.columns([inner for _, inner in sent]) if first.size else None))
+        groups = [OneSupport(chosen, mask, q.columns(inner)) for chosen, mask, q, inner in self._groups(payloads)]
         return joined(payloads, self.decompress_rows, groups)
 
     def compress_rows(self, x: Tensor, rngs: Sequence[np.random.Generator | None]) -> list[Payload]:

@@ -17,8 +17,8 @@ from flwr_robustcomp.compressors.values import values_from_bytes
 
 __all__ = ["ScaledBlocks", "runs_of_blocks", "scale_blocks"]
 
-_RUN = 16
-"""Blocks that are worked on together: 16 of 4096 doubles are half a megabyte."""
+_RUN = 8
+"""Blocks that are worked on together: 8 of 4096 doubles are a quarter of a megabyte."""
 
 Floats = npt.NDArray[np.floating]
 

@@ -9,6 +9,7 @@ Nothing here believes what it reads: a node may have a lying server or proxy, an
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
@@ -253,6 +254,8 @@ def part_of(array: Array, name: str, replica: Replica) -> Part:
         raise WireError(f"a whole model is not sent by {compressor.codec!r}")
     if array.dtype not in DTYPES or not all(type(side) is int and side > 0 for side in array.shape):
         raise WireError(f"a packed array must have a shape and one of {', '.join(DTYPES)}, got {array.dtype[:32]!r}")
+    if math.prod(array.shape) > (most := 8 * len(array.data)):
+        raise WireError(f"a packed array of {len(array.data)} bytes has at most {most} coordinates, got {array.shape[:8]}")
     return Added(compressor, wire.read_packed(array, compressor, tuple(array.shape), DTYPES[array.dtype]))
 
 

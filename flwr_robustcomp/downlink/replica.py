@@ -20,7 +20,7 @@ from flwr_robustcomp.compressors import DTYPES, Compressor, Payload, working_dty
 from flwr_robustcomp.compressors.values import is_finite
 from flwr_robustcomp.errors import WireError
 
-__all__ = ["Added", "Change", "Part", "Replaced", "Replica", "change_to", "kept_dtype"]
+__all__ = ["Added", "Change", "Part", "Replaced", "Replica", "change_to", "kept_dtype", "packed_size"]
 
 _COMPRESSIBLE = frozenset(DTYPES.values())
 
@@ -169,19 +169,27 @@ def change_to(
         old = replica.arrays.get(name)
         if old is not None and torch.equal(old, tensor.to(old.dtype)):
             continue
-        named = any(fnmatchcase(name, pattern) for pattern in uncompressed)
-        dense = compressor is None or named or tensor.dtype not in _COMPRESSIBLE
-        packed = None if compressor is None or dense else _packed(tensor, old, compressor)
+        small = compressor is not None and packed_size(tensor, name, compressor, uncompressed) is not None
+        packed = _packed(tensor, old, compressor) if compressor is not None and small else None
         parts[name] = Replaced(tensor.detach().clone()) if packed is None else packed
     return parts
 
 
-def _packed(tensor: Tensor, old: Tensor | None, compressor: Compressor) -> Added | None:
-    """Return the packed difference; None where the array itself is as small, or the difference cannot be sent."""
-    dtype = tensor.dtype
-    dense = tensor.numel() * dtype.itemsize
-    if not tensor.numel() or compressor.encoded_size(tensor.numel(), dtype) >= dense:
+def packed_size(tensor: Tensor, name: str, compressor: Compressor, uncompressed: Sequence[str]) -> int | None:
+    """Return how many bytes an array takes through a compressor; None where it goes as it is.
+
+    That is: where it must not be rounded, or the array itself is as small.
+    """
+    named = any(fnmatchcase(name, pattern) for pattern in uncompressed)
+    if named or tensor.dtype not in _COMPRESSIBLE or not tensor.numel():
         return None
+    size = compressor.encoded_size(tensor.numel(), tensor.dtype)
+    return size if size < tensor.numel() * tensor.element_size() else None
+
+
+def _packed(tensor: Tensor, old: Tensor | None, compressor: Compressor) -> Added | None:
+    """Return the packed difference; None where it cannot be sent."""
+    dtype = tensor.dtype
     wide = tensor.detach().to(kept_dtype(dtype))
     x = (wide if old is None else wide - old).to(dtype)
     if not is_finite(x.reshape(-1)):

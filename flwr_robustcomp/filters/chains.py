@@ -15,7 +15,7 @@ from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.filters.base import Filter, trim_of
 from flwr_robustcomp.filters.vectors import Matrix, Vectors
 
-__all__ = ["Bounds", "bounds_of", "chain", "chain_rows", "fitted", "own_budgets", "reach_of"]
+__all__ = ["Bounds", "bounds_of", "chain", "chain_as_left", "chain_rows", "fitted", "own_budgets", "reach_of"]
 
 
 def chain(filters: Sequence[Filter], vectors: Vectors) -> Matrix:
@@ -49,23 +49,62 @@ def chain_rows(filters: Sequence[Filter], vectors: Vectors) -> Matrix:
     ConfigurationError
         If a filter is left with fewer vectors than it needs.
     """
+    return _walked(filters, vectors, [False] * len(filters))[0]
+
+
+def chain_as_left(filters: Sequence[Filter], vectors: Vectors, yielding: Sequence[bool]) -> tuple[Matrix, list[Filter]]:
+    """Apply filters as `chain_rows` does, some of them for as many Byzantine vectors as they can with what they are left.
+
+    Parameters
+    ----------
+    filters, vectors
+        As for `chain_rows`.
+    yielding : sequence of bool
+        Which filters lower their trim where they are left with too few. One that is left with too few for any passes all on.
+
+    Returns
+    -------
+    (numpy.ndarray, shape (k, m), float64, list of Filter)
+        What `chain_rows` returns, and the filters, those that yielded with the counts that they worked with for trims.
+
+    Raises
+    ------
+    ConfigurationError
+        If one of the others is left with too few.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flwr_robustcomp.filters import Length, Spectral, Vectors
+    >>> from flwr_robustcomp.filters.chains import chain_as_left
+    >>> vectors = Vectors.of_gram(np.diag([1.0] * 4 + [1e6] * 3))
+    >>> [one.trim for one in chain_as_left([Length(2), Spectral(2)], vectors, [True, True])[1]]
+    [2, 0]
+    """
+    return _walked(filters, vectors, yielding)
+
+
+def _walked(filters: Sequence[Filter], vectors: Vectors, yielding: Sequence[bool]) -> tuple[Matrix, list[Filter]]:
     m = len(vectors)
     total: Matrix | None = None
-    spent = 0
-    for one in filters:
-        trim = trim_of(one.trim, m)
-        trim = max(0, trim - spent) if one.shares else trim
-        left = len(vectors)
+    spent, worked = 0, []
+    for one, yields in zip(filters, yielding, strict=True):
+        taken = spent if one.shares else 0
+        trim, left = max(0, trim_of(one.trim, m) - taken), len(vectors)
         if left < one.least(trim):
-            raise ConfigurationError(f"{one.name!r} with trim {trim} needs at least {one.least(trim)} updates, got {left}")
-        step = one.combine(vectors, trim)
+            if not yields:
+                raise ConfigurationError(f"{one.name!r} with trim {trim} needs at least {one.least(trim)} updates, got {left}")
+            trim = next((t for t in range(trim, 0, -1) if one.least(t) <= left), 0)
+            one = replace(one, trim=trim and trim + taken)
+        worked.append(one)
+        step = one.combine(vectors, trim) if one.least(trim) <= left else np.eye(left)
         spent += left - len(step) if one.spends else 0
         total = step if total is None else step @ total
-        if one is not filters[-1]:
+        if len(worked) < len(filters):
             # Rows of the identity pick vectors, and need no Gram matrix of their own.
             picked = _picked(step)
             vectors = vectors.combined(step) if picked is None else vectors.subset(picked)
-    return np.eye(m) if total is None else total
+    return np.eye(m) if total is None else total, worked
 
 
 def fitted(filters: Sequence[Filter], m: int, shares: Sequence[bool] | None = None) -> list[Filter]:
@@ -156,35 +195,47 @@ class Bounds:
         How long their mean can be, by what the last filter promises.
     gain : float
         How long a vector that stands in the place of an honest one can be.
-    count : int
-        How many it leaves at least.
+    count, most : int
+        How many it leaves, at least and at most.
 
     Examples
     --------
     >>> from flwr_robustcomp.filters import NormClipping, Spectral, bounds_of
     >>> bounds = bounds_of([NormClipping(4), Spectral(4)], 20)
-    >>> bounds.longest, bounds.gain, bounds.count
-    (1.0, 1.0, 16)
+    >>> bounds.longest, bounds.gain, bounds.count, bounds.most
+    (1.0, 1.0, 16, 20)
     """
 
     longest: float
     mean: float
     gain: float
     count: int
+    most: int
 
 
-def bounds_of(filters: Sequence[Filter], m: int) -> Bounds:
-    """Return what a chain promises of m vectors."""
+def bounds_of(filters: Sequence[Filter], m: int, *, yielding: bool = False) -> Bounds:
+    """Return what a chain promises of m vectors.
+
+    Parameters
+    ----------
+    filters, m
+        As for `reach_of`.
+    yielding : bool
+        Whether a filter that is left with too few works for fewer (`chain_as_left`). If it may have to, it promises nothing.
+    """
     bound, gain, outcome, count, spent = math.inf, 1.0, math.inf, m, 0
     for one in filters:
         trim = trim_of(one.trim, m)
+        if yielding and count < one.least(trim):
+            bound, gain, outcome, count = math.inf if one.lengthens else bound, math.inf, math.inf, one.left(count, trim)
+            continue
         count = max(count, one.least(trim))  # with fewer left, `chain` refuses
         bound = min(math.inf if one.lengthens else bound, gain * one.longest(count, trim))
         own = math.inf if one.shares and spent else one.reach(count, trim)
         outcome = gain * (1.0 if trim == 0 and not one.lengthens else own)  # without liars, a combination of honest ones
         gain, kept = gain * one.honest_gain, one.left(count, max(0, trim - spent) if one.shares else trim)
         count, spent = kept, spent + (count - kept if one.spends else 0)
-    return Bounds(bound, outcome, gain, count)
+    return Bounds(bound, outcome, gain, count, m)
 
 
 def _picked(step: Matrix) -> npt.NDArray[np.intp] | None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from flwr_robustcomp.errors import ConfigurationError
 
-__all__ = ["Beside", "Matrix", "Root", "Vectors"]
+__all__ = ["Beside", "Matrix", "Root", "Vectors", "signs_of"]
 
 Matrix = npt.NDArray[np.float64]
 
@@ -111,7 +111,7 @@ class Vectors:
     def of_rows(cls, rows: Matrix) -> Vectors:
         """Return the vectors that are the rows of a matrix, shape (m, d), with their signs, and a past of this one round."""
         gram = rows @ rows.T
-        return cls.of_gram(gram, Beside(signs=lambda: _signs_of(rows), history=lambda: gram))
+        return cls.of_gram(gram, Beside(signs=lambda: signs_of(rows), history=lambda: gram))
 
     def __len__(self) -> int:
         return self.norms.size
@@ -203,7 +203,8 @@ class Vectors:
         )
 
 
-def _signs_of(rows: Matrix) -> Matrix:
+def signs_of(rows: Matrix) -> Matrix:
+    """Return the shares of the coordinates that are negative, zero and positive, shape (m, 3), of rows, shape (m, d)."""
     return np.stack([(rows < 0).mean(axis=1), (rows == 0).mean(axis=1), (rows > 0).mean(axis=1)], axis=1)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from flwr_robustcomp.compressors import Compressor, Payload
 from flwr_robustcomp.filters import Bounds, Matrix
 
-__all__ = ["Mass", "Rule"]
+__all__ = ["Mass", "Rule", "surviving_shares"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,38 @@ class Mass:
     def shares(self) -> Matrix:
         """What survived, out of 1, shape (k,); 1 of a zero vector."""
         return np.divide(self.survived, self.total, out=np.ones_like(self.total), where=self.total > 0)
+
+
+def surviving_shares(coefficients: Matrix, uncut: Matrix) -> Matrix:
+    """Return which share of each of m vectors went into the aggregate, shape (m,).
+
+    Parameters
+    ----------
+    coefficients : numpy.ndarray, shape (k, m), float64
+        What filters made of the vectors, none negative.
+    uncut : numpy.ndarray, shape (k,), float64
+        What a rule left of each of these k (`Mass.shares`).
+
+    Notes
+    -----
+    A filter that picks vectors gives each a row of its own: what survives of a vector is the coefficient, times what the rule
+    left. In mixtures a weight says nothing by itself: a single mean of n vectors gives each about 1/n, and bucketing leaves
+    half as many rows as it was given, although nothing is lost. So a column that sums to k/n counts as the whole vector, n
+    being how many vectors were used: the shares of vectors that count alike are 1, whatever k is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flwr_robustcomp.rules.base import surviving_shares
+    >>> surviving_shares(np.array([[1.0, 0.0, 0.0], [0.0, 0.5, 0.0]]), np.array([0.8, 1.0])).tolist()  # dropped, halved, cut
+    [0.8, 0.5, 0.0]
+    >>> surviving_shares(np.array([[0.5, 0.25, 0.25, 0.0]]), np.ones(1)).tolist()  # a single mean
+    [1.5, 0.75, 0.75, 0.0]
+    """
+    sums = np.asarray((coefficients * uncut[:, None]).sum(axis=0))
+    if (np.count_nonzero(coefficients, axis=1) <= 1).all():
+        return sums
+    return sums * (np.count_nonzero(coefficients.any(axis=0)) / len(coefficients))
 
 
 @dataclass(frozen=True)
@@ -87,9 +119,12 @@ class Rule(ABC):
         The default is for rules that cut b of k values on each side of every coordinate, with b >= ``trim``. A cut takes length
         away, so that the sum of what is left is at most k times as long as the longest vector, and their mean k / (k - 2b)
         times. Every entry lies between the smallest and the largest honest value at its coordinate: the squares add up to at
-        most those of all h = k - trim honest vectors.
+        most those of all k - trim honest vectors. How many there are, filters decide by what they see: the largest bound of all
+        k that they can leave holds.
         """
-        k = bounds.count
+        return max(self._reach(k, bounds, trim) for k in range(bounds.count, bounds.most + 1))
+
+    def _reach(self, k: int, bounds: Bounds, trim: int) -> float:
         by_length = k / (k - 2 * self.cut(k, trim)) * bounds.longest
         return min(by_length, math.sqrt(k - trim) * bounds.gain) if k > 2 * trim else by_length
 

@@ -8,8 +8,10 @@ from dataclasses import replace
 
 from flwr_robustcomp.component import resolve
 from flwr_robustcomp.errors import ConfigurationError, require
-from flwr_robustcomp.filters import FILTERS, Filter, Matrix, OverTime, Vectors, chain_rows, fitted
+from flwr_robustcomp.filters import FILTERS, Filter, Matrix, OverTime, Vectors, chain_rows
 from flwr_robustcomp.filters.base import trim_of
+from flwr_robustcomp.filters.chains import chain_as_left
+from flwr_robustcomp.filters.specimen import specimen
 from flwr_robustcomp.strategies.round import Round
 
 __all__ = ["filtered", "named_filters"]
@@ -18,8 +20,10 @@ __all__ = ["filtered", "named_filters"]
 def filtered(filters: Sequence[Filter], vectors: Vectors, round_: Round, stopped: int) -> tuple[Matrix, str | None]:
     """Return what filters leave, shape (k, m), and for whom of the expected liars they no longer work, in words.
 
-    Where they have too few, faulty replies spend the trim. Where that is not enough, shares fit what came (`fitted`), as
-    long as one of the filters still works against somebody.
+    Where they have too few, faulty replies spend the trim. Where that is not enough, shares fit what is left, as long as one of
+    the filters still works against somebody. A count is a number of nodes that somebody fears, and more replies are asked for
+    it. But where enough came, and an earlier filter has left too few of them, it fits as well: otherwise whoever can make that
+    filter drop many could hold up the run.
 
     Parameters
     ----------
@@ -47,11 +51,20 @@ def filtered(filters: Sequence[Filter], vectors: Vectors, round_: Round, stopped
         with contextlib.suppress(ConfigurationError):
             return chain_rows(spent(short=short), vectors), None
     wanted = spent(short=True)
-    fit = fitted(wanted, len(vectors), [isinstance(one.trim, float) for one in filters])
+    enough = _work_on(wanted, len(vectors))
+    rows, fit = chain_as_left(wanted, vectors, [enough or isinstance(one.trim, float) for one in filters])
     if not any(one.trim for one in fit):
         return chain_rows(wanted, vectors), None  # raises, with what the filters need
     told = [f"{one.name} for {one.trim} of {full.trim}" for one, full in zip(fit, wanted, strict=True) if one != full]
-    return chain_rows(fit, vectors), ", ".join(told)
+    return rows, ", ".join(told)
+
+
+def _work_on(filters: Sequence[Filter], m: int) -> bool:
+    """Whether filters can work on m updates of which none stands out."""
+    with contextlib.suppress(ConfigurationError):
+        chain_rows(filters, specimen(m))
+        return True
+    return False
 
 
 def named_filters(filters: str | Filter | Sequence[Filter | str], trim: int | float) -> tuple[Filter, ...]:

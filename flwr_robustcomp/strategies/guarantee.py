@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from logging import INFO, WARNING
 
+from flwr_robustcomp.filters import Filter
 from flwr_robustcomp.filters.base import trim_of
 from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.packing import Packing
+from flwr_robustcomp.rules import Rule
 from flwr_robustcomp.spans import Span
 from flwr_robustcomp.theory import Adversary, Theorem, cover, shortfall
 
-__all__ = ["delta_of_spans", "guarantee_line"]
+__all__ = ["delta_of_spans", "guarantee_line", "length_line"]
 
 
 def delta_of_spans(spans: Sequence[Span]) -> float | None:
@@ -83,3 +86,23 @@ def guarantee_line(
             )
             lines.append((INFO if coverage.would_be(1.0) else WARNING, said))
     return max(lines, key=lambda line: line[0], default=None)
+
+
+def length_line(filters: Sequence[Filter], rule: Rule, nodes: int, trim: int, reach: float) -> str:
+    """Say in one line what is proved of filters and a rule that no theorem of the paper is about, and what is not.
+
+    Parameters
+    ----------
+    filters, rule
+        Of the strategy.
+    nodes, trim : int
+        m, and how many Byzantine nodes among them are expected.
+    reach : float
+        How many times as long as the longest honest update the aggregate can be; infinite where nothing is promised.
+    """
+    named = f"the filters {', '.join(one.name for one in filters)}" if filters else "no filters"
+    head, who = f"no theorem covers {named} with the rule {rule.name}", f"with at most {trim} Byzantine of {nodes} nodes"
+    if not math.isfinite(reach):
+        return f"{head}: nothing is proved {who}, not even a bound on the length of the aggregate (docs/threat-model.md)"
+    bound = f"the aggregate is at most {reach:.3g} times as long as the longest honest update"
+    return f"{head}: proved is only that {bound}, {who}; its error and the rate of the run are not (docs/threat-model.md)"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flwr.serverapp.strategy import FedAvg
 
 from flwr_robustcomp.component import Component, build, resolve
 from flwr_robustcomp.downlink import Downlink
+from flwr_robustcomp.errors import require
 from flwr_robustcomp.packing import Packing
 from flwr_robustcomp.strategies.byzfl import ByzFL
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
@@ -90,12 +91,20 @@ def build_strategy(
     common: dict[str, Any] = {"compressor": packing, "on_round": on_round, "policy": policy, "downlink": downlink}
     check_named(field, component.name, component.params)
     factory = find_strategy(field, component.name)
+    _check_root(component.name, factory, fedavg_options)
     if not (isinstance(factory, type) and issubclass(factory, CompressedStrategy)):
         own = {key: value for key, value in component.params.items() if key == "step_size"}
         rest = Component(name=component.name, **{k: v for k, v in component.params.items() if k not in own})
         inner = build(field, {rest.name: factory}, rest, reserved=_RESERVED, elsewhere=("step_size",), **fedavg_options)
         return build(field, {rest.name: Decompressed}, Component(name=rest.name, **own), strategy=inner, **common)
     return build(field, {component.name: factory}, component, reserved=_RESERVED, **common, **fedavg_options)
+
+
+def _check_root(name: str, factory: Callable[..., FedAvg], options: Mapping[str, Any]) -> None:
+    """Refuse a root where the strategy has no such parameter."""
+    if "root" in options:
+        allowed = f"left out with the strategy {name!r} (robust-compressed has filters that look at one)"
+        require("root" in inspect.signature(factory).parameters, "root", options["root"], allowed)
 
 
 def reported_norm(strategy: Component) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -13,7 +13,7 @@ from flwr_robustcomp.filters import VectorSpread
 from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.spans import DELTA_METRIC
 
-__all__ = ["STRANGERS", "Reason", "Rejection", "RoundReport", "drops_in_words"]
+__all__ = ["STRANGERS", "Reason", "Rejection", "RoundReport", "drops_in_words", "trimmed_in_words"]
 
 STRANGERS = 0
 """The node id that stands for all senders that were not asked: their number is theirs to choose, so they share one."""
@@ -25,7 +25,7 @@ _HEAD, _TAIL = 160, 280
 """Characters that are kept of a longer text, from its beginning and from its end."""
 
 _MOST_NAMES = 8
-"""Names of metrics in a log line: clients choose them, and their number."""
+"""Names in a log line, of nodes or of metrics, which clients choose: there may be a thousand."""
 
 
 class Reason(StrEnum):
@@ -128,8 +128,9 @@ class RoundReport:
         For how many liars less than asked the filters worked, in words, where too few replies came for their share.
     survived : dict of int to float
         Which share of each accepted update went into the step, by the l1 norm: 0 for one that was dropped, less than 1 for one
-        that a filter shortened or a rule cut at some coordinates. Where filters mix updates, what all mixtures have of it: its
-        weight, where they leave a single mean; above 1 where it was lengthened. Empty where the strategy does not say.
+        that a filter shortened or a rule cut at some coordinates. Where filters mix updates, 1 is what each of those that were
+        mixed would have if all of them counted alike (`surviving_shares`); above 1 is what counts for more, or was lengthened.
+        Empty where the strategy does not say.
     spread : VectorSpread or None
         How unlike the accepted updates were, as the filters saw them; None where no filter looked at inner products.
     minority_warning : str or None
@@ -230,7 +231,7 @@ class RoundReport:
             further,
         )
         if self.trimmed:
-            LOG.info("\t> trimmed, with their norms: %s", ", ".join(f"{n} ({x:.4g})" for n, x in self.trimmed.items()))
+            LOG.info("\t> %s", trimmed_in_words(self.trimmed))
         for rejection in self.rejected:
             LOG.warning("\t> rejected node %d (%s): %s", rejection.node_id, rejection.reason, rejection.detail)
         if self.dropped_metrics:
@@ -253,9 +254,19 @@ def _spread_metrics(spread: VectorSpread) -> dict[str, float]:
     return {f"robustcomp.spread-{name}": value for name, value in named.items() if value is not None}
 
 
+def trimmed_in_words(trimmed: Mapping[int, float]) -> str:
+    """Return one line on the nodes that were trimmed, those of the largest norms first."""
+    ranked = sorted(trimmed.items(), key=lambda item: (-item[1], item[0]))
+    return f"trimmed, with their norms: {_listed([f'{node} ({norm:.4g})' for node, norm in ranked])}"
+
+
 def drops_in_words(dropped: Mapping[str, int]) -> str:
     """Return one line on the metrics that were dropped, those of the most replies first."""
     ranked = sorted(dropped.items(), key=lambda item: (-item[1], item[0]))
-    named = ", ".join(f"{name[:64]} (of {count} replies)" for name, count in ranked[:_MOST_NAMES])
-    rest = f", and {len(ranked) - _MOST_NAMES} more" if len(ranked) > _MOST_NAMES else ""
-    return f"metrics dropped, not finite: {named}{rest}"
+    return f"metrics dropped, not finite: {_listed([f'{name[:64]} (of {count} replies)' for name, count in ranked])}"
+
+
+def _listed(items: Sequence[str]) -> str:
+    """Return the first few of a list, and how many more there are."""
+    rest = f", and {len(items) - _MOST_NAMES} more" if len(items) > _MOST_NAMES else ""
+    return f"{', '.join(items[:_MOST_NAMES])}{rest}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from logging import INFO
 from typing import ClassVar, Self, Unpack
 
 import numpy as np
@@ -18,6 +19,7 @@ from flwr_robustcomp.filters import (
     Beside,
     Bounds,
     Filter,
+    Norm,
     Vectors,
     bounds_of,
     chain_rows,
@@ -29,18 +31,22 @@ from flwr_robustcomp.filters.chains import own_budgets
 from flwr_robustcomp.filters.length import FACTOR
 from flwr_robustcomp.filters.specimen import specimen
 from flwr_robustcomp.flower import LOG
-from flwr_robustcomp.packing import Packing
+from flwr_robustcomp.layout import Layout
 from flwr_robustcomp.randomness import secret_seed
-from flwr_robustcomp.rules import RULES, Rule
+from flwr_robustcomp.rules import RULES, Mean, Rule
+from flwr_robustcomp.rules.base import surviving_shares
 from flwr_robustcomp.strategies.compressed import CompressedStrategy
 from flwr_robustcomp.strategies.filtering import filtered, named_filters
+from flwr_robustcomp.strategies.guarantee import length_line
 from flwr_robustcomp.strategies.length_screen import checked_length_screen, stopped_by_length
 from flwr_robustcomp.strategies.options import SharedOptions
 from flwr_robustcomp.strategies.remembering import Remembering, checked_memory
 from flwr_robustcomp.strategies.round import Outcome, Round, SkippedRound
+from flwr_robustcomp.strategies.rule_checks import check_leaves, check_served
 from flwr_robustcomp.strategies.server_step import Plain, ServerStep
 from flwr_robustcomp.strategies.sketch import Runs, choose_runs, misleading, shown
-from flwr_robustcomp.strategies.trusted_root import RootFunction, TrustedRoot
+from flwr_robustcomp.strategies.trusted_root import RootFunction, TrustedRoot, checked_root
+from flwr_robustcomp.theory import Adversary
 
 __all__ = ["RobustCompressed"]
 
@@ -67,7 +73,8 @@ class RobustCompressed(Remembering, CompressedStrategy):
         "spectral", and "fl-trust" with a ``root``; empty for none.
     rule : str or Rule
         What becomes of the updates that the filters leave: a name of `RULES`, an import path, or a `Rule`. By default their
-        mean. A rule by coordinates expects ``trim`` Byzantine ones among them, whatever the filters have dropped.
+        mean. A rule by coordinates expects ``trim`` Byzantine ones among them, whatever the filters have dropped. With
+        ``trim`` 0 a trimmed mean is the mean, and a warning says so.
     root : callable or TrustedRoot, optional
         ``root(server_round, arrays)`` trains on a small clean sample of the server's, and returns the new model, as clients do.
         For filters that look at it (``"fl-trust"``, ``"zeno"``): they withstand any number of liars.
@@ -103,7 +110,8 @@ class RobustCompressed(Remembering, CompressedStrategy):
 
     *Too few replies.* A round with fewer replies than a filter needs for its count leaves the model as it is. Where ``trim`` is
     a share, filters work for as many liars as they can with the replies that came, as long as one of them works against
-    somebody, and the report says so (`RoundReport.weakened`).
+    somebody, and the report says so (`RoundReport.weakened`). So they do, with a count too, where enough replies came and a
+    filter such as `SignGuard` has left too few of them for the next.
 
     *Dropped before the filters*, and taken off what they may trim: updates that the length screen stops, and under a sketch
     those whose length it does not show (`sketch.misleading`). A sketch that shows the typical update wrongly is not used in
@@ -151,13 +159,13 @@ class RobustCompressed(Remembering, CompressedStrategy):
         require(seed is None or (isinstance(seed, int) and seed >= 0), "seed", seed, "an integer from 0, or None")
         super().__init__(**options)
         self.trim = trim
-        self.root = TrustedRoot.of(root)
         if filters is None:
-            filters = "spectral" if self.root is None else "fl-trust"
+            filters = "spectral" if root is None else "fl-trust"
         self.filters = named_filters(filters, trim)
+        self.root = checked_root(root, self.filters)
         self.rule = rule if isinstance(rule, Rule) else resolve("rule", RULES, rule, base=Rule)()
         self.memory = checked_memory(memory, self.filters)
-        _check_served(self.rule, self.packing)
+        check_served(self.rule, self.packing, trim)
         for one in self.filters:
             missing = [what for what in one.looks_at if what not in self.shows()]
             require(not missing, "filters", one.name, f"one that works without {' and '.join(missing)}, which is not set up")
@@ -181,7 +189,7 @@ class RobustCompressed(Remembering, CompressedStrategy):
         fit = fitted(self.filters, nodes)
         some = [own if own.trim else one for own, one in zip(fit, self.filters, strict=True)]  # a share of nobody is no defence
         rows = chain_rows(some, specimen(nodes))
-        _check_leaves(self.rule, trim_of(self.trim, nodes), nodes)
+        check_leaves(self.rule, trim_of(self.trim, nodes), nodes)
         idle = self.rule.by_coordinate and len(rows) == 1 < nodes
         require(not idle, "rule", self.rule.name, "mean behind filters that leave a single vector")
 
@@ -208,9 +216,16 @@ class RobustCompressed(Remembering, CompressedStrategy):
         """
         self.check_nodes(nodes)
         trim = trim_of(self.trim, nodes)
-        own = self.rule.reach(bounds_of(fitted(self.filters, nodes), nodes), trim) if self.sketch is None else math.inf
+        bounds = bounds_of(fitted(self.filters, nodes), nodes, yielding=True)
+        own = self.rule.reach(bounds, trim) if self.sketch is None else math.inf
         screen = math.inf if self.length_screen is None else self.length_screen
-        return min(own, self.rule.reach(Bounds(screen, screen, math.inf, nodes - trim), trim))
+        return min(own, self.rule.reach(Bounds(screen, screen, math.inf, min(bounds.count, nodes - trim), nodes), trim))
+
+    def outside_theory(self, layout: Layout, nodes: int, adversary: Adversary = "arbitrary") -> tuple[int, str] | None:
+        """Return a logging level and a line on what is proved; None for the filter `Norm` and a mean, which are Algorithm 2."""
+        if [type(one) for one in self.filters] == [Norm] and isinstance(self.rule, Mean):
+            return None
+        return INFO, length_line(self.filters, self.rule, nodes, trim_of(self.trim, nodes), self.reach(nodes))
 
     def check_carried(self, state: Mapping[str, Tensor], d: int | None = None, dtype: torch.dtype | None = None) -> None:
         """Refuse what the step cannot have left: momentum, or the moments of Adam."""
@@ -243,19 +258,26 @@ class RobustCompressed(Remembering, CompressedStrategy):
             vectors = Vectors(np.array([norms[node] for node in left.nodes]), lambda: left.gram(runs), beside)
             rows, weakened = filtered(self.filters, vectors, round_, len(stopped))
             expected = max(0, trim_of(round_.left_to_trim(self.trim), len(round_)) - len(stopped))
-            _check_leaves(self.rule, expected, len(left))
+            check_leaves(self.rule, expected, len(left))
         except ConfigurationError as error:
             raise SkippedRound(str(error), norms=norms, trimmed=stopped) from error
         total, shares = left.combine(self.rule, rows, expected)
         total = total if own is None else own.joined(total)
         step, state = self.step.apply(total, dict(state), round_.number)
-        survived = dict(zip(left.nodes, (rows * shares[:, None]).sum(axis=0).tolist(), strict=True))
-        survived = {node: survived.get(node, 0.0) for node in round_.nodes}
-        weights = [share / len(rows) for share in survived.values()]
+        counted = dict(zip(left.nodes, (rows * shares[:, None]).mean(axis=0).tolist(), strict=True))
+        whole = dict(zip(left.nodes, surviving_shares(rows, shares).tolist(), strict=True))
+        survived = {node: whole.get(node, 0.0) for node in round_.nodes}
         spread = spread_seen(self.filters, vectors, max(0, trim - len(stopped)))
         aside = None if own is None else own.aside
         return Outcome(
-            step, weights, norms=norms, state=state, weakened=weakened, survived=survived, spread=spread, aside=aside
+            step,
+            [counted.get(node, 0.0) for node in round_.nodes],
+            norms=norms,
+            state=state,
+            weakened=weakened,
+            survived=survived,
+            spread=spread,
+            aside=aside,
         )
 
     def _beside(self, left: Round) -> Beside:
@@ -273,14 +295,3 @@ class RobustCompressed(Remembering, CompressedStrategy):
         if hidden is None:
             return None, {}
         return runs, {node: norms[node] for node, out in zip(round_.nodes, hidden, strict=True) if out}
-
-
-def _check_served(rule: Rule, packing: Packing) -> None:
-    sparse = [one.name for one in packing.compressors if one.sparse]
-    allowed = f"mean with {', '.join(sparse)}, whose updates are mostly zeros (drive and l1-sign serve every rule)"
-    require(not (rule.by_coordinate and sparse), "rule", rule.name, allowed)
-
-
-def _check_leaves(rule: Rule, trim: int, nodes: int) -> None:
-    if rule.by_coordinate and nodes < 2 * trim + 1:
-        raise ConfigurationError(f"{rule.name!r} with trim {trim} needs at least {2 * trim + 1} updates, got {nodes}")

@@ -15,11 +15,11 @@ from torch import Tensor
 from flwr_robustcomp import wire
 from flwr_robustcomp.compressors import vector_norm
 from flwr_robustcomp.errors import ConfigurationError, WireError, require
-from flwr_robustcomp.filters import Beside, Filter, Matrix, Root
+from flwr_robustcomp.filters import FILTERS, Beside, Filter, Matrix, Root
 from flwr_robustcomp.strategies.aggregation import is_finite_model
 from flwr_robustcomp.strategies.round import Round
 
-__all__ = ["AskedRoot", "RootFunction", "TrustedRoot"]
+__all__ = ["AskedRoot", "RootFunction", "TrustedRoot", "checked_root"]
 
 RootFunction = Callable[[int, ArrayRecord], ArrayRecord | Mapping[str, Any]]
 """(server round, model) -> the model after training, as an ArrayRecord or a ``state_dict`` of tensors or NumPy arrays."""
@@ -64,8 +64,9 @@ class TrustedRoot:
     honest node can fill the mean with it, and what only nodes without trust had seen is not learnt (docs/adr/0036).
 
     *The length.* The root is one trainer, and every step has about its length: where its training goes astray in a round, so
-    does the model. With a ``loss`` the step is halved while it raises the loss on the sample, four times at most. It looks at
-    nothing that a client sent but the step itself, so that no client can hold it up by more than that.
+    does the model. With a ``loss`` the step is halved while it raises the loss on the sample, four times at most: the loss is
+    no higher after the step than before, or the step is a sixteenth of itself, and the four longer ones raised the loss. It
+    looks at nothing that a client sent but the step itself, so that no client can hold it up by more than that.
 
     Examples
     --------
@@ -161,6 +162,21 @@ class TrustedRoot:
             return float(self.loss(round_.number, wire.to_arrays(model)))
         except Exception as error:  # as in `_update`
             raise ConfigurationError(f"the loss of the root raised {_told(error)}") from error
+
+
+def checked_root(root: RootFunction | TrustedRoot | None, filters: Sequence[Filter]) -> TrustedRoot | None:
+    """Return the root of a strategy; None for none.
+
+    Raises
+    ------
+    ConfigurationError
+        For what cannot be called, or where no filter would look at it.
+    """
+    own = TrustedRoot.of(root)
+    looked = any(what in ("root", "losses") for one in filters for what in one.looks_at)
+    looking = [name for name, one in FILTERS.items() if one.trusts_root]
+    require(own is None or looked, "root", root, f"left out where no filter looks at it, as {' and '.join(looking)} do")
+    return own
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from flwr_robustcomp.compressors import Compressor, Drive, RotatedQuantizer
+from flwr_robustcomp.compressors import Compressor, Drive, Eden
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.randomness import generator
 from flwr_robustcomp.theory.catalogue import CATALOGUE
@@ -116,7 +116,7 @@ def advise(
         As for `cover`.
     replica, model : Compressor, optional
         What packs the changes of a shared replica, by default `Drive`, and the model where nobody keeps a replica, by default
-        four bits of `RotatedQuantizer`.
+        four bits of `Eden`.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def advise(
         _down(
             compressor,
             Drive() if replica is None else replica,
-            RotatedQuantizer(levels=16) if model is None else model,
+            Eden(bits=8) if model is None else model,
             nodes,
             dimension,
         ),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import struct
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -30,6 +31,8 @@ from flwr_robustcomp.errors import WireError
 from tests.compressors.samples import ALL, DTYPE_LIST, gaussian, rng, tolerance, vectors
 
 every = pytest.mark.parametrize("compressor", ALL, ids=repr)
+few = settings(max_examples=20)
+"""For each of many configurations: what they share is tried more than a thousand times."""
 
 
 def _squares(compressor: Compressor, x: Tensor, draws: int) -> tuple[float, float]:
@@ -40,13 +43,15 @@ def _squares(compressor: Compressor, x: Tensor, draws: int) -> tuple[float, floa
     return float(np.mean(errors)), 3 * float(np.std(errors)) / math.sqrt(draws)
 
 
-@every
+@pytest.mark.parametrize("compressor", [one for one in ALL if one.keeps_zeros], ids=repr)
+@few
 @given(x=vectors())
 def test_a_compressor_that_says_so_keeps_zeros(compressor: Compressor, x: Tensor) -> None:
-    assert not compressor.keeps_zeros or not bool(compressor.decompress(compressor.compress(x, rng()))[x == 0].any())
+    assert not bool(compressor.decompress(compressor.compress(x, rng()))[x == 0].any())
 
 
 @every
+@few
 @given(x=vectors())
 def test_shape_dtype_and_length(compressor: Compressor, x: Tensor) -> None:
     compressor.delta(x.numel())
@@ -64,6 +69,7 @@ def test_shape_dtype_and_length(compressor: Compressor, x: Tensor) -> None:
 
 
 @every
+@few
 @given(x=vectors())
 def test_the_wire_is_bit_exact(compressor: Compressor, x: Tensor) -> None:
     payload = compressor.compress(x, rng())
@@ -74,11 +80,11 @@ def test_the_wire_is_bit_exact(compressor: Compressor, x: Tensor) -> None:
     assert torch.equal(read_by_itself.decompress(same), compressor.decompress(payload))
 
 
-@every
+@pytest.mark.parametrize("compressor", [one for one in ALL if one.pointwise], ids=repr)
 @given(x=vectors())
 def test_deterministic_delta_holds_for_every_vector(compressor: Compressor, x: Tensor) -> None:
     delta = compressor.delta(x.numel())
-    if not compressor.pointwise or delta is None:
+    if delta is None:
         return
     slack = tolerance(x.dtype) + (0.01 if x.dtype.itemsize == 2 else 0)
     if energy := float(x.double().square().sum()):  # entries near the dtype's subnormals round by as much as they are
@@ -86,17 +92,20 @@ def test_deterministic_delta_holds_for_every_vector(compressor: Compressor, x: T
     assert compressor.measured_delta(x) >= delta - slack
 
 
-@every
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@given(seed=st.integers(0, 2**16), d=st.integers(1, 300), heavy=st.booleans())
+@pytest.mark.parametrize("compressor", [one for one in ALL if one.projects], ids=repr)
+@given(
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    seed=st.integers(0, 2**16),
+    d=st.integers(1, 300),
+    heavy=st.booleans(),
+)
 def test_projections_are_orthogonal(compressor: Compressor, dtype: torch.dtype, seed: int, d: int, heavy: bool) -> None:
     x = gaussian(d, dtype, seed)
     x = x**5 if heavy else x
     dense = compressor.decompress(compressor.compress(x, rng(seed))).double()
     product, energy = float(x.double() @ dense), float(dense.square().sum())
-    if compressor.projects:
-        assert product == pytest.approx(energy, rel=1e-5, abs=1e-5 * float(x.double().square().sum()))
-        assert compressor.norm(compressor.compress(x, rng(seed))) ** 2 == pytest.approx(energy, rel=1e-5)
+    assert product == pytest.approx(energy, rel=1e-5, abs=1e-5 * float(x.double().square().sum()))
+    assert compressor.norm(compressor.compress(x, rng(seed))) ** 2 == pytest.approx(energy, rel=1e-5)
 
 
 def test_some_compressors_project_and_some_do_not() -> None:
@@ -113,15 +122,15 @@ def test_delta_holds_in_expectation(compressor: Compressor, heavy: bool) -> None
     if delta is None:
         return
     assert 0 < delta <= 1
-    mean, error = _squares(compressor, x, draws=1 if compressor.pointwise else 400)
+    mean, error = _squares(compressor, x, draws=1 if compressor.pointwise else 150)
     assert mean <= (1 - delta + 1e-12) * float(x.square().sum()) + error
 
 
 UNBIASED = [
     *((compressor, 1000) for compressor in ALL if compressor.unbiased and getattr(compressor, "coding", "fixed") == "fixed"),
-    *((QSGD(levels=levels, contraction=False, coding="fixed"), 4000) for levels in (1, 3, 16)),
-    *((RotatedQuantizer(levels=levels, contraction=False), 4000) for levels in (2, 5, 16)),
-    (RandomK(k=5, unbiased=True), 4000),
+    *((QSGD(levels=levels, contraction=False, coding="fixed"), 2000) for levels in (1, 3, 16)),
+    *((RotatedQuantizer(levels=levels, contraction=False), 2000) for levels in (2, 5, 16)),
+    (RandomK(k=5, unbiased=True), 2000),
 ]
 """With a number of draws. Another coding has the same vectors, and takes longer."""
 
@@ -139,28 +148,26 @@ def test_the_mean_of_an_unbiased_compressor_is_the_vector(compressor: Compressor
 
 
 @every
-@pytest.mark.parametrize("dtype", DTYPE_LIST, ids=str)
-@pytest.mark.parametrize("d", [1, 7, 8, 9, 257])
-def test_rows_are_compressed_as_single_vectors_are(compressor: Compressor, dtype: torch.dtype, d: int) -> None:
-    x = torch.stack([gaussian(d, dtype, seed) for seed in range(5)])
-    rows = compressor.compress_rows(x, [rng(seed) for seed in range(5)])
-    assert rows == [compressor.compress(row, rng(seed)) for seed, row in enumerate(x)]
-    dense = compressor.decompress_rows(rows)
-    assert torch.equal(dense, torch.stack([compressor.decompress(p) for p in rows]))
+def test_rows_are_compressed_as_single_vectors_are(compressor: Compressor) -> None:
+    for d, dtype in itertools.product([1, 7, 8, 9, 257], DTYPE_LIST):
+        x = torch.stack([gaussian(d, dtype, seed) for seed in range(5)])
+        rows = compressor.compress_rows(x, [rng(seed) for seed in range(5)])
+        assert rows == [compressor.compress(row, rng(seed)) for seed, row in enumerate(x)]
+        dense = compressor.decompress_rows(rows)
+        assert torch.equal(dense, torch.stack([compressor.decompress(p) for p in rows]))
 
 
 @every
-@pytest.mark.parametrize("dtype", DTYPE_LIST, ids=str)
-@pytest.mark.parametrize("d", [1, 9, 1030])
-def test_accumulate_is_the_weighted_sum(compressor: Compressor, dtype: torch.dtype, d: int) -> None:
-    payloads = [compressor.compress(gaussian(d, dtype, seed), rng(seed)) for seed in range(12)]
-    weights = rng(5).random(12).tolist()
-    out = torch.ones(d, dtype=working_dtype(dtype))
-    compressor.accumulate(out, payloads, weights)
-    wanted = 1 + sum(w * compressor.decompress(p).double() for p, w in zip(payloads, weights, strict=True))
-    assert torch.allclose(
-        out.double(), wanted, rtol=1e-2 if dtype.itemsize == 2 else 1e-5, atol=3e-2 if dtype.itemsize == 2 else 1e-5
-    )
+def test_accumulate_is_the_weighted_sum(compressor: Compressor) -> None:
+    for d, dtype in itertools.product([1, 9, 1030], DTYPE_LIST):
+        payloads = [compressor.compress(gaussian(d, dtype, seed), rng(seed)) for seed in range(12)]
+        weights = rng(5).random(12).tolist()
+        out = torch.ones(d, dtype=working_dtype(dtype))
+        compressor.accumulate(out, payloads, weights)
+        wanted = 1 + sum(w * compressor.decompress(p).double() for p, w in zip(payloads, weights, strict=True))
+        assert torch.allclose(
+            out.double(), wanted, rtol=1e-2 if dtype.itemsize == 2 else 1e-5, atol=3e-2 if dtype.itemsize == 2 else 1e-5
+        )
 
 
 @every
@@ -171,6 +178,7 @@ def test_accumulate_nothing_changes_nothing(compressor: Compressor) -> None:
 
 
 @every
+@few
 @given(x=vectors(), order=st.sampled_from(NORM_ORDERS))
 def test_norms(compressor: Compressor, x: Tensor, order: float) -> None:
     payload = compressor.compress(x, rng())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -22,18 +23,19 @@ every = pytest.mark.parametrize("compressor", ALL, ids=repr)
 
 
 @every
-@pytest.mark.parametrize("dtype", DTYPE_LIST, ids=str)
-@pytest.mark.parametrize("size", ["subnormal", "tiny", "large"])
-def test_every_honest_payload_passes_its_own_check(compressor: Compressor, dtype: torch.dtype, size: str) -> None:
-    info = torch.finfo(dtype)
-    # Norms must be doubles and one step of float16 must not overflow: large is the largest that leaves room for that.
-    peak = {"subnormal": info.smallest_normal / 2, "tiny": 4 * info.smallest_normal, "large": min(info.max / 64, 1e150)}[size]
-    x = (gaussian(40, torch.float64).clamp(-1, 1) * peak).to(dtype)
-    payload = compressor.compress(x, rng())
-    assert wire.read_packed(wire.pack(payload, compressor), compressor, (40,), dtype) == payload
-    delta = compressor.delta(40)
-    if delta is not None and compressor.pointwise and size != "subnormal":
-        assert compressor.measured_delta(x) >= delta - (0.01 if dtype.itemsize == 2 else 1e-6)
+def test_every_honest_payload_passes_its_own_check(compressor: Compressor) -> None:
+    for size, dtype in itertools.product(["subnormal", "tiny", "large"], DTYPE_LIST):
+        info = torch.finfo(dtype)
+        # Norms must be doubles and one step of float16 must not overflow: large is the largest that leaves room for that.
+        peak = {"subnormal": info.smallest_normal / 2, "tiny": 4 * info.smallest_normal, "large": min(info.max / 64, 1e150)}[
+            size
+        ]
+        x = (gaussian(40, torch.float64).clamp(-1, 1) * peak).to(dtype)
+        payload = compressor.compress(x, rng())
+        assert wire.read_packed(wire.pack(payload, compressor), compressor, (40,), dtype) == payload
+        delta = compressor.delta(40)
+        if delta is not None and compressor.pointwise and size != "subnormal":
+            assert compressor.measured_delta(x) >= delta - (0.01 if dtype.itemsize == 2 else 1e-6)
 
 
 @pytest.mark.parametrize("bucket", [None, 512])
@@ -66,16 +68,16 @@ def test_long_rows_are_summed_as_long_vectors_are(compressor: Compressor, dtype:
 
 
 @every
-@pytest.mark.parametrize("dtype", DTYPE_LIST, ids=str)
-def test_accumulate_loses_no_more_than_its_accumulator(compressor: Compressor, dtype: torch.dtype) -> None:
-    payloads = [compressor.compress(gaussian(300, dtype, seed), rng(seed)) for seed in range(9)]
-    weights = rng(5).standard_normal(9).tolist()
-    out = torch.zeros(300, dtype=working_dtype(dtype))
-    compressor.accumulate(out, payloads, weights)
-    terms = torch.stack([w * compressor.decompress(p).double() for p, w in zip(payloads, weights, strict=True)])
-    eps = torch.finfo(dtype if compressor.name in SUMMED_UNROUNDED else out.dtype).eps
-    bound = 32 * eps * sum(abs(w) * float(t.abs().max()) for w, t in zip(weights, terms, strict=True))
-    assert float((out.double() - terms.sum(dim=0)).abs().max()) <= bound + 1e-300
+def test_accumulate_loses_no_more_than_its_accumulator(compressor: Compressor) -> None:
+    for dtype in DTYPE_LIST:
+        payloads = [compressor.compress(gaussian(300, dtype, seed), rng(seed)) for seed in range(9)]
+        weights = rng(5).standard_normal(9).tolist()
+        out = torch.zeros(300, dtype=working_dtype(dtype))
+        compressor.accumulate(out, payloads, weights)
+        terms = torch.stack([w * compressor.decompress(p).double() for p, w in zip(payloads, weights, strict=True)])
+        eps = torch.finfo(dtype if compressor.name in SUMMED_UNROUNDED else out.dtype).eps
+        bound = 32 * eps * sum(abs(w) * float(t.abs().max()) for w, t in zip(weights, terms, strict=True))
+        assert float((out.double() - terms.sum(dim=0)).abs().max()) <= bound + 1e-300
 
 
 @every

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -44,11 +46,10 @@ def test_they_are_those_of_the_vector(compressor: Compressor, x: Tensor, zeros: 
 
 
 @every
-@pytest.mark.parametrize("dtype", DTYPE_LIST, ids=str)
-@pytest.mark.parametrize("d", [1, 8, 63, 1003])
-def test_so_they_are_in_every_dtype_and_size(compressor: Compressor, dtype: torch.dtype, d: int) -> None:
-    for scale in (1.0, float(torch.finfo(dtype).tiny)):  # some magnitudes round to zero
-        assert_counts(compressor, compressor.compress((gaussian(d, dtype, d) - 0.3) * scale, rng(d)))
+def test_so_they_are_in_every_dtype_and_size(compressor: Compressor) -> None:
+    for d, dtype in itertools.product([1, 8, 63, 1003], DTYPE_LIST):
+        for scale in (1.0, float(torch.finfo(dtype).tiny)):  # some magnitudes round to zero
+            assert_counts(compressor, compressor.compress((gaussian(d, dtype, d) - 0.3) * scale, rng(d)))
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_colluders_move_a_rule_no_further_than_it_promises(name: str) -> None:
         out = torch.zeros(rows.shape[1], dtype=torch.float64)
         rule.combine(out, Identity(), packed, np.eye(m), trim)
         longest = float(np.linalg.norm(rows, axis=1).max())
-        promised = rule.reach(Bounds(longest=longest, mean=np.inf, gain=1.0, count=m), trim)
+        promised = rule.reach(Bounds(longest=longest, mean=np.inf, gain=1.0, count=m, most=m), trim)
         assert np.linalg.norm(out.numpy()) <= promised * (1 + 1e-9)
 
 

@@ -30,7 +30,7 @@ SCREENING = {"identity": 3.0, "low-rank": 3.0, "rotated-quantizer": 4.25}
 """Copies of the dense float32 model that reading a reply may take. Half a copy, where nothing else is said: most payloads are
 checked without being unpacked."""
 
-ROUND = {"drive": 9.25, "random-k": 9.25, "rotated-quantizer": 10.25}
+ROUND = {"drive": 9.25, "eden": 9.25, "random-k": 9.25, "rotated-quantizer": 10.25}
 """The same for a round of `NormThreshold`, or of `SignMajorityVote`, with one reply; `_ANY_ROUND` where nothing is said."""
 
 _ANY_ROUND = 7.25

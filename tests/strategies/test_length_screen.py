@@ -41,7 +41,7 @@ def round_of(strategy: Any, compressor: Compressor, scale: float, lengths: list[
 
 @pytest.mark.parametrize("filters", [*SCREENED, "nearest-neighbor-mixing+geometric-median", "norm+norm-clipping"])
 def test_no_update_beyond_the_screen_moves_the_model(filters: str) -> None:
-    @settings(max_examples=40)
+    @settings(max_examples=20)
     @given(
         compressor=st.sampled_from([Identity(), L1Sign(), TopK(ratio=0.2)]),
         exponent=st.integers(-300, 300),

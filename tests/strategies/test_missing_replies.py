@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flwr_robustcomp import CompressionMod, to_arrays
 from flwr_robustcomp.compressors import Compressor, Drive, Identity, L1Sign
@@ -119,3 +122,36 @@ def test_the_report_says_that_filters_were_weakened() -> None:
     assert metrics is not None and metrics["robustcomp.weakened"] == 1
     _, metrics = strategy.aggregate_train(1, replies)
     assert strategy.reports[-1].weakened is None and metrics is not None and "robustcomp.weakened" not in metrics
+
+
+@pytest.mark.parametrize("trim", [4, 0.2], ids=["count", "share"])
+@settings(max_examples=30, deadline=None)
+@given(
+    names=st.sampled_from(
+        ["sign-guard+spectral", "sign-guard+multi-krum", "length+directions", "flame+norm", "sign-guard+flame"]
+    ),
+    sizes=st.lists(st.sampled_from([0.0, 1.0, 1.1, 8.0, 1e4]), min_size=20, max_size=20),
+    positive=st.lists(st.sampled_from([0.1, 0.5, 0.9]), min_size=20, max_size=20),
+)
+def test_no_data_can_hold_up_a_run_whose_replies_are_enough(
+    trim: float, names: str, sizes: list[float], positive: list[float]
+) -> None:
+    strategy = RobustCompressed(compressor=Identity(), filters=names, trim=trim, length_screen=None, **SAMPLING)
+    strategy.check_nodes(20)
+    draws = np.random.default_rng(0).random((20, D))
+    rows = np.where(draws < np.array(positive)[:, None], 1.0, -1.0) * np.array(sizes)[:, None]
+    strategy.aggregate_train(1, answers(strategy, list(torch.from_numpy(rows).float()), Identity()))
+    assert strategy.reports[-1].skipped is None
+
+
+def test_a_count_fits_what_an_earlier_filter_has_left() -> None:
+    strategy = RobustCompressed(compressor=Identity(), filters="sign-guard+spectral", trim=4, length_screen=None, **SAMPLING)
+    rows = torch.ones(20, D)
+    rows[9:15] *= 100.0
+    rows[15:] *= 0.01  # nine have a plausible length
+    replies = answers(strategy, list(rows), Identity())
+    strategy.aggregate_train(1, replies)
+    assert strategy.reports[-1].skipped is None
+    assert strategy.reports[-1].weakened == "spectral for 3 of 4" and strategy.reach(20) == 1.0
+    strategy.aggregate_train(1, replies[:10])
+    assert strategy.reports[-1].skipped == "'spectral' with trim 4 needs at least 11 updates, got 9"  # too few came

@@ -14,7 +14,7 @@ from benchmarks.parts.vectors import known
 from flwr_robustcomp.compressors import ByShape, Compressor, Drive, Identity, L1Sign, SparseTernary, TernGrad, TopK
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.filters import FILTERS, Filter, NormClipping, Spectral, Vectors, chain, chain_rows
-from flwr_robustcomp.strategies import Policy, RobustCompressed
+from flwr_robustcomp.strategies import Policy, RobustCompressed, rule_checks
 from flwr_robustcomp.strategies.server_step import Momentum
 from tests.apps import gaussian_model
 from tests.compressors.samples import ALL, gaussian
@@ -28,7 +28,8 @@ XS[4] = 3 * XS[4]
 @pytest.mark.parametrize("name", FILTERS)
 def test_each_filter_is_the_dense_one(name: str, granularity: Any) -> None:
     compressor, rule = L1Sign(), FILTERS[name](2)
-    options = {"step_size": 0.5, **SAMPLING, **options_of([rule]), "root": root_of(XS[0])}
+    rooted = {"root": root_of(XS[0])} if rule.trusts_root else {}
+    options = {"step_size": 0.5, **SAMPLING, **options_of([rule]), **rooted}
     strategy = RobustCompressed(compressor=compressor, filters=[rule], granularity=granularity, **options)
     got = moved(strategy, answers(strategy, XS, compressor, granularity=granularity)).double()
     if granularity == "model":
@@ -221,6 +222,24 @@ def test_without_a_rule_clipping_is_what_does_not_survive() -> None:
     norms = {1000 + i: float(torch.linalg.vector_norm(x)) for i, x in enumerate(XS)}
     radius = sorted(norms.values())[-2]
     assert strategy.reports[-1].survived == pytest.approx({node: min(1, radius / norm) for node, norm in norms.items()})
+
+
+@pytest.mark.parametrize("filters", ["bucketing", "geometric-median", "nearest-neighbor-mixing", "caf"])
+def test_what_nothing_was_taken_from_survives_whole_however_few_rows_there_are(filters: str) -> None:
+    strategy = RobustCompressed(compressor=Identity(), trim=0, filters=filters, seed=0, **SAMPLING)
+    alike = [torch.ones_like(XS[0])] * 10
+    moved(strategy, answers(strategy, alike, Identity()))
+    assert list(strategy.reports[-1].survived.values()) == pytest.approx([1.0] * 10)
+
+
+@pytest.mark.parametrize(
+    ("rule", "trim", "warned"), [("trimmed-mean", 0, 1), ("trimmed-mean", 0.0, 1), ("median", 0, 0), ("mean", 0, 0)]
+)
+def test_a_rule_that_cuts_nothing_is_told_once(rule: str, trim: float, warned: int, caplog: pytest.LogCaptureFixture) -> None:
+    rule_checks._warn.cache_clear()
+    for _ in range(3):
+        RobustCompressed(compressor=Drive(), filters="", rule=rule, trim=trim, **SAMPLING)
+    assert caplog.text.count(f"the rule 'trimmed-mean' with trim={trim!r} cuts nothing, and is the mean") == warned
 
 
 def test_a_rule_alone_needs_no_filter() -> None:

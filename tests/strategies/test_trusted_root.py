@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flwr_robustcomp import ConfigurationError, Drive, RobustCompressed, Settings, TrustedRoot, from_arrays, to_arrays
+from flwr_robustcomp.component import Component
 from flwr_robustcomp.compressors import Identity, L1Sign, TopK
 from flwr_robustcomp.filters import Filter, Zeno
 from flwr_robustcomp.layout import Layout
+from flwr_robustcomp.packing import Packing
+from flwr_robustcomp.strategies.registry import build_strategy
 from tests.strategies.rounds import MODEL, SAMPLING, answer, answers, ask, moved, root_of, updates
 
 D = Layout.of(MODEL).dim
@@ -74,6 +78,26 @@ def test_a_step_that_raises_the_loss_on_the_sample_is_halved_until_it_does_not()
     assert lengths == pytest.approx([0.25, 1.0], rel=1e-5)  # s^2 < 2 s cos, first at s = 1/4
 
 
+@settings(max_examples=30, deadline=None)
+@given(before=st.floats(-1e3, 1e3), losses=st.lists(st.floats(), min_size=4, max_size=4))
+def test_a_step_is_halved_until_the_loss_is_no_higher_and_never_beyond_a_sixteenth(before: float, losses: list[float]) -> None:
+    """Whatever the loss says: the first of w - g, w - g/2, ..., w - g/8 that does not raise it, and w - g/16 if they all do."""
+    found, layout, asked = root_of(OWN), Layout.of(MODEL), []
+
+    def loss(server_round: int, arrays: ArrayRecord) -> float:
+        step = layout.flatten(MODEL) - layout.flatten(from_arrays(arrays))
+        if not step.any():
+            return before
+        asked.append(round(-math.log2(float(step @ OWN) / float(OWN @ OWN))))
+        return losses[asked[-1]]
+
+    strategy = RobustCompressed(compressor=Identity(), root=replace(found, loss=loss), **SAMPLING)
+    step = moved(strategy, answers(strategy, [OWN] * 3, Identity()))
+    halvings = next((i for i, one in enumerate(losses) if one <= before), 4)
+    torch.testing.assert_close(step, OWN / 2**halvings, rtol=1e-4, atol=1e-5)
+    assert asked == list(range(min(halvings + 1, 4)))
+
+
 def test_a_share_of_the_step_is_the_roots_own_where_a_filter_looks_at_it() -> None:
     other = torch.ones(D)
     plain = RobustCompressed(compressor=Identity(), root=root_of(OWN), **SAMPLING)
@@ -88,7 +112,7 @@ def test_a_share_of_the_step_is_the_roots_own_where_a_filter_looks_at_it() -> No
 def test_with_a_root_the_default_filter_trusts_it_and_there_is_no_screen_by_medians() -> None:
     strategy = RobustCompressed(compressor=Drive(), root=root_of(OWN))
     assert [one.name for one in strategy.filters] == ["fl-trust"] and strategy.length_screen is None
-    other = RobustCompressed(compressor=Drive(), root=root_of(OWN), filters="spectral")
+    other = RobustCompressed(compressor=Drive(), filters="spectral")
     assert other.length_screen == 100.0
     assert [one.name for one in RobustCompressed(compressor=Drive()).filters] == ["spectral"]
     strategy.check_nodes(1)
@@ -174,11 +198,25 @@ def test_a_fault_of_the_root_skips_the_round_with_its_reason(root: Any, reason: 
         ({"filters": "fl-trust"}, "filters must be one that works without root, which is not set up, got 'fl-trust'"),
         ({"filters": "zeno", "trim": 1, "root": _raises}, "filters must be one that works without losses"),
         ({"filters": "norm+fl-trust", "trim": 1}, "filters must be one that works without root"),
+        (
+            {"filters": "spectral", "root": _raises},
+            "root must be left out where no filter looks at it, as fl-trust and zeno do",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_at_construction(options: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigurationError, match=named):
         RobustCompressed(compressor=Drive(), **options)
+
+
+@pytest.mark.parametrize("name", ["fed-avg", "krum", "norm-threshold", "byzfl"])
+def test_a_strategy_without_a_use_for_a_root_refuses_it(name: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        build_strategy("strategy", Component(name=name), packing=Packing(Drive()), root=_raises)
+    told = (
+        f"root must be left out with the strategy {name!r} (robust-compressed has filters that look at one), got <function _ra"
+    )
+    assert str(refused.value).startswith(told)
 
 
 @pytest.mark.parametrize(("field", "value"), [("loss", 3), ("reply", "gradient"), ("share", 1.0), ("share", True)])

@@ -56,7 +56,7 @@ def test_the_drawn_bound_holds_against_senders_of_their_own_bytes(compressor: Co
     honest = m - byzantine
     gradient = torch.from_numpy(rng.standard_normal(d))
     size, squares = float(gradient.norm()), []
-    for _ in range(200):
+    for _ in range(20):  # each alone is at most 0.66 of the bound
         payloads = [compressor.compress(gradient, rng) for _ in range(honest)]
         norms = [sort_norm([(compressor, p)], 2, size if theorem == 1 else None) for p in payloads]
         longest = sorted(norms)[-trim] * (1 - 1e-9)  # so that none of them is trimmed: they saw the honest draws

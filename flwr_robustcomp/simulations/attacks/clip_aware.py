@@ -9,15 +9,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from flwr_robustcomp.simulations.attacks.base import Collusion, Seen
+from flwr_robustcomp.simulations.attacks.base import Seen
 from flwr_robustcomp.simulations.attacks.lengths import against, decoded_at
-from flwr_robustcomp.simulations.attacks.unseen import CHAIN, believed_chain, believed_trim, check_chain, largest_unseen
+from flwr_robustcomp.simulations.attacks.unseen import Unseen, believed_trim, largest_unseen
 
 __all__ = ["ClipAware", "clipping_radius"]
 
 
 @dataclass(frozen=True)
-class ClipAware(Collusion):
+class ClipAware(Unseen):
     """Send vectors of exactly the radius at which norm clipping clips, turned against the mean as far as the filters let pass.
 
     Parameters
@@ -40,13 +40,7 @@ class ClipAware(Collusion):
     has set the length, the filters on directions set the angle. The construction is this project's.
     """
 
-    filters: str = CHAIN
-    trim: int | None = None
-
     name: ClassVar[str] = "clip-aware"
-
-    def __post_init__(self) -> None:
-        check_chain(self.filters, self.trim)
 
     def craft(self, seen: Seen, state: Any) -> tuple[Tensor, Any]:
         """Return a row for each node, and the turn of this round, from which the next search starts."""
@@ -60,7 +54,7 @@ class ClipAware(Collusion):
         def make(turn: float) -> Tensor:
             return decoded_at(seen, units + turn * u, radius)
 
-        return largest_unseen(seen, make, believed_chain(seen, self.filters, self.trim), state)
+        return largest_unseen(seen, make, self.chain(seen), state)
 
 
 def clipping_radius(norms: Sequence[float], byzantine: int, trim: int) -> float:

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from flwr_robustcomp.errors import require
-from flwr_robustcomp.simulations.attacks.base import Collusion, Seen
+from flwr_robustcomp.simulations.attacks.base import Seen
 from flwr_robustcomp.simulations.attacks.lengths import against, honest_length, orthonormal
-from flwr_robustcomp.simulations.attacks.unseen import CHAIN, believed_chain, check_chain, largest_unseen
+from flwr_robustcomp.simulations.attacks.unseen import Unseen, largest_unseen
 
 __all__ = ["Cliques", "shared_bias"]
 
 
 @dataclass(frozen=True)
-class Cliques(Collusion):
+class Cliques(Unseen):
     """Add to each honest vector the direction of a small clique, and a bias against the mean that stands out no farther.
 
     Parameters
@@ -45,14 +45,11 @@ class Cliques(Collusion):
     """
 
     size: int = 2
-    filters: str = CHAIN
-    trim: int | None = None
-
     name: ClassVar[str] = "cliques"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.size >= 1, "size", self.size, "at least 1")
-        check_chain(self.filters, self.trim)
 
     def craft(self, seen: Seen, state: Any) -> tuple[Tensor, Any]:
         """Return a row for each node, and the scale of this round, from which the next search starts."""
@@ -61,7 +58,7 @@ class Cliques(Collusion):
         pushes = honest_length(seen) * (axes[torch.arange(b) // size] + shared_bias(seen.m, b, size) * against(seen))  # (b, d)
         if not pushes.any():
             return seen.own, state
-        chain = believed_chain(seen, self.filters, self.trim)
+        chain = self.chain(seen)
         return largest_unseen(seen, lambda s: seen.own + s * pushes, chain, state)
 
 

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from flwr_robustcomp.errors import require
-from flwr_robustcomp.simulations.attacks.base import Collusion, Seen
-from flwr_robustcomp.simulations.attacks.unseen import CHAIN, believed_chain, check_chain, largest_unseen
+from flwr_robustcomp.simulations.attacks.base import Seen
+from flwr_robustcomp.simulations.attacks.unseen import Unseen, largest_unseen
 
 __all__ = ["ClusterMimic", "largest_cluster", "thin_coordinates"]
 
 
 @dataclass(frozen=True)
-class ClusterMimic(Collusion):
+class ClusterMimic(Unseen):
     """Send what members of the largest honest cluster sent, with a push against the mean where that cluster is thin.
 
     Parameters
@@ -41,14 +41,11 @@ class ClusterMimic(Collusion):
     """
 
     share: float = 0.5
-    filters: str = CHAIN
-    trim: int | None = None
-
     name: ClassVar[str] = "cluster-mimic"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(0 < self.share <= 1, "share", self.share, "in (0, 1]")
-        check_chain(self.filters, self.trim)
 
     def craft(self, seen: Seen, state: Any) -> tuple[Tensor, Any]:
         """Return a row for each node, and the scale of this round, from which the next search starts."""
@@ -57,7 +54,7 @@ class ClusterMimic(Collusion):
         direction = -seen.mean * thin_coordinates(seen.honest, members, self.share)
         if not direction.any():
             return copies, state
-        chain = believed_chain(seen, self.filters, self.trim)
+        chain = self.chain(seen)
         return largest_unseen(seen, lambda c: copies + c * direction, chain, state)
 
 

@@ -9,20 +9,14 @@ import torch
 from torch import Tensor
 
 from flwr_robustcomp.errors import require
-from flwr_robustcomp.simulations.attacks.base import Collusion, Seen
-from flwr_robustcomp.simulations.attacks.unseen import (
-    CHAIN,
-    believed_chain,
-    believed_trim,
-    check_chain,
-    largest_unseen,
-)
+from flwr_robustcomp.simulations.attacks.base import Seen
+from flwr_robustcomp.simulations.attacks.unseen import Unseen, believed_trim, largest_unseen
 
 __all__ = ["HiddenTails", "edges"]
 
 
 @dataclass(frozen=True)
-class HiddenTails(Collusion):
+class HiddenTails(Unseen):
     """Send, at each coordinate, the value at the edge of what a coordinate-wise trimmed mean keeps, against the mean's sign.
 
     Parameters
@@ -50,14 +44,11 @@ class HiddenTails(Collusion):
     """
 
     margin: float = 0.01
-    filters: str = CHAIN
-    trim: int | None = None
-
     name: ClassVar[str] = "hidden-tails"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(0 < self.margin <= 1, "margin", self.margin, "in (0, 1]")
-        check_chain(self.filters, self.trim)
 
     def craft(self, seen: Seen, state: Any) -> tuple[Tensor, Any]:
         """Return a row for each node, all alike, and the scale of this round."""
@@ -68,7 +59,7 @@ class HiddenTails(Collusion):
         def make(scale: float) -> Tensor:
             return (mean + scale * against).repeat(seen.byzantine, 1)  # (b, d)
 
-        return largest_unseen(seen, make, believed_chain(seen, self.filters, self.trim), 1.0, most=1.0)
+        return largest_unseen(seen, make, self.chain(seen), 1.0, most=1.0)
 
 
 def edges(honest: Tensor, trim: int, margin: float) -> tuple[Tensor, Tensor]:

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.filters import Filter
-from flwr_robustcomp.simulations.attacks.base import Collusion, Seen
-from flwr_robustcomp.simulations.attacks.unseen import CHAIN, believed_chain, check_chain, largest_unseen
+from flwr_robustcomp.simulations.attacks.base import Seen
+from flwr_robustcomp.simulations.attacks.unseen import Unseen, largest_unseen
 
 __all__ = ["ResidualPumping", "leading_direction"]
 
 
 @dataclass(frozen=True)
-class ResidualPumping(Collusion):
+class ResidualPumping(Unseen):
     """Send honest vectors for some rounds, keep the push that they lack in a residual, and release what passes of it at once.
 
     Parameters
@@ -50,15 +50,12 @@ class ResidualPumping(Collusion):
 
     wait: int = 3
     push: float = 1.0
-    filters: str = CHAIN
-    trim: int | None = None
-
     name: ClassVar[str] = "residual-pumping"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.wait >= 1, "wait", self.wait, "at least 1")
         require(0 < self.push < math.inf, "push", self.push, "positive and finite")
-        check_chain(self.filters, self.trim)
 
     def craft(self, seen: Seen, state: Any) -> tuple[Tensor, Any]:
         """Return a row for each node, and the rounds so far and the residual, shape (d,)."""
@@ -69,7 +66,7 @@ class ResidualPumping(Collusion):
         if (past + 1) % self.wait or not residual.any():
             return seen.own, (past + 1, residual)
         axis = leading_direction(seen)
-        chain = believed_chain(seen, self.filters, self.trim)
+        chain = self.chain(seen)
         released = max(
             (_release(seen, part, chain) for part in (residual, residual - (residual @ axis) * axis)),
             key=lambda one: float(torch.linalg.vector_norm(one)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
@@ -11,9 +12,9 @@ from torch import Tensor
 from flwr_robustcomp.component import resolve
 from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.filters import FILTERS, Filter, Matrix, Vectors, chain
-from flwr_robustcomp.simulations.attacks.base import Seen
+from flwr_robustcomp.simulations.attacks.base import Collusion, Seen
 
-__all__ = ["CHAIN", "believed_chain", "believed_trim", "check_chain", "gram_of", "largest_scale", "largest_unseen"]
+__all__ = ["CHAIN", "Unseen", "believed_trim", "gram_of", "largest_scale", "largest_unseen"]
 
 CHAIN = "length+norm-clipping+directions+spectral"
 """What the recommended recipe does before its rule; its length screen is a filter here."""
@@ -29,16 +30,29 @@ _ROUNDING = 1e-9
 """Of a weight, which is a product of a few numbers."""
 
 
-def check_chain(filters: str, trim: int | None) -> None:
-    """Raise `ConfigurationError` unless these can be the filters of a strategy and their budget."""
-    require(trim is None or trim >= 0, "trim", trim, "at least 0")
-    for one in _filters(filters, 0):
-        require(not one.looks_at, "filters", one.name, "names of filters that need inner products only, joined by +")
+@dataclass(frozen=True, kw_only=True)
+class Unseen(Collusion):
+    """An attack that reckons with the server's filters: it sends as much as these let pass.
 
+    Parameters
+    ----------
+    filters : str
+        What the server does before its rule, names joined by ``+``.
+    trim : int, optional
+        Its budget t; by default what the strategy trims, or b where that is not known.
+    """
 
-def believed_chain(seen: Seen, filters: str, trim: int | None) -> list[Filter]:
-    """Return the filters that the adversary reckons with, each with the budget that it believes in."""
-    return _filters(filters, believed_trim(seen, trim))
+    filters: str = CHAIN
+    trim: int | None = None
+
+    def __post_init__(self) -> None:
+        require(self.trim is None or self.trim >= 0, "trim", self.trim, "at least 0")
+        for one in _filters(self.filters, 0):
+            require(not one.looks_at, "filters", one.name, "names of filters that need inner products only, joined by +")
+
+    def chain(self, seen: Seen) -> list[Filter]:
+        """Return the filters, each with the budget that the adversary believes in."""
+        return _filters(self.filters, believed_trim(seen, self.trim))
 
 
 def believed_trim(seen: Seen, trim: int | None) -> int:

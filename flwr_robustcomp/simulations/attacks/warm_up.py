@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from flwr_robustcomp.errors import require
-from flwr_robustcomp.simulations.attacks.base import Collusion, Seen
-from flwr_robustcomp.simulations.attacks.unseen import CHAIN, believed_chain, check_chain, largest_unseen
+from flwr_robustcomp.simulations.attacks.base import Seen
+from flwr_robustcomp.simulations.attacks.unseen import Unseen, largest_unseen
 
 __all__ = ["WarmUp"]
 
 
 @dataclass(frozen=True)
-class WarmUp(Collusion):
+class WarmUp(Unseen):
     """Send x_j - c_t mu with a c_t that grows for some rounds under what the filters let pass, and then turns to all of it.
 
     Parameters
@@ -48,16 +48,13 @@ class WarmUp(Collusion):
     rounds: int = 10
     share: float = 0.5
     turn: float = 1.0
-    filters: str = CHAIN
-    trim: int | None = None
-
     name: ClassVar[str] = "warm-up"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.rounds >= 1, "rounds", self.rounds, "at least 1")
         require(0 < self.share <= 1, "share", self.share, "in (0, 1]")
         require(0 < self.turn < math.inf, "turn", self.turn, "positive and finite")
-        check_chain(self.filters, self.trim)
 
     def craft(self, seen: Seen, state: Any) -> tuple[Tensor, Any]:
         """Return a row for each node, and the rounds so far and what passes in this one."""
@@ -65,7 +62,7 @@ class WarmUp(Collusion):
         if not seen.mean.any():
             return seen.own, (past, start)
         now = min(past + 1, self.rounds + 1)
-        chain, direction = believed_chain(seen, self.filters, self.trim), -seen.mean
+        chain, direction = self.chain(seen), -seen.mean
         rows, most = largest_unseen(seen, lambda c: seen.own + c * direction, chain, start)
         scale = self.turn if now > self.rounds else self.share * now / self.rounds
         return rows if scale == 1 else seen.own + scale * most * direction, (now, most)

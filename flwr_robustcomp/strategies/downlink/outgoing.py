@@ -115,7 +115,7 @@ class Outgoing:
             return plain
         self._shot.aim(arrays)
         if self._ring is not None and self._nodes.moves(arrays):
-            self._ring.advance(wire.shared_tensors(arrays), self.history.last_step)
+            self._ring.advance(wire.shared_tensors(arrays), self.history.last_step, self._shot.size or self._shot.dense)
         contents: dict[tuple[int, Held | None], RecordDict] = {}  # nodes that get the same share it
         for message in plain:
             node, content = message.metadata.dst_node_id, message.content
@@ -276,12 +276,12 @@ class Outgoing:
 
     # -- checkpoints ------------------------------------------------------------------------------------------------------
 
-    def state(self) -> dict[str, ArrayRecord | ConfigRecord]:
+    def state(self) -> RecordDict:
         """Return the records that a checkpoint keeps; none without a downlink."""
         if self.downlink is None:
-            return {}
-        ring = {} if self._ring is None else dict(self._ring.state())
-        return {**ring, **self._nodes.state()}  # type: ignore[dict-item]
+            return RecordDict()
+        ring = RecordDict() if self._ring is None else self._ring.state()
+        return RecordDict({**ring, **self._nodes.state()})
 
     def restore(self, state: RecordDict) -> None:
         """Go on from what `state` returned; `ConfigurationError` for what it cannot have left behind."""

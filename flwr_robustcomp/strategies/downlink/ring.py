@@ -11,7 +11,6 @@ from flwr.app import ArrayRecord, RecordDict
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from flwr_robustcomp.compressors import Compressor
 from flwr_robustcomp.downlink import Downlink
 from flwr_robustcomp.downlink.records import (
     NOTHING,
@@ -29,7 +28,7 @@ from flwr_robustcomp.downlink.replica import Change, Replica, change_to
 from flwr_robustcomp.downlink.typed_record import TypedRecord
 from flwr_robustcomp.errors import ConfigurationError, WireError, require
 
-__all__ = ["Ring", "distance", "model_bytes"]
+__all__ = ["Ring", "distance"]
 
 _REPLICA, _CHANGES, _VERSION = "robustcomp.downlink.replica", "robustcomp.downlink.changes", "robustcomp.downlink.version"
 """Names of the records in a checkpoint."""
@@ -86,7 +85,7 @@ class Ring:
             chain.update(self._changes[version])
         return chain
 
-    def advance(self, model: Mapping[str, Tensor], step: float | None) -> None:
+    def advance(self, model: Mapping[str, Tensor], step: float | None, whole: int) -> None:
         """Bring the replica towards the model by one change; by none where the two are equal.
 
         Parameters
@@ -95,6 +94,8 @@ class Ring:
             w.
         step : float or None
             The length of w's last step, if it is known: what the lag is measured in.
+        whole : int
+            Bytes of the whole model in the cheapest form: of more changes than that no use is made.
 
         Raises
         ------
@@ -109,7 +110,7 @@ class Ring:
         self.replica = replica
         self._changes[version] = change_record(change, version)
         self._digests[version] = replica.digest
-        self._forget(model_bytes(model, self.downlink.model))
+        self._forget(whole)
 
     def _check_form(self, model: Mapping[str, Tensor]) -> None:
         known = self.replica
@@ -216,15 +217,3 @@ def distance(model: Mapping[str, Tensor], arrays: Mapping[str, Tensor]) -> float
             gap = tensor.detach().to(arrays[name].dtype) - arrays[name]
             total += float(torch.linalg.vector_norm(gap, dtype=torch.float64)) ** 2
     return math.sqrt(total)
-
-
-def model_bytes(model: Mapping[str, Tensor], compressor: Compressor | None) -> int:
-    """Return the bytes of a whole model that goes through a compressor; dense where there is none."""
-    return sum(_array_bytes(tensor, compressor) for tensor in model.values())
-
-
-def _array_bytes(tensor: Tensor, compressor: Compressor | None) -> int:
-    dense = tensor.numel() * tensor.element_size()
-    if compressor is None or not dense or not tensor.is_floating_point():
-        return dense
-    return min(dense, compressor.encoded_size(tensor.numel(), tensor.dtype))

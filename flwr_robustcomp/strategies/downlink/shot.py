@@ -7,8 +7,7 @@ from flwr.app import ArrayRecord
 from flwr_robustcomp import wire
 from flwr_robustcomp.downlink import Downlink
 from flwr_robustcomp.downlink.records import array_bytes, change_record
-from flwr_robustcomp.downlink.replica import Replica, change_to
-from flwr_robustcomp.strategies.downlink.ring import model_bytes
+from flwr_robustcomp.downlink.replica import Replica, change_to, packed_size
 
 __all__ = ["Shot"]
 
@@ -41,7 +40,11 @@ class Shot:
         """Take another model."""
         self._arrays, self._record = arrays, None
         self.dense = array_bytes(arrays)
-        self.size = None if self.compressor is None else model_bytes(wire.shared_tensors(arrays), self.compressor)
+        self.size = None
+        if self.compressor is not None:
+            model = wire.shared_tensors(arrays)
+            packed = {name: packed_size(model[name], name, self.compressor, self.uncompressed) for name in arrays}
+            self.size = sum(array_bytes(ArrayRecord({name: arrays[name]})) if n is None else n for name, n in packed.items())
 
     @property
     def record(self) -> ArrayRecord:

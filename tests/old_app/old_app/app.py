@@ -1,4 +1,4 @@
-"""A NumPyClient and a server function: as they are, with their strategy over packed replies, or with one of ours."""
+"""A NumPyClient and a server function: with their strategy over packed replies, or with one of ours."""
 
 from __future__ import annotations
 
@@ -39,8 +39,6 @@ def client_fn(context: Context) -> Client:
 
 
 def compress(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-    if context.run_config["how"] == "plain":
-        return call_next(message, context)
     if is_old(message):
         return through_old_api(configured_mod, message, context, call_next)
     return configured_mod(message, context, call_next)

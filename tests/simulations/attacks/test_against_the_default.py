@@ -28,7 +28,7 @@ from flwr_robustcomp.simulations.attacks.clip_aware import clipping_radius
 from flwr_robustcomp.simulations.attacks.cluster_mimic import largest_cluster, thin_coordinates
 from flwr_robustcomp.simulations.attacks.lengths import against, honest_length
 from flwr_robustcomp.simulations.attacks.residual_pumping import leading_direction
-from flwr_robustcomp.simulations.attacks.unseen import CHAIN, believed_chain, largest_scale, largest_unseen
+from flwr_robustcomp.simulations.attacks.unseen import CHAIN, largest_scale, largest_unseen
 from tests.simulations.attacks.kit import everyone, gaussian, seen_of
 
 H, B, D = 15, 5, 300
@@ -45,7 +45,7 @@ def _round(seed: int = 0, compressor: Compressor | None = None, *, trim: int = B
 
 def _weights(seen: Seen, rows: Tensor, filters: list[Filter] | None = None) -> np.ndarray:
     x = everyone(seen, rows)
-    return chain(believed_chain(seen, CHAIN, None) if filters is None else filters, Vectors.of_gram(x @ x.T))
+    return chain(ClipAware().chain(seen) if filters is None else filters, Vectors.of_gram(x @ x.T))
 
 
 def _pushed(seen: Seen, rows: Tensor) -> float:
@@ -69,7 +69,7 @@ def test_the_largest_scale_is_found_within_a_factor_and_never_exceeded(bound: fl
 @compressors
 def test_nobody_who_passes_is_dropped_and_a_little_more_would_be(compressor: Compressor, seed: int) -> None:
     seen = _round(seed, compressor)
-    filters = believed_chain(seen, CHAIN, None)
+    filters = ClipAware().chain(seen)
     rows, scale = largest_unseen(seen, lambda c: seen.own - c * seen.mean, filters, None)
     assert scale > 0
     assert (_weights(seen, rows)[H:] > 0).all()
@@ -93,7 +93,7 @@ def test_the_whole_chain_is_stricter_than_a_part_of_it() -> None:
     push = -seen.mean
     whole, part = (
         largest_unseen(seen, lambda c: seen.own + c * push, filters, None)[1]
-        for filters in (believed_chain(seen, CHAIN, None), believed_chain(seen, CHAIN.removesuffix("+spectral"), None))
+        for filters in (ClipAware().chain(seen), ClipAware(filters=CHAIN.removesuffix("+spectral")).chain(seen))
     )
     assert whole <= part
     few = replace(seen, honest=seen.honest[:4], norms=seen.norms[:4], nodes=seen.nodes[:4])
