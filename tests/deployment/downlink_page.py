@@ -30,7 +30,8 @@ strategy counts: `robustcomp.bytes-sent` and `robustcomp.evaluation-bytes-sent` 
 - *Frames*: a message is a tree of objects (message, records, Arrays, chunks), and each has names, ids and a shape beside its
   data: less than 512 bytes an object.
 - *Heads*: of HTTP requests up, most of which is a signature; of answers down.
-- *Other requests*: the app itself, once a SuperNode; looking for messages; heartbeats; lists of objects.
+- *Other requests*: the app itself, once a SuperNode; looking for messages, here every 0.4 s and not every 3 s; heartbeats;
+  lists of objects.
 - *TLS*: {RECORD_OVERHEAD} bytes a record, and a handshake a connection.
 
 Flower compresses nothing on the way: no answer and no request has a `Content-Encoding`.

@@ -89,7 +89,7 @@ class Played:
     def lines(self, node: int, words: str) -> list[str]:
         """Return the lines that name a node and hold these words, from their mark on."""
         found = [line for line in self.log.splitlines() if str(node) in line and words in line]
-        return [line.partition("> ")[2] for line in found]
+        return [re.sub(r"^\w+ *:\s*(?:> )?", "", line) for line in found]
 
     @property
     def received(self) -> int:

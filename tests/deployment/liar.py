@@ -4,12 +4,14 @@ What it trains is honest. On a node whose ``--node-config`` says ``role="liar"``
 from the tenth version on one that never was.
 """
 
-from flwr.app import ConfigRecord, Context, Message
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
 from quickstart.client_app import app as honest
 
-from flwr_robustcomp.downlink.records import HELD, RESEND
+from flwr_robustcomp.downlink.records import HELD, Held
+
+_BEFORE = "liar.before"
 
 
 def lie(msg: Message, context: Context, call_next: ClientAppCallable) -> Message:
@@ -17,13 +19,11 @@ def lie(msg: Message, context: Context, call_next: ClientAppCallable) -> Message
     reply = call_next(msg, context)
     if context.node_config["role"] != "liar" or HELD not in reply.content:
         return reply
-    truth = dict(reply.content[HELD])
-    before = dict(context.state["liar.before"]) if "liar.before" in context.state else truth
-    context.state["liar.before"] = ConfigRecord(truth)
-    if truth["version"] >= 10:
-        before = {**truth, "version": 999}
-    if RESEND not in reply.content:
-        reply.content[HELD] = ConfigRecord(before)
+    truth = Held.read(reply.content[HELD])
+    before = Held.read(context.state[_BEFORE]) if _BEFORE in context.state else truth
+    context.state[_BEFORE] = truth.record()
+    told = Held(version=999, digest=truth.digest) if truth.version >= 10 else before
+    reply.content[HELD] = told.record()
     return reply
 
 

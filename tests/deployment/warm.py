@@ -10,6 +10,8 @@ is Flower as it is installed.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import json
 import os
@@ -47,8 +49,16 @@ _LOOKING = ("flwr.superlink.grid.http_grid", "flwr.supernode.start_client_intern
 _BEATING = ("flwr.supercore.heartbeat", "flwr.supernode.fleet_http_connection")
 """Modules that know the interval of heartbeats."""
 
-_APPS = ("torch", "sklearn.datasets", "torch.utils.data", "flwr_robustcomp", "flwr.app", "flwr.clientapp", "flwr.serverapp")
-"""What the apps import."""
+_APPS = (
+    "torch._dynamo",
+    "torch.utils.data",
+    "sklearn.datasets",
+    "flwr_robustcomp",
+    "flwr.app",
+    "flwr.clientapp",
+    "flwr.serverapp",
+)
+"""What the apps import; the first is what PyTorch imports for an optimizer, more than a second of it."""
 
 _STUB = """#!{python} -SE
 import json, os, socket, sys
@@ -124,6 +134,8 @@ def _serve(name: str) -> Callable[[], object]:
         importlib.import_module(module)
     for command in _COMMANDS:
         _command(command)
+    gc.collect()
+    gc.freeze()  # forks share what is here, as long as nobody writes to it
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
         listening.bind(f"\0{name}")
@@ -155,4 +167,16 @@ def _serve(name: str) -> Callable[[], object]:
 
 if __name__ == "__main__":
     _hasten()
-    sys.exit(_serve(sys.argv[1])())  # type: ignore[call-overload]
+    command = _serve(sys.argv[1])
+    code: object = 1
+    try:
+        code = command()
+    except SystemExit as ended:
+        code = ended.code
+    finally:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(
+            code if isinstance(code, int) else int(code is not None)
+        )  # taking all of it down would write to what is shared

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from flwr_robustcomp import wire
@@ -87,6 +87,7 @@ class Outgoing:
         self._shot = Shot(downlink)
         self._grid: Grid | None = None
         self._sent: dict[int, Sent] = {}
+        self._behind: dict[int, int] = {}
         self._deadline: float | None = None
 
     def pack(self, arrays: ArrayRecord, messages: Iterable[Message], grid: object) -> list[Message]:
@@ -179,8 +180,10 @@ class Outgoing:
     def _tell_missed(self, node: int, form: Form) -> None:
         """Take down how many changes a node missed that held the replica before the last one."""
         known = self._nodes.version(node)
-        if self._ring is not None and known and (missed := self._ring.replica.version - known) > 1:
+        missed = 0 if self._ring is None or not known else self._ring.replica.version - known
+        if missed > 1 and self._behind.get(node) != known:  # a node that holds on to an old version is named once
             self.traffic.missed[node] = (missed, form)
+            self._behind[node] = known
 
     def _content(self, content: RecordDict, base: Held | None) -> RecordDict:
         """Return a message's content with the changes since a version, or without one with the quantised model."""
