@@ -25,7 +25,6 @@ from flwr_robustcomp.simulations.problems import StampedProblem, true_labels
 from flwr_robustcomp.simulations.records.record import Recorder, RoundRecord
 from flwr_robustcomp.simulations.scenario import Scenario
 from flwr_robustcomp.simulations.scenario.setup import byzantine_partitions, check_components, make_strategy, setup_of
-from flwr_robustcomp.strategies.downlink.known_model import known_model
 
 __all__ = ["CLIENT_APP", "client_app", "serve", "server_app"]
 
@@ -131,7 +130,7 @@ def serve(
             norm_order=norm_order,
             reply=setup.problem.reply,
             seed=setup.scenario.seed,
-            model_of=functools.partial(known_model, strategy.outgoing),
+            model_of=strategy.outgoing.contents.model_of,
         )
 
     def evaluate(server_round: int, arrays: ArrayRecord) -> MetricRecord:

@@ -10,32 +10,30 @@ from typing import Any
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
-from flwr_robustcomp import wire
 from flwr_robustcomp.downlink import Downlink, Form, cheapest
 from flwr_robustcomp.downlink.records import (
-    HEADER,
     HELD,
     NOTHING,
     RESEND,
-    Header,
     Held,
     Resend,
-    array_bytes,
-    narrow_dtypes,
-    snapshot_record,
 )
 from flwr_robustcomp.errors import printable, require
 from flwr_robustcomp.flower import LOG, Metadata, addressed, answering, sent_again
+from flwr_robustcomp.strategies.downlink.contents import Contents
 from flwr_robustcomp.strategies.downlink.nodes import Nodes
-from flwr_robustcomp.strategies.downlink.ring import Ring
 from flwr_robustcomp.strategies.downlink.sent import Sent, carries
-from flwr_robustcomp.strategies.downlink.shot import Shot
 from flwr_robustcomp.strategies.downlink.traffic import Traffic
 from flwr_robustcomp.strategies.nodes.history import RunHistory
 from flwr_robustcomp.strategies.replies.common import sender
 from flwr_robustcomp.strategies.report import UNAVAILABLE, RoundReport
 
 __all__ = ["Outgoing"]
+
+
+_PERHAPS_BLIND = (
+    "its first answer to a packed one is an error; if its app does not unpack, list the mod for these messages, too"
+)
 
 
 class Outgoing:
@@ -59,6 +57,8 @@ class Outgoing:
         Seconds that a round may take, as Flower's ``start`` was told: what is sent again has what is left of it.
     traffic : Traffic
         Of the last messages that were packed.
+    contents : Contents
+        The model of the last messages, in its forms.
 
     Notes
     -----
@@ -82,9 +82,8 @@ class Outgoing:
         self.history = history
         self.timeout: float | None = None
         self.traffic = Traffic()
-        self._ring = Ring(downlink) if downlink is not None and downlink.rungs else None
+        self.contents = Contents(downlink, key)
         self._nodes = Nodes()
-        self._shot = Shot(downlink)
         self._grid: Grid | None = None
         self._sent: dict[int, Sent] = {}
         self._behind: dict[int, int] = {}
@@ -114,19 +113,17 @@ class Outgoing:
         if self.downlink is None or self._grid is None or not plain:
             self.traffic.count([message.content for message in plain], [message.content for message in plain])
             return plain
-        self._shot.aim(arrays)
-        if self._ring is not None and self._nodes.moves(arrays):
-            self._ring.advance(wire.shared_tensors(arrays), self.history.longest_step, self._shot.size or self._shot.dense)
+        self.contents.take(arrays, moved=self._nodes.moves(arrays), step=self.history.longest_step)
         contents: dict[tuple[int, Held | None], RecordDict] = {}  # nodes that get the same share it
         for message in plain:
             node, content = message.metadata.dst_node_id, message.content
-            held = NOTHING if self._ring is None else self._ring.at(self._nodes.version(node))
+            held = self._held(node)
             kind = message.metadata.message_type.partition(".")[0]
             form = self._form(node, kind, held) if carries(content, self.key, arrays) else Form.DENSE
             self._tell_missed(node, form)
             base = held if form is Form.REPLICA else None
             if form is not Form.DENSE and (id(content), base) not in contents:
-                contents[id(content), base] = self._content(content, base)
+                contents[id(content), base] = self.contents.packed(content, base)
             sent = message if form is Form.DENSE else addressed(contents[id(content), base], message.metadata)
             self._sent[node] = Sent(sent, content, base)
             self.traffic.forms[form] += 1
@@ -172,42 +169,21 @@ class Outgoing:
     def _form(self, node: int, kind: str, base: Held) -> Form:
         if self._nodes.is_blind(node, kind):
             return Form.DENSE
-        chain = None if self._ring is None else self._ring.chain(base)
-        return cheapest(
-            {
-                Form.REPLICA: None if chain is None else array_bytes(chain),
-                Form.QUANTISED: self._shot.size,
-                Form.DENSE: self._shot.dense,
-            }
-        )
+        return cheapest(self.contents.sizes(base))
+
+    def _held(self, node: int) -> Held:
+        """Return the version that a node holds, as far as that is known and of use."""
+        ring = self.contents.ring
+        return NOTHING if ring is None else ring.at(self._nodes.version(node))
 
     def _tell_missed(self, node: int, form: Form) -> None:
         """Take down how many changes a node missed that held the replica before the last one."""
         known = self._nodes.version(node)
-        missed = 0 if self._ring is None or not known else self._ring.replica.version - known
+        ring = self.contents.ring
+        missed = 0 if ring is None or not known else ring.replica.version - known
         if missed > 1 and self._behind.get(node) != known:  # a node that holds on to an old version is named once
             self.traffic.missed[node] = (missed, form)
             self._behind[node] = known
-
-    def _content(self, content: RecordDict, base: Held | None) -> RecordDict:
-        """Return a message's content with the changes since a version, or without one with the quantised model."""
-        chain = None if self._ring is None or base is None else self._ring.chain(base)
-        if self._ring is None or base is None or chain is None:
-            return self._with(content, Header(form=Form.QUANTISED, key=self.key), self._shot.record)
-        return self._with(content, Header.between(self.key, base, self._ring.held), chain)
-
-    def _dense(self, content: RecordDict) -> RecordDict:
-        """Return a message's content with the dense replica, to be kept; with the dense model where there is no replica."""
-        if self._ring is None:
-            return content
-        held, dtypes = self._ring.held, narrow_dtypes(self._ring.replica)
-        header = Header(form=Form.DENSE, key=self.key, version=held.version, digest=held.digest, dtypes=dtypes)
-        return self._with(content, header, snapshot_record(self._ring.replica))
-
-    def _with(self, content: RecordDict, header: Header, arrays: ArrayRecord) -> RecordDict:
-        other = RecordDict({name: arrays if name == self.key else record for name, record in content.items()})
-        other[HEADER] = header.record()
-        return other
 
     # -- what a node says -------------------------------------------------------------------------------------------------
 
@@ -225,7 +201,7 @@ class Outgoing:
             if reply.has_error():
                 answered = reply.error.code not in UNAVAILABLE  # a node that is gone says nothing of its app
                 first = answered and sent.packed and not self._nodes.reads(node, kind)
-                return "its app does not unpack the model: list the mod for this kind of message, too" if first else None
+                return _PERHAPS_BLIND if first else None
             content = reply.content
             if RESEND in content:
                 asks = Resend.read(content[RESEND])
@@ -234,14 +210,14 @@ class Outgoing:
             if HELD in content:
                 said = Held.read(content.pop(HELD))
                 self._nodes.says(node, kind, self._known(said))
-                if self._ring is not None and not self._ring.made(said):
+                if (ring := self.contents.ring) is not None and not ring.made(said):
                     LOG.warning("\t> node %d says that it holds %s, which was never sent: it gets the whole model", node, said)
         except Exception:  # noqa: BLE001 (as above)
             LOG.debug("a reply of node %d says nothing of the model that can be read", node)
         return None
 
     def _known(self, said: Held) -> int:
-        return 0 if self._ring is None else self._ring.known(said)
+        return 0 if self.contents.ring is None else self.contents.ring.known(said)
 
     # -- what is sent again -----------------------------------------------------------------------------------------------
 
@@ -273,12 +249,12 @@ class Outgoing:
         if not self._nodes.reads(sent.node, sent.kind):
             self._nodes.blind(sent.node, sent.kind)
             return sent.plain
-        base = NOTHING if self._ring is None else self._ring.at(self._nodes.version(sent.node))
-        chain = None if self._ring is None or base == sent.base else self._ring.chain(base)
-        if chain is None or array_bytes(chain) >= self._shot.dense:
-            return self._dense(sent.plain)
+        base = self._held(sent.node)
+        sizes = self.contents.sizes(base)
+        if base == sent.base or cheapest({**sizes, Form.QUANTISED: None}) is Form.DENSE:
+            return self.contents.dense(sent.plain)
         sent.base = base
-        return self._content(sent.plain, base)
+        return self.contents.packed(sent.plain, base)
 
     # -- checkpoints ------------------------------------------------------------------------------------------------------
 
@@ -286,7 +262,7 @@ class Outgoing:
         """Return the records that a checkpoint keeps; none without a downlink."""
         if self.downlink is None:
             return RecordDict()
-        ring = RecordDict() if self._ring is None else self._ring.state()
+        ring = RecordDict() if self.contents.ring is None else self.contents.ring.state()
         return RecordDict({**ring, **self._nodes.state()})
 
     def restore(self, state: RecordDict) -> None:
@@ -294,8 +270,8 @@ class Outgoing:
         if self.downlink is None:
             return
         nodes = Nodes.restored(state)
-        if self._ring is not None:
-            self._ring.restore(state)
+        if self.contents.ring is not None:
+            self.contents.ring.restore(state)
         self._nodes = nodes
 
 

@@ -6,7 +6,7 @@ from flwr.app import ArrayRecord
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.downlink import Downlink
-from flwr_robustcomp.downlink.records import array_bytes, change_record, part_of
+from flwr_robustcomp.downlink.records import array_bytes, arrays_digest, change_record, part_of
 from flwr_robustcomp.downlink.replica import Replica, change_to, packed_size
 
 __all__ = ["Shot"]
@@ -51,8 +51,11 @@ class Shot:
     def record(self) -> ArrayRecord:
         """The packed model."""
         if self._record is None:
+            # Another model gets another rotation, and one model the same, also after a resume.
+            number = int(arrays_digest(self._arrays), 16) % 2**32
+            compressor = None if self.compressor is None else self.compressor.for_round(number)
             model = wire.shared_tensors(self._arrays)
-            self._record = change_record(change_to(model, Replica.empty(), self.compressor, self.uncompressed))
+            self._record = change_record(change_to(model, Replica.empty(), compressor, self.uncompressed))
         return self._record
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -29,7 +28,6 @@ from flwr_robustcomp.simulations.attacks.accomplice import MARK, Accomplice
 from flwr_robustcomp.simulations.attacks.colluding_grid import ColludingGrid
 from flwr_robustcomp.simulations.runs.run import quiet_flower
 from flwr_robustcomp.simulations.scenario.setup import byzantine_partitions, check_components, make_strategy
-from flwr_robustcomp.strategies.downlink.known_model import known_model
 from flwr_robustcomp.strategies.downlink.outgoing import Outgoing
 from flwr_robustcomp.strategies.nodes.history import RunHistory
 from tests.apps import app, replied
@@ -338,13 +336,13 @@ def test_a_packed_model_is_known_by_what_its_nodes_train_from(downlink: str, rep
 
     mods: list[Mod] = [Accomplice(partitions={1}), unpacking]
     with InProcessGrid(app(train, mods), 4) as inner:
-        for model_of in (functools.partial(known_model, outgoing), None):
+        for model_of in (outgoing.contents.model_of, None):
             grid = ColludingGrid(inner, InnerProduct(epsilon=2.0), reply=reply, model_of=model_of)
             model = wire.to_arrays({"w": torch.randn(300, generator=torch.Generator().manual_seed(1))})
             content = RecordDict({"arrays": model})
             messages = [grid.create_message(content, "train", node, "1") for node in inner.get_node_ids()]
             packed = outgoing.pack(model, messages, grid)
-            known = known_model(outgoing, packed[0])
+            known = outgoing.contents.model_of(packed[0])
             assert known is not None and HEADER in packed[0].content
             replies = outgoing.collect(grid.send_and_receive(packed))
             found = {inner.partition_of[reply.metadata.src_node_id]: reply for reply in replies}
@@ -365,7 +363,7 @@ def test_liars_that_get_the_model_again_are_overwritten_too() -> None:
         """Return the replies of three rounds, with nodes that lose what they keep before the second."""
         outgoing, sent = make_strategy(scenario).outgoing, []
         with InProcessGrid(CLIENT_APP, 10, run_config=scenario.to_run_config()) as inner:
-            grid = ColludingGrid(inner, WarmUp(rounds=3), reply="update", model_of=functools.partial(known_model, outgoing))
+            grid = ColludingGrid(inner, WarmUp(rounds=3), reply="update", model_of=outgoing.contents.model_of)
             for round_ in (1, 2, 3):
                 for partition in robbed if round_ == 2 else ():
                     del inner.node_states()[1000 + partition][HELD]

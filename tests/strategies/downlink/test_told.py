@@ -8,7 +8,7 @@ import pytest
 from flwr.app import Error, Message, RecordDict
 
 from flwr_robustcomp import to_arrays
-from flwr_robustcomp.compressors import Drive
+from flwr_robustcomp.compressors import Drive, Eden
 from flwr_robustcomp.downlink import Downlink, Form
 from flwr_robustcomp.downlink.records import HELD, Held
 from flwr_robustcomp.strategies.downlink.outgoing import Outgoing
@@ -23,11 +23,11 @@ def _round(outgoing: Outgoing, party: Party, seed: int, nodes: Iterable[int], er
     replies = list(party.send_and_receive(messages))
     if error is not None:
         replies = [Message(Error(error, "an error of Flower's"), reply_to=message) for message in messages]
-    return outgoing.collect(replies)
+    return list(outgoing.collect(replies))
 
 
 def _outgoing() -> Outgoing:
-    return Outgoing(Downlink(replica=Drive()), "arrays", RunHistory(None, None))
+    return Outgoing(Downlink(replica=Drive(), model=Eden(bits=8)), "arrays", RunHistory(None, None))
 
 
 @pytest.mark.parametrize("code", [3, 4, 5])

@@ -1,0 +1,90 @@
+"""What goes into the messages of a round: the model in each of its forms, made once for all nodes that get the same."""
+
+from __future__ import annotations
+
+from flwr.app import ArrayRecord, Message, RecordDict
+
+from flwr_robustcomp import wire
+from flwr_robustcomp.downlink import Downlink, Form
+from flwr_robustcomp.downlink.records import HEADER, Header, Held, array_bytes, narrow_dtypes, snapshot_record
+from flwr_robustcomp.strategies.downlink.ring import Ring
+from flwr_robustcomp.strategies.downlink.shot import Shot
+
+__all__ = ["Contents"]
+
+
+class Contents:
+    """The model of a round, as it can travel.
+
+    Parameters
+    ----------
+    downlink : Downlink, optional
+        What may be sent.
+    key : str
+        Of the model's ArrayRecord in the messages.
+
+    Attributes
+    ----------
+    ring : Ring or None
+        The replica with its last changes; None where there is none.
+    """
+
+    def __init__(self, downlink: Downlink | None, key: str) -> None:
+        self.key = key
+        self.ring = Ring(downlink) if downlink is not None and downlink.rungs else None
+        self._shot = Shot(downlink)
+
+    def take(self, arrays: ArrayRecord, *, moved: bool, step: float | None) -> None:
+        """Take the model of a round.
+
+        Parameters
+        ----------
+        arrays : ArrayRecord
+            The model, w.
+        moved : bool
+            Whether it is another than the last one: then the replica follows it.
+        step : float or None
+            What the lag of the replica is measured in.
+        """
+        self._shot.aim(arrays)
+        if self.ring is not None and moved:
+            self.ring.advance(wire.shared_tensors(arrays), step, self._shot.size or self._shot.dense)
+
+    def sizes(self, base: Held) -> dict[Form, int | None]:
+        """Return the bytes of each form for a node that holds a version, as `cheapest` wants them."""
+        chain = None if self.ring is None else self.ring.chain(base)
+        changes = None if chain is None else array_bytes(chain)
+        return {Form.REPLICA: changes, Form.QUANTISED: self._shot.size, Form.DENSE: self._shot.dense}
+
+    def packed(self, content: RecordDict, base: Held | None) -> RecordDict:
+        """Return a message's content with the changes since a version, or without one with the quantised model."""
+        chain = None if self.ring is None or base is None else self.ring.chain(base)
+        if self.ring is None or base is None or chain is None:
+            return self._with(content, Header(form=Form.QUANTISED, key=self.key), self._shot.record)
+        return self._with(content, Header.between(self.key, base, self.ring.held), chain)
+
+    def dense(self, content: RecordDict) -> RecordDict:
+        """Return a message's content with the dense replica, to be kept; with the dense model where there is no replica."""
+        if self.ring is None:
+            return content
+        held, dtypes = self.ring.held, narrow_dtypes(self.ring.replica)
+        header = Header(form=Form.DENSE, key=self.key, version=held.version, digest=held.digest, dtypes=dtypes)
+        return self._with(content, header, snapshot_record(self.ring.replica))
+
+    def model_of(self, message: Message) -> ArrayRecord | None:
+        """Return the dense model that a node gets from a message of this round; None where the message has none.
+
+        For whoever sees all that the server does, as the adversary of a simulation.
+        """
+        content = message.content
+        if HEADER not in content:
+            plain = content.get(self.key)
+            return plain if isinstance(plain, ArrayRecord) else None
+        if self.ring is None or Header.read(content[HEADER]).form is Form.QUANTISED:
+            return self._shot.unpacked
+        return self.ring.model
+
+    def _with(self, content: RecordDict, header: Header, arrays: ArrayRecord) -> RecordDict:
+        other = RecordDict({name: arrays if name == self.key else record for name, record in content.items()})
+        other[HEADER] = header.record()
+        return other
