@@ -18,7 +18,7 @@ export NO_MKDOCS_2_WARNING := 1
 .DEFAULT_GOAL := help
 .PHONY: help setup demo suite report-picture test test-fast test-deployment test-flower unlike lint types docs docs-serve check \
   figures bench compressors robustness minibatch hostile fuzz fuzz-filters fuzz-replies \
-  threat-model accuracy apps test-machines clean
+  threat-model accuracy traffic apps test-machines clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -51,7 +51,7 @@ test: $(READY) ## Run all tests but those of a deployment
 test-fast: $(READY) ## Run the tests that start no other processes
 	@$(BIN)/python -m pytest $(SPREAD) -m "not processes and not deployment"
 
-test-deployment: $(READY) ## Run a deployment on loopback: SuperLink, SuperNodes, some of them Byzantine (two to three minutes)
+test-deployment: $(READY) ## Run a deployment on loopback: SuperLink, SuperNodes, some of them Byzantine, and one with a compressed downlink (four to five minutes)
 	@$(BIN)/python -m pytest -m deployment
 
 test-flower: $(READY) ## Try another Flower, VERSION=1.38 or nightly (default: the oldest): fast tests and flwr run; TOUCHES=1 for CI's part
@@ -111,6 +111,9 @@ fuzz-replies: $(READY) ## Send a million spoilt replies to every strategy
 
 accuracy: $(READY) ## Train with every compressor, on nodes alike and unlike, and under attack (an hour; resumes); writes docs/accuracy.md
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.accuracy
+
+traffic: $(READY) ## Bytes both ways to an accuracy, by how the model travels down (hours; resumes; MNIST=FOLDER adds MNIST); writes docs/traffic.md
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.traffic $(if $(MNIST),--data $(MNIST))
 
 apps: $(READY) ## Run the apps under examples/apps, plain and robust, on the Flower of .venv; writes docs/apps.md
 	@$(BIN)/python -m benchmarks.apps

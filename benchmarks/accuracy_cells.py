@@ -19,6 +19,7 @@ __all__ = [
     "PROBLEM",
     "RECIPES",
     "ROBUST",
+    "SAMPLED",
     "SETTINGS",
     "Case",
     "Recipe",
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 _SAMPLING = "benchmarks.accuracy_sampling:"
-_SAMPLED = {
+SAMPLED = {
     "fed-avg": f"{_SAMPLING}SampledFedAvg",
     "norm-threshold": f"{_SAMPLING}SampledNormThreshold",
     "robust-compressed": f"{_SAMPLING}SampledRobustCompressed",
@@ -210,7 +211,7 @@ def scenario_of(case: Case) -> Scenario:
     if recipe == HONEST:
         strategy |= {"byzantine": setting.byzantine, "scenario_seed": case.seed}
     if setting.sampled is not None:
-        strategy |= {"name": _SAMPLED[strategy["name"]], "sampled": setting.sampled, "sample_seed": case.seed}
+        strategy |= {"name": SAMPLED[strategy["name"]], "sampled": setting.sampled, "sample_seed": case.seed}
     return Scenario.parse(
         {
             "problem": {**PROBLEM, **setting.problem},

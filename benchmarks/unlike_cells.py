@@ -11,7 +11,20 @@ from flwr_robustcomp.settings import RECIPE as SETTINGS_RECIPE
 from flwr_robustcomp.simulations.records.record import RoundRecord
 from flwr_robustcomp.simulations.scenario import Scenario
 
-__all__ = ["ATTACKS", "MEAN", "PARTITIONS", "RECIPE", "ROUNDS", "TABLES", "Case", "Outcome", "Table", "cases", "scenario_of"]
+__all__ = [
+    "ATTACKS",
+    "MEAN",
+    "PARTITIONS",
+    "RECIPE",
+    "ROUNDS",
+    "TABLES",
+    "TRAINING",
+    "Case",
+    "Outcome",
+    "Table",
+    "cases",
+    "scenario_of",
+]
 
 ROUNDS = 30
 
@@ -133,7 +146,8 @@ TABLES: dict[str, Table] = {
 }
 """By name, as in the data file."""
 
-_TRAINING = {"name": "classification", "hidden": 32, "training": "local", "epochs": 1, "batch_size": 16, "learning_rate": 0.5}
+TRAINING = {"name": "classification", "hidden": 32, "training": "local", "epochs": 1, "batch_size": 16, "learning_rate": 0.5}
+"""A 64-32-10 network, and its local training."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +206,7 @@ def scenario_of(case: Case) -> Scenario:
     attack = table.attacks[case.attack]
     return Scenario.parse(
         {
-            "problem": {**_TRAINING, **PARTITIONS[case.partition]},
+            "problem": {**TRAINING, **PARTITIONS[case.partition]},
             "nodes": table.nodes,
             "byzantine": table.byzantine if attack else 0,
             "attack": attack or "sign-flip",

@@ -6,10 +6,16 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import torch
+
 from flwr_robustcomp.compressors import Compressor, Drive, Eden
 from flwr_robustcomp.errors import require
 
 __all__ = ["DOWNLINKS", "Downlink", "dense_model", "quantised_model", "shared_replica"]
+
+
+_MANY = 2**20
+"""Coordinates of an array whose size tells two compressors apart."""
 
 
 def _quantiser(bits: int) -> Compressor:
@@ -30,7 +36,8 @@ class Downlink:
         What the whole model goes through for a node that holds no replica, its first round included. None for the dense
         model.
     lag : float
-        How far the replica may be behind the model after a round, ||w - v||, in lengths of the model's last step; positive.
+        How far the replica may be behind the model after a round, ||w - v||, in lengths of the longest of the model's last
+        ten steps; positive. Steps grow shorter as a run converges, and coarse changes are then near enough.
     keep : int, optional
         K, how many changes the server keeps for nodes that missed rounds. By default as many as are together smaller than the
         model in the cheapest other form: more of them would never be sent.
@@ -66,9 +73,9 @@ class Downlink:
     flwr_robustcomp.errors.ConfigurationError: downlink.keep must be an integer from 1, or None, got 0
     """
 
-    replica: Compressor | Sequence[Compressor] | None = field(default_factory=lambda: tuple(map(_quantiser, (1, 2, 4))))
-    model: Compressor | None = field(default_factory=lambda: _quantiser(8))
-    lag: float = 0.75
+    replica: Compressor | Sequence[Compressor] | None = field(default_factory=lambda: tuple(map(_quantiser, (1, 2))))
+    model: Compressor | None = field(default_factory=lambda: _quantiser(4))
+    lag: float = 0.6
     keep: int | None = None
     resends: int = 1
     uncompressed: tuple[str, ...] = ("*running_mean", "*running_var")
@@ -83,6 +90,9 @@ class Downlink:
         if self.model is not None:
             allowed = "a compressor whose size follows from the shape alone (drive, eden): nothing else bounds the model"
             require(self.model.exact_size and not self.model.sparse, "downlink.model", self.model.name, allowed)
+            for rung in rungs:  # else every node would get the whole model, and never hold a replica again
+                larger = rung.encoded_size(_MANY, torch.float32) > self.model.encoded_size(_MANY, torch.float32)
+                require(not larger, "downlink.replica", rung.name, "smaller than the whole model goes through downlink.model")
         real = isinstance(self.lag, int | float) and not isinstance(self.lag, bool)
         require(real and 0 < self.lag < math.inf, "downlink.lag", self.lag, "positive and finite")
         require(self.keep is None or _is_count(self.keep, 1), "downlink.keep", self.keep, "an integer from 1, or None")
@@ -106,13 +116,13 @@ def _check(name: str, compressor: Compressor) -> None:
     require(not compressor.wants_matrices, name, compressor.name, "a compressor of arrays of every shape")
 
 
-def shared_replica(bits: int = 0, model_bits: int = 8, lag: float = 0.75, keep: int = 0, resends: int = 1) -> Downlink:
+def shared_replica(bits: int = 0, model_bits: int = 4, lag: float = 0.6, keep: int = 0, resends: int = 1) -> Downlink:
     """Return a downlink with a shared replica.
 
     Parameters
     ----------
     bits : int
-        Of a coordinate of each change, in [1, 8]; 0 to choose between 1, 2 and 4 in each round by ``lag``.
+        Of a coordinate of each change, in [1, 8]; 0 to choose between 1 and 2 in each round by ``lag``.
     model_bits : int
         Of a coordinate where the whole model is sent, in [1, 8]; 0 for the dense model.
     lag, keep, resends
@@ -120,12 +130,12 @@ def shared_replica(bits: int = 0, model_bits: int = 8, lag: float = 0.75, keep: 
     """
     _check_bits("downlink.bits", bits)
     _check_bits("downlink.model_bits", model_bits)
-    rungs = (bits,) if bits else (1, 2, 4)
+    rungs = (bits,) if bits else (1,) if model_bits == 1 else (1, 2)
     model = _quantiser(model_bits) if model_bits else None
     return Downlink(tuple(map(_quantiser, rungs)), model, lag=lag, keep=keep or None, resends=resends)
 
 
-def quantised_model(bits: int = 8) -> Downlink:
+def quantised_model(bits: int = 4) -> Downlink:
     """Return a downlink without memory on either side: the whole model each time, so many bits a coordinate, in [1, 8]."""
     require(_is_count(bits, 1) and bits <= 8, "downlink.bits", bits, "an integer in [1, 8]")
     return Downlink(None, _quantiser(bits))

@@ -25,6 +25,7 @@ from flwr_robustcomp.errors import ConfigurationError
         ({"lag": 0.0}, "downlink.lag must be positive and finite, got 0.0"),
         ({"lag": float("nan")}, "downlink.lag must be positive and finite, got nan"),
         ({"resends": -1}, "downlink.resends must be an integer from 0, got -1"),
+        ({"replica": (Drive(), Eden(bits=4)), "model": Eden(bits=2)}, "downlink.replica must be smaller than the whole model"),
         ({"replica": "drive"}, "downlink.replica must be a Compressor"),
     ],
 )
@@ -40,6 +41,7 @@ def test_what_cannot_work_is_one_line(given: dict[str, Any], said: str) -> None:
     [
         ({"name": "replica", "bits": 2, "model_bits": 4}, Downlink((Eden(bits=2),), Eden(bits=4))),
         ({"name": "replica", "bits": 1, "model_bits": 0, "keep": 3}, Downlink(Drive(), None, keep=3)),
+        ({"name": "replica", "model_bits": 1}, Downlink(Drive(), Drive())),
         ({"name": "quantised", "bits": 4}, Downlink(None, Eden(bits=4))),
         ({"name": "dense"}, None),
     ],

@@ -33,7 +33,7 @@ from flwr_robustcomp.strategies.downlink.shot import Shot
 from flwr_robustcomp.strategies.downlink.traffic import Traffic
 from flwr_robustcomp.strategies.nodes.history import RunHistory
 from flwr_robustcomp.strategies.replies.common import sender
-from flwr_robustcomp.strategies.report import RoundReport
+from flwr_robustcomp.strategies.report import UNAVAILABLE, RoundReport
 
 __all__ = ["Outgoing"]
 
@@ -51,7 +51,7 @@ class Outgoing:
     key : str
         Of the model's ArrayRecord in the messages.
     history : RunHistory
-        The strategy's: it knows the length of the model's last step.
+        The strategy's: it knows the lengths of the model's last steps.
 
     Attributes
     ----------
@@ -87,6 +87,7 @@ class Outgoing:
         self._shot = Shot(downlink)
         self._grid: Grid | None = None
         self._sent: dict[int, Sent] = {}
+        self._behind: dict[int, int] = {}
         self._deadline: float | None = None
 
     def pack(self, arrays: ArrayRecord, messages: Iterable[Message], grid: object) -> list[Message]:
@@ -115,13 +116,14 @@ class Outgoing:
             return plain
         self._shot.aim(arrays)
         if self._ring is not None and self._nodes.moves(arrays):
-            self._ring.advance(wire.shared_tensors(arrays), self.history.last_step, self._shot.size or self._shot.dense)
+            self._ring.advance(wire.shared_tensors(arrays), self.history.longest_step, self._shot.size or self._shot.dense)
         contents: dict[tuple[int, Held | None], RecordDict] = {}  # nodes that get the same share it
         for message in plain:
             node, content = message.metadata.dst_node_id, message.content
             held = NOTHING if self._ring is None else self._ring.at(self._nodes.version(node))
             kind = message.metadata.message_type.partition(".")[0]
             form = self._form(node, kind, held) if carries(content, self.key, arrays) else Form.DENSE
+            self._tell_missed(node, form)
             base = held if form is Form.REPLICA else None
             if form is not Form.DENSE and (id(content), base) not in contents:
                 contents[id(content), base] = self._content(content, base)
@@ -130,6 +132,7 @@ class Outgoing:
             self.traffic.forms[form] += 1
         packed = [self._sent[message.metadata.dst_node_id].message for message in plain]
         self.traffic.count([message.content for message in packed], [message.content for message in plain])
+        self.traffic.say_missed()
         return packed
 
     def collect(self, replies: Iterable[Message]) -> Iterable[Message]:
@@ -178,6 +181,14 @@ class Outgoing:
             }
         )
 
+    def _tell_missed(self, node: int, form: Form) -> None:
+        """Take down how many changes a node missed that held the replica before the last one."""
+        known = self._nodes.version(node)
+        missed = 0 if self._ring is None or not known else self._ring.replica.version - known
+        if missed > 1 and self._behind.get(node) != known:  # a node that holds on to an old version is named once
+            self.traffic.missed[node] = (missed, form)
+            self._behind[node] = known
+
     def _content(self, content: RecordDict, base: Held | None) -> RecordDict:
         """Return a message's content with the changes since a version, or without one with the quantised model."""
         chain = None if self._ring is None or base is None else self._ring.chain(base)
@@ -212,7 +223,8 @@ class Outgoing:
         node, kind = sent.node, sent.kind
         try:
             if reply.has_error():
-                first = sent.packed and not self._nodes.reads(node, kind)
+                answered = reply.error.code not in UNAVAILABLE  # a node that is gone says nothing of its app
+                first = answered and sent.packed and not self._nodes.reads(node, kind)
                 return "its app does not unpack the model: list the mod for this kind of message, too" if first else None
             content = reply.content
             if RESEND in content:
@@ -220,7 +232,10 @@ class Outgoing:
                 self._nodes.says(node, kind, self._known(asks))
                 return printable(asks.why, 200)
             if HELD in content:
-                self._nodes.says(node, kind, self._known(Held.read(content.pop(HELD))))
+                said = Held.read(content.pop(HELD))
+                self._nodes.says(node, kind, self._known(said))
+                if self._ring is not None and not self._ring.made(said):
+                    LOG.warning("\t> node %d says that it holds %s, which was never sent: it gets the whole model", node, said)
         except Exception:  # noqa: BLE001 (as above)
             LOG.debug("a reply of node %d says nothing of the model that can be read", node)
         return None

@@ -76,6 +76,10 @@ class Ring:
         """Return the version that a node says it holds; 0 where no chain leads from it, or it is not of this replica."""
         return said.version if self._digests.get(said.version) == said.digest else 0
 
+    def made(self, said: Held) -> bool:
+        """Whether what a node says it holds may be a version of this replica: of those that are forgotten, any may be."""
+        return said.version <= self.replica.version and self._digests.get(said.version, said.digest) == said.digest
+
     def at(self, version: int) -> Held:
         """Return a version as nodes name it; `NOTHING` where no chain leads from it any more."""
         return Held(version=version, digest=self._digests[version]) if version in self._digests else NOTHING
@@ -97,7 +101,7 @@ class Ring:
         model : mapping of str to Tensor
             w.
         step : float or None
-            The length of w's last step, if it is known: what the lag is measured in.
+            The length of w's longest step of late, if it is known: what the lag is measured in.
         whole : int
             Bytes of the whole model in the cheapest form: of more changes than that no use is made.
 

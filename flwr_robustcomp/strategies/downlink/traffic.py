@@ -10,8 +10,12 @@ from flwr.app import RecordDict
 
 from flwr_robustcomp.downlink import Form
 from flwr_robustcomp.downlink.records import array_bytes
+from flwr_robustcomp.flower import LOG
 
 __all__ = ["Traffic"]
+
+_MOST_NODES = 8
+"""Nodes that a line of the log names."""
 
 
 @dataclass
@@ -28,15 +32,27 @@ class Traffic:
         How many nodes were sent which form first.
     again : dict of int to str
         The nodes that were sent the model again, and why.
+    missed : dict of int to (int, Form)
+        The nodes that missed more than the last change, how many changes they missed, and the form in which they got the model.
     """
 
     sent: int = 0
     dense: int = 0
     forms: Counter[Form] = field(default_factory=Counter)
     again: dict[int, str] = field(default_factory=dict)
+    missed: dict[int, tuple[int, Form]] = field(default_factory=dict)
 
     def count(self, sent: Sequence[RecordDict], dense: Sequence[RecordDict]) -> None:
         """Count contents that are sent, and those that would have been with the dense model."""
         sizes = {id(content): array_bytes(content) for content in {id(one): one for one in (*sent, *dense)}.values()}
         self.sent += sum(sizes[id(content)] for content in sent)
         self.dense += sum(sizes[id(content)] for content in dense)
+
+    def say_missed(self) -> None:
+        """Write one line on the nodes that missed changes, those that missed the most first; nothing where there are none."""
+        if not self.missed:
+            return
+        ranked = sorted(self.missed.items(), key=lambda item: (-item[1][0], item[0]))
+        named = ", ".join(f"node {node} missed {missed} ({form})" for node, (missed, form) in ranked[:_MOST_NODES])
+        rest = f", and {len(ranked) - _MOST_NODES} more nodes" if len(ranked) > _MOST_NODES else ""
+        LOG.info("\t> changes of the model to catch up with: %s%s", named, rest)

@@ -67,9 +67,9 @@ class RunHistory:
         self._fault: str | None = None
 
     @property
-    def last_step(self) -> float | None:
-        """The length of the model's last step; None where it has made none."""
-        return self._watch.norms[-1] if self._watch.norms else None
+    def longest_step(self) -> float | None:
+        """The length of the longest of the model's last ten steps; None where it has made none."""
+        return max(self._watch.norms, default=None)
 
     def ask(
         self,
