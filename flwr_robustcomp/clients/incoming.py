@@ -126,9 +126,10 @@ def _read_quantised(header: Header, arrays: ArrayRecord, held: Held, state: Reco
 
 
 def _read_replica(header: Header, arrays: ArrayRecord, held: Held, state: RecordDict) -> Received:
-    if header.source != held:
+    if held not in (header.source, header.target):
         raise WireError(f"the message builds on {header.source}, this node holds {held}")
-    changes = read_changes(arrays, header)
+    # A node may hold the target already: its last reply was lost, or came too late.
+    changes = [] if held == header.target else read_changes(arrays, header)
 
     def make() -> _Version:
         replica = _replica_in(state, held) if held.version else Replica.empty()

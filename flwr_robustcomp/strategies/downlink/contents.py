@@ -56,20 +56,39 @@ class Contents:
         changes = None if chain is None else array_bytes(chain)
         return {Form.REPLICA: changes, Form.QUANTISED: self._shot.size, Form.DENSE: self._shot.dense}
 
-    def packed(self, content: RecordDict, base: Held | None) -> RecordDict:
-        """Return a message's content with the changes since a version, or without one with the quantised model."""
-        chain = None if self.ring is None or base is None else self.ring.chain(base)
-        if self.ring is None or base is None or chain is None:
-            return self._with(content, Header(form=Form.QUANTISED, key=self.key), self._shot.record)
-        return self._with(content, Header.between(self.key, base, self.ring.held), chain)
+    def of(self, content: RecordDict, form: Form, base: Held | None) -> RecordDict:
+        """Return a message's content with the model in a form.
 
-    def dense(self, content: RecordDict) -> RecordDict:
-        """Return a message's content with the dense replica, to be kept; with the dense model where there is no replica."""
-        if self.ring is None:
+        Parameters
+        ----------
+        content : RecordDict
+            A strategy's, with the dense model.
+        form : Form
+            One of which `sizes` says that it can be made.
+        base : Held or None
+            The version that changes build on.
+
+        Returns
+        -------
+        RecordDict
+            A new one. The dense form is the replica, to be kept, where that is no larger than the model; else ``content``.
+        """
+        chain = None if self.ring is None or base is None else self.ring.chain(base)
+        if self.ring is not None and base is not None and chain is not None:
+            return self._with(content, Header.between(self.key, base, self.ring.held), chain)
+        if form is Form.QUANTISED:
+            return self._with(content, Header(form=form, key=self.key), self._shot.record)
+        return self._dense(content)
+
+    def _dense(self, content: RecordDict) -> RecordDict:
+        if self.ring is None or not self.ring.held.version:
+            return content
+        snapshot = snapshot_record(self.ring.replica)
+        if array_bytes(snapshot) > 1.5 * self._shot.dense:  # half types are kept in single precision
             return content
         held, dtypes = self.ring.held, narrow_dtypes(self.ring.replica)
         header = Header(form=Form.DENSE, key=self.key, version=held.version, digest=held.digest, dtypes=dtypes)
-        return self._with(content, header, snapshot_record(self.ring.replica))
+        return self._with(content, header, snapshot)
 
     def model_of(self, message: Message) -> ArrayRecord | None:
         """Return the dense model that a node gets from a message of this round; None where the message has none.

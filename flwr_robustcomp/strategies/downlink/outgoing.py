@@ -114,18 +114,19 @@ class Outgoing:
             self.traffic.count([message.content for message in plain], [message.content for message in plain])
             return plain
         self.contents.take(arrays, moved=self._nodes.moves(arrays), step=self.history.longest_step)
-        contents: dict[tuple[int, Held | None], RecordDict] = {}  # nodes that get the same share it
+        contents: dict[tuple[int, Form, Held | None], RecordDict] = {}  # nodes that get the same share it
         for message in plain:
             node, content = message.metadata.dst_node_id, message.content
-            held = self._held(node)
-            kind = message.metadata.message_type.partition(".")[0]
-            form = self._form(node, kind, held) if carries(content, self.key, arrays) else Form.DENSE
+            held, sent = self._held(node), Sent(message, content, None)
+            reads = carries(content, self.key, arrays) and not self._nodes.is_blind(node, sent.kind)
+            form = cheapest(self.contents.sizes(held)) if reads else Form.DENSE
             self._tell_missed(node, form)
-            base = held if form is Form.REPLICA else None
-            if form is not Form.DENSE and (id(content), base) not in contents:
-                contents[id(content), base] = self.contents.packed(content, base)
-            sent = message if form is Form.DENSE else addressed(contents[id(content), base], message.metadata)
-            self._sent[node] = Sent(sent, content, base)
+            sent.base = held if form is Form.REPLICA else None
+            which = (id(content), form, sent.base)
+            if reads and which not in contents:
+                contents[which] = self.contents.of(content, form, sent.base)
+            sent.message = addressed(contents[which], message.metadata) if reads else message
+            self._sent[node] = sent
             self.traffic.forms[form] += 1
         packed = [self._sent[message.metadata.dst_node_id].message for message in plain]
         self.traffic.count([message.content for message in packed], [message.content for message in plain])
@@ -165,11 +166,6 @@ class Outgoing:
         return MetricRecord({"robustcomp.evaluation-bytes-sent": self.traffic.sent})
 
     # -- what a node gets -------------------------------------------------------------------------------------------------
-
-    def _form(self, node: int, kind: str, base: Held) -> Form:
-        if self._nodes.is_blind(node, kind):
-            return Form.DENSE
-        return cheapest(self.contents.sizes(base))
 
     def _held(self, node: int) -> Held:
         """Return the version that a node holds, as far as that is known and of use."""
@@ -252,9 +248,9 @@ class Outgoing:
         base = self._held(sent.node)
         sizes = self.contents.sizes(base)
         if base == sent.base or cheapest({**sizes, Form.QUANTISED: None}) is Form.DENSE:
-            return self.contents.dense(sent.plain)
+            return self.contents.of(sent.plain, Form.DENSE, None)
         sent.base = base
-        return self.contents.packed(sent.plain, base)
+        return self.contents.of(sent.plain, Form.REPLICA, base)
 
     # -- checkpoints ------------------------------------------------------------------------------------------------------
 

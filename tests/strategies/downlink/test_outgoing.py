@@ -317,3 +317,26 @@ def test_replies_that_break_off_are_read_as_far_as_they_came() -> None:
     assert HELD not in next(collected).content
     with pytest.raises(OSError, match="gone"):
         next(collected)
+
+
+def test_without_a_quantiser_the_first_model_is_dense_and_the_second_a_change() -> None:
+    outgoing, party = _outgoing(Downlink(Drive(), None)), Party(2)
+    sizes = []
+    for round_ in (1, 2, 3):
+        _round(outgoing, party, _model(round_), [1, 2])
+        sizes.append(outgoing.traffic.sent / outgoing.traffic.dense)
+    assert sizes[0] == 1
+    assert max(sizes[1:]) < 0.15
+
+
+def test_a_node_that_holds_the_target_already_trains() -> None:
+    """Its last reply came too late, and the server does not know."""
+    outgoing, party = _outgoing(), Party(2)
+    _round(outgoing, party, _model(1), [1, 2])
+    arrays = to_arrays(_model(2))
+    content = RecordDict({"arrays": arrays})
+    lost = outgoing.pack(arrays, [Message(content, 1, "train")], party)
+    list(party.send_and_receive(lost))
+    (reply,) = _round(outgoing, party, _model(2), [1])
+    assert reply.has_content()
+    assert not outgoing.traffic.again
