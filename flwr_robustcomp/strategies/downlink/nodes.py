@@ -58,6 +58,10 @@ class Nodes:
         self._versions[node] = version
         self._read.setdefault(kind, set()).add(node)
 
+    def lose_versions(self) -> None:
+        """Forget which version each node holds: they are of another replica."""
+        self._versions.clear()
+
     def blind(self, node: int, kind: str) -> None:
         """Take down that a node's app does not unpack messages of a kind."""
         self._blind.setdefault(kind, set()).add(node)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,6 @@ from flwr.serverapp import Grid
 from flwr_robustcomp import wire
 from flwr_robustcomp.downlink import Downlink, Form, cheapest
 from flwr_robustcomp.downlink.records import (
-    HEADER,
     HELD,
     NOTHING,
     RESEND,
@@ -26,11 +25,13 @@ from flwr_robustcomp.downlink.records import (
 )
 from flwr_robustcomp.errors import printable, require
 from flwr_robustcomp.flower import LOG, Metadata, addressed, answering, sent_again
+from flwr_robustcomp.strategies.downlink.broken import as_far_as_they_come, breaking_off
 from flwr_robustcomp.strategies.downlink.nodes import Nodes
 from flwr_robustcomp.strategies.downlink.ring import Ring
-from flwr_robustcomp.strategies.downlink.sent import Sent, carries
+from flwr_robustcomp.strategies.downlink.sent import Sent, carries, with_model
 from flwr_robustcomp.strategies.downlink.shot import Shot
 from flwr_robustcomp.strategies.downlink.traffic import Traffic
+from flwr_robustcomp.strategies.nodes.failing_alike import UNAVAILABLE
 from flwr_robustcomp.strategies.nodes.history import RunHistory
 from flwr_robustcomp.strategies.replies.common import sender
 from flwr_robustcomp.strategies.report import RoundReport
@@ -80,14 +81,26 @@ class Outgoing:
         self.downlink = downlink
         self.key = key
         self.history = history
-        self.timeout: float | None = None
+        self.timeout: float | None = 3600.0  # as Flower's
         self.traffic = Traffic()
-        self._ring = Ring(downlink) if downlink is not None and downlink.rungs else None
-        self._nodes = Nodes()
+        self._restored = False
+        self._forget()
         self._shot = Shot(downlink)
         self._grid: Grid | None = None
         self._sent: dict[int, Sent] = {}
         self._deadline: float | None = None
+
+    def begin(self, timeout: float | None) -> None:
+        """Begin a run: forget what an earlier one left, unless it goes on from a checkpoint."""
+        self.timeout = timeout
+        if not self._restored:
+            self._forget()
+        self._restored = False
+
+    def _forget(self) -> None:
+        """Begin a replica that no node holds."""
+        self._ring = Ring(self.downlink) if self.downlink is not None and self.downlink.rungs else None
+        self._nodes = Nodes()
 
     def pack(self, arrays: ArrayRecord, messages: Iterable[Message], grid: object) -> list[Message]:
         """Pack the model in messages that are about to be sent.
@@ -109,26 +122,32 @@ class Outgoing:
         plain = list(messages)
         self.traffic, self._sent = Traffic(), {}
         self._deadline = None if self.timeout is None else time.monotonic() + self.timeout
-        self._grid = grid if isinstance(grid, Grid) else None  # the old API's passes for one to type checkers only
-        if self.downlink is None or self._grid is None or not plain:
+        if self.downlink is None or not isinstance(grid, Grid) or not plain:
             self.traffic.count([message.content for message in plain], [message.content for message in plain])
             return plain
+        self._grid = grid
         self._shot.aim(arrays)
         if self._ring is not None and self._nodes.moves(arrays):
-            self._ring.advance(wire.shared_tensors(arrays), self.history.last_step, self._shot.size or self._shot.dense)
+            if not self._ring.fits(model := wire.shared_tensors(arrays)):
+                LOG.warning("\t> the model has other arrays than it had: the replica begins anew")
+                self._ring = Ring(self._ring.downlink)
+                self._nodes.lose_versions()
+            self._ring.advance(model, self.history.last_step, self._shot.size or self._shot.dense)
         contents: dict[tuple[int, Held | None], RecordDict] = {}  # nodes that get the same share it
+        packed: list[Message] = []
         for message in plain:
             node, content = message.metadata.dst_node_id, message.content
             held = NOTHING if self._ring is None else self._ring.at(self._nodes.version(node))
             kind = message.metadata.message_type.partition(".")[0]
-            form = self._form(node, kind, held) if carries(content, self.key, arrays) else Form.DENSE
+            once = node not in self._sent  # of more messages to a node, only the first is packed
+            form = self._form(node, kind, held) if once and carries(content, self.key, arrays) else Form.DENSE
             base = held if form is Form.REPLICA else None
             if form is not Form.DENSE and (id(content), base) not in contents:
                 contents[id(content), base] = self._content(content, base)
             sent = message if form is Form.DENSE else addressed(contents[id(content), base], message.metadata)
-            self._sent[node] = Sent(sent, content, base)
+            packed.append(sent)
+            self._sent.setdefault(node, Sent(sent, content, base))
             self.traffic.forms[form] += 1
-        packed = [self._sent[message.metadata.dst_node_id].message for message in plain]
         self.traffic.count([message.content for message in packed], [message.content for message in plain])
         return packed
 
@@ -139,20 +158,24 @@ class Outgoing:
         """
         if self.downlink is None:
             return replies
-        left, broken = _as_far_as_they_come(replies)
+        left, broken = as_far_as_they_come(lambda: replies)
         answered: list[Message] = []
         while left:
             asked = {sent.message.metadata.message_id: node for node, sent in self._sent.items()}
-            again: list[Sent] = []
+            again: dict[int, Sent] = {}  # a node that asks twice at once asks once
             for reply in left:
                 sent = self._request(reply, asked)
                 if sent is None or (why := self._unread(reply, sent)) is None:
                     answered.append(reply)
-                elif self._may_resend(sent):
-                    self._say(sent, why)
-                    again.append(sent)
-            left = self._resend(again)
-        return answered if broken is None else _breaking_off(answered, broken)
+                elif sent.node not in again:  # once, however often it asks
+                    when = self._when(sent)
+                    LOG.warning("\t> node %d gets the model again %s(%s): %s", sent.node, when, sent.kind, why)
+                    if not when:
+                        again[sent.node] = sent
+                        self.traffic.again[sent.node] = why
+            left = self._resend([*again.values()])
+        self._grid = None  # a strategy that is copied does not copy it
+        return answered if broken is None else breaking_off(answered, broken)
 
     def account(self, report: RoundReport, **fields: Any) -> RoundReport:
         """Return the report of a training round with what it sent, and other fields."""
@@ -182,8 +205,8 @@ class Outgoing:
         """Return a message's content with the changes since a version, or without one with the quantised model."""
         chain = None if self._ring is None or base is None else self._ring.chain(base)
         if self._ring is None or base is None or chain is None:
-            return self._with(content, Header(form=Form.QUANTISED, key=self.key), self._shot.record)
-        return self._with(content, Header.between(self.key, base, self._ring.held), chain)
+            return with_model(content, Header(form=Form.QUANTISED, key=self.key), self._shot.record)
+        return with_model(content, Header.between(self.key, base, self._ring.held), chain)
 
     def _dense(self, content: RecordDict) -> RecordDict:
         """Return a message's content with the dense replica, to be kept; with the dense model where there is no replica."""
@@ -191,12 +214,7 @@ class Outgoing:
             return content
         held, dtypes = self._ring.held, narrow_dtypes(self._ring.replica)
         header = Header(form=Form.DENSE, key=self.key, version=held.version, digest=held.digest, dtypes=dtypes)
-        return self._with(content, header, snapshot_record(self._ring.replica))
-
-    def _with(self, content: RecordDict, header: Header, arrays: ArrayRecord) -> RecordDict:
-        other = RecordDict({name: arrays if name == self.key else record for name, record in content.items()})
-        other[HEADER] = header.record()
-        return other
+        return with_model(content, header, snapshot_record(self._ring.replica))
 
     # -- what a node says -------------------------------------------------------------------------------------------------
 
@@ -212,40 +230,40 @@ class Outgoing:
         node, kind = sent.node, sent.kind
         try:
             if reply.has_error():
-                first = sent.packed and not self._nodes.reads(node, kind)
-                return "its app does not unpack the model: list the mod for this kind of message, too" if first else None
+                if not sent.packed or self._nodes.reads(node, kind) or reply.error.code in UNAVAILABLE:
+                    return None
+                self._nodes.blind(node, kind)
+                return "its app does not unpack the model: list the mod for this kind of message, too"
             content = reply.content
             if RESEND in content:
                 asks = Resend.read(content[RESEND])
-                self._nodes.says(node, kind, self._known(asks))
+                self._nodes.says(node, kind, 0 if self._ring is None else self._ring.known(asks))
                 return printable(asks.why, 200)
             if HELD in content:
-                self._nodes.says(node, kind, self._known(Held.read(content.pop(HELD))))
+                held = Held.read(content.pop(HELD))
+                self._nodes.says(node, kind, 0 if self._ring is None else self._ring.known(held))
         except Exception:  # noqa: BLE001 (as above)
             LOG.debug("a reply of node %d says nothing of the model that can be read", node)
         return None
 
-    def _known(self, said: Held) -> int:
-        return 0 if self._ring is None else self._ring.known(said)
-
     # -- what is sent again -----------------------------------------------------------------------------------------------
 
-    def _may_resend(self, sent: Sent) -> bool:
-        most = 0 if self.downlink is None else self.downlink.resends
-        return sent.packed and sent.again < most
-
-    def _say(self, sent: Sent, why: str) -> None:
-        self.traffic.again[sent.node] = why
-        LOG.warning("\t> node %d gets the model again (%s): %s", sent.node, sent.kind, why)
+    def _when(self, sent: Sent) -> str:
+        """Return when a node is sent the model again, in words; none for now."""
+        in_time = self._deadline is None or time.monotonic() < self._deadline
+        now = self.downlink is not None and sent.packed and sent.again < self.downlink.resends and in_time
+        return "" if now else "when it is next asked "
 
     def _resend(self, again: Sequence[Sent]) -> list[Message]:
         """Send to nodes what they can read; return their replies, as those to the first message."""
-        left = None if self._deadline is None else self._deadline - time.monotonic()
-        if not again or self._grid is None or (left is not None and left <= 0):
+        if not again or (grid := self._grid) is None:
             return []
+        left = None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
         messages = [sent_again(sent.message, self._second(sent)) for sent in again]
         self.traffic.count([message.content for message in messages], [])
-        replies = list(self._grid.send_and_receive(messages, timeout=left))
+        replies, broken = as_far_as_they_come(lambda: grid.send_and_receive(messages, timeout=left))
+        if broken is not None:  # the nodes that answered the first time are not lost for it
+            LOG.warning("\t> the model was not sent again to the end: %s", printable(str(broken), 200))
         first: dict[str, Metadata] = {}
         for sent, message in zip(again, messages, strict=True):
             first[message.metadata.message_id] = sent.message.metadata
@@ -255,8 +273,7 @@ class Outgoing:
 
     def _second(self, sent: Sent) -> RecordDict:
         """Return the content that a node gets that could not read the first one."""
-        if not self._nodes.reads(sent.node, sent.kind):
-            self._nodes.blind(sent.node, sent.kind)
+        if self._nodes.is_blind(sent.node, sent.kind):
             return sent.plain
         base = NOTHING if self._ring is None else self._ring.at(self._nodes.version(sent.node))
         chain = None if self._ring is None or base == sent.base else self._ring.chain(base)
@@ -269,10 +286,8 @@ class Outgoing:
 
     def state(self) -> RecordDict:
         """Return the records that a checkpoint keeps; none without a downlink."""
-        if self.downlink is None:
-            return RecordDict()
-        ring = RecordDict() if self._ring is None else self._ring.state()
-        return RecordDict({**ring, **self._nodes.state()})
+        ring = {} if self._ring is None else self._ring.state()
+        return RecordDict() if self.downlink is None else RecordDict({**ring, **self._nodes.state()})
 
     def restore(self, state: RecordDict) -> None:
         """Go on from what `state` returned; `ConfigurationError` for what it cannot have left behind."""
@@ -281,19 +296,4 @@ class Outgoing:
         nodes = Nodes.restored(state)
         if self._ring is not None:
             self._ring.restore(state)
-        self._nodes = nodes
-
-
-def _as_far_as_they_come(replies: Iterable[Message]) -> tuple[list[Message], Exception | None]:
-    """Return the replies that came, and what a Grid raised in the middle of them."""
-    came: list[Message] = []
-    try:
-        came.extend(replies)
-    except Exception as error:  # noqa: BLE001 (screening counts it, after the replies that came)
-        return came, error
-    return came, None
-
-
-def _breaking_off(replies: Sequence[Message], error: Exception) -> Iterator[Message]:
-    yield from replies
-    raise error
+        self._nodes, self._restored = nodes, True
