@@ -87,6 +87,7 @@ class Outgoing:
         self._forget()
         self._shot = Shot(downlink)
         self._grid: Grid | None = None
+        self._snapshot: ArrayRecord | None = None
         self._sent: dict[int, Sent] = {}
         self._deadline: float | None = None
 
@@ -174,7 +175,7 @@ class Outgoing:
                         again[sent.node] = sent
                         self.traffic.again[sent.node] = why
             left = self._resend([*again.values()])
-        self._grid = None  # a strategy that is copied does not copy it
+        self._grid, self._snapshot = None, None  # a strategy that is copied does not copy them
         return answered if broken is None else breaking_off(answered, broken)
 
     def account(self, report: RoundReport, **fields: Any) -> RoundReport:
@@ -212,9 +213,10 @@ class Outgoing:
         """Return a message's content with the dense replica, to be kept; with the dense model where there is no replica."""
         if self._ring is None:
             return content
-        held, dtypes = self._ring.held, narrow_dtypes(self._ring.replica)
-        header = Header(form=Form.DENSE, key=self.key, version=held.version, digest=held.digest, dtypes=dtypes)
-        return with_model(content, header, snapshot_record(self._ring.replica))
+        names = {**self._ring.held.model_dump(), "dtypes": narrow_dtypes(self._ring.replica)}
+        header = Header(form=Form.DENSE, key=self.key, **names)
+        self._snapshot = self._snapshot or snapshot_record(self._ring.replica)  # one for all nodes of a round
+        return with_model(content, header, self._snapshot)
 
     # -- what a node says -------------------------------------------------------------------------------------------------
 
@@ -260,7 +262,7 @@ class Outgoing:
             return []
         left = None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
         messages = [sent_again(sent.message, self._second(sent)) for sent in again]
-        self.traffic.count([message.content for message in messages], [])
+        self.traffic.count([message.content for message in messages], ())
         replies, broken = as_far_as_they_come(lambda: grid.send_and_receive(messages, timeout=left))
         if broken is not None:  # the nodes that answered the first time are not lost for it
             LOG.warning("\t> the model was not sent again to the end: %s", printable(str(broken), 200))
@@ -287,13 +289,12 @@ class Outgoing:
     def state(self) -> RecordDict:
         """Return the records that a checkpoint keeps; none without a downlink."""
         ring = {} if self._ring is None else self._ring.state()
-        return RecordDict() if self.downlink is None else RecordDict({**ring, **self._nodes.state()})
+        return RecordDict({} if self.downlink is None else {**ring, **self._nodes.state()})
 
     def restore(self, state: RecordDict) -> None:
         """Go on from what `state` returned; `ConfigurationError` for what it cannot have left behind."""
-        if self.downlink is None:
-            return
-        nodes = Nodes.restored(state)
-        if self._ring is not None:
-            self._ring.restore(state)
-        self._nodes, self._restored = nodes, True
+        if self.downlink is not None:
+            nodes = Nodes.restored(state)
+            if self._ring is not None:
+                self._ring.restore(state)
+            self._nodes, self._restored = nodes, True

@@ -439,6 +439,22 @@ def test_a_model_without_arrays_is_sent_as_it_is() -> None:
     assert outgoing.traffic.forms == {"dense": 1}
 
 
+def test_nodes_that_are_sent_the_replica_again_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    outgoing, party = _outgoing(), Party(4)
+    _round(outgoing, party, _model(1), [1, 2, 3, 4])
+    for context in party.contexts.values():
+        context.state.clear()
+    send, sent = party.send_and_receive, []
+
+    def watched(messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        sent.append([message.content.array_records["arrays"] for message in messages])
+        return send(messages, timeout=timeout)
+
+    monkeypatch.setattr(party, "send_and_receive", watched)
+    assert len(_round(outgoing, party, _model(2), [1, 2, 3, 4])) == 4
+    assert len({id(record["w"].data) for record in sent[1]}) == 1, "a model for each node would fill the memory"
+
+
 def test_a_grid_is_not_kept_after_a_round() -> None:
     outgoing, party = _outgoing(), Party(1)
     _round(outgoing, party, _model(1), [1])
