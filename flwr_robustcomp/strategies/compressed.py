@@ -227,7 +227,7 @@ class CompressedStrategy(Asked, Resumable, FedAvg, ABC):
         **later_options: Any,
     ) -> Result:
         """Run as Flower's `start` does, with later versions' options; the initial model stays where no round moves it."""
-        self.outgoing.timeout = timeout
+        self.outgoing.begin(timeout)
         result = super().start(
             grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn, **later_options
         )

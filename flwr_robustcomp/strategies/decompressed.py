@@ -166,7 +166,7 @@ class Decompressed(ResumableWrapper, Asked):
         Result
             What it returns; with the initial model where no round gave one.
         """
-        self.outgoing.timeout = timeout_of(args, kwargs)
+        self.outgoing.begin(timeout_of(args, kwargs))
         if not starts_itself(self.strategy):
             return with_final_model(super().start(grid, initial_arrays, *args, **kwargs), initial_arrays)
         # Its `self.configure_train` must be ours, and a `super()` in it must find its own class: so ours are set on the object.

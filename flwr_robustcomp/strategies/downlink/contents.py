@@ -7,10 +7,16 @@ from flwr.app import ArrayRecord, Message, RecordDict
 from flwr_robustcomp import wire
 from flwr_robustcomp.downlink import Downlink, Form
 from flwr_robustcomp.downlink.records import HEADER, Header, Held, array_bytes, narrow_dtypes, snapshot_record
+from flwr_robustcomp.flower import LOG
 from flwr_robustcomp.strategies.downlink.ring import Ring
+from flwr_robustcomp.strategies.downlink.sent import with_model
 from flwr_robustcomp.strategies.downlink.shot import Shot
 
 __all__ = ["Contents"]
+
+
+_MOST_FOR_A_REPLICA = 1.5
+"""Dense models that a dense replica may cost: half types are kept in single precision, which is twice as much."""
 
 
 class Contents:
@@ -29,12 +35,21 @@ class Contents:
         The replica with its last changes; None where there is none.
     """
 
+    ring: Ring | None
+    _snapshot: ArrayRecord | None
+
     def __init__(self, downlink: Downlink | None, key: str) -> None:
         self.key = key
-        self.ring = Ring(downlink) if downlink is not None and downlink.rungs else None
+        self._downlink = downlink
         self._shot = Shot(downlink)
+        self.forget()
 
-    def take(self, arrays: ArrayRecord, *, moved: bool, step: float | None) -> None:
+    def forget(self) -> None:
+        """Begin a replica that no node holds."""
+        self.ring = Ring(self._downlink) if self._downlink is not None and self._downlink.rungs else None
+        self._snapshot = None
+
+    def take(self, arrays: ArrayRecord, *, moved: bool, step: float | None) -> bool:
         """Take the model of a round.
 
         Parameters
@@ -45,10 +60,21 @@ class Contents:
             Whether it is another than the last one: then the replica follows it.
         step : float or None
             What the lag of the replica is measured in.
+
+        Returns
+        -------
+        bool
+            Whether the replica begins anew, because the model has other arrays than it had.
         """
         self._shot.aim(arrays)
-        if self.ring is not None and moved:
-            self.ring.advance(wire.shared_tensors(arrays), step, self._shot.size or self._shot.dense)
+        self._snapshot = None
+        if self.ring is None or not moved:
+            return False
+        if anew := not self.ring.fits(model := wire.shared_tensors(arrays)):
+            LOG.warning("\t> the model has other arrays than it had: the replica begins anew")
+            self.forget()
+        self.ring.advance(model, step, self._shot.size or self._shot.dense)
+        return anew
 
     def sizes(self, base: Held) -> dict[Form, int | None]:
         """Return the bytes of each form for a node that holds a version, as `cheapest` wants them."""
@@ -75,20 +101,24 @@ class Contents:
         """
         chain = None if self.ring is None or base is None else self.ring.chain(base)
         if self.ring is not None and base is not None and chain is not None:
-            return self._with(content, Header.between(self.key, base, self.ring.held), chain)
+            return with_model(content, Header.between(self.key, base, self.ring.held), chain)
         if form is Form.QUANTISED:
-            return self._with(content, Header(form=form, key=self.key), self._shot.record)
+            return with_model(content, Header(form=form, key=self.key), self._shot.record)
         return self._dense(content)
 
     def _dense(self, content: RecordDict) -> RecordDict:
         if self.ring is None or not self.ring.held.version:
             return content
-        snapshot = snapshot_record(self.ring.replica)
-        if array_bytes(snapshot) > 1.5 * self._shot.dense:  # half types are kept in single precision
+        self._snapshot = self._snapshot or snapshot_record(self.ring.replica)  # one for all nodes of a round
+        if array_bytes(self._snapshot) > _MOST_FOR_A_REPLICA * self._shot.dense:
             return content
         held, dtypes = self.ring.held, narrow_dtypes(self.ring.replica)
         header = Header(form=Form.DENSE, key=self.key, version=held.version, digest=held.digest, dtypes=dtypes)
-        return self._with(content, header, snapshot)
+        return with_model(content, header, self._snapshot)
+
+    def lose_snapshot(self) -> None:
+        """Let go of the dense copy that a round may have made."""
+        self._snapshot = None
 
     def model_of(self, message: Message) -> ArrayRecord | None:
         """Return the dense model that a node gets from a message of this round; None where the message has none.
@@ -102,8 +132,3 @@ class Contents:
         if self.ring is None or Header.read(content[HEADER]).form is Form.QUANTISED:
             return self._shot.unpacked
         return self.ring.model
-
-    def _with(self, content: RecordDict, header: Header, arrays: ArrayRecord) -> RecordDict:
-        other = RecordDict({name: arrays if name == self.key else record for name, record in content.items()})
-        other[HEADER] = header.record()
-        return other

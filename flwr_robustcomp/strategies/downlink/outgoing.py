@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from flwr_robustcomp.downlink.records import (
 )
 from flwr_robustcomp.errors import printable, require
 from flwr_robustcomp.flower import LOG, Metadata, addressed, answering, sent_again
+from flwr_robustcomp.strategies.downlink.broken import as_far_as_they_come, breaking_off
 from flwr_robustcomp.strategies.downlink.contents import Contents
 from flwr_robustcomp.strategies.downlink.nodes import Nodes
 from flwr_robustcomp.strategies.downlink.sent import Sent, carries
@@ -80,14 +81,23 @@ class Outgoing:
         self.downlink = downlink
         self.key = key
         self.history = history
-        self.timeout: float | None = None
+        self.timeout: float | None = 3600.0  # as Flower's
         self.traffic = Traffic()
         self.contents = Contents(downlink, key)
+        self._restored = False
         self._nodes = Nodes()
         self._grid: Grid | None = None
         self._sent: dict[int, Sent] = {}
         self._behind: dict[int, int] = {}
         self._deadline: float | None = None
+
+    def begin(self, timeout: float | None) -> None:
+        """Begin a run: forget what an earlier one left, unless it goes on from a checkpoint."""
+        self.timeout = timeout
+        if not self._restored:
+            self.contents.forget()
+            self._nodes = Nodes()
+        self._restored = False
 
     def pack(self, arrays: ArrayRecord, messages: Iterable[Message], grid: object) -> list[Message]:
         """Pack the model in messages that are about to be sent.
@@ -109,16 +119,19 @@ class Outgoing:
         plain = list(messages)
         self.traffic, self._sent = Traffic(), {}
         self._deadline = None if self.timeout is None else time.monotonic() + self.timeout
-        self._grid = grid if isinstance(grid, Grid) else None  # the old API's passes for one to type checkers only
-        if self.downlink is None or self._grid is None or not plain:
+        if self.downlink is None or not isinstance(grid, Grid) or not plain:  # the old API's is none
             self.traffic.count([message.content for message in plain], [message.content for message in plain])
             return plain
-        self.contents.take(arrays, moved=self._nodes.moves(arrays), step=self.history.longest_step)
+        self._grid = grid
+        if self.contents.take(arrays, moved=self._nodes.moves(arrays), step=self.history.longest_step):
+            self._nodes.lose_versions()
+        packed: list[Message] = []
         contents: dict[tuple[int, Form, Held | None], RecordDict] = {}  # nodes that get the same share it
         for message in plain:
             node, content = message.metadata.dst_node_id, message.content
             held, sent = self._held(node), Sent(message, content, None)
-            reads = carries(content, self.key, arrays) and not self._nodes.is_blind(node, sent.kind)
+            once = node not in self._sent  # of more messages to a node, only the first is packed
+            reads = once and carries(content, self.key, arrays) and not self._nodes.is_blind(node, sent.kind)
             form = cheapest(self.contents.sizes(held)) if reads else Form.DENSE
             self._tell_missed(node, form)
             sent.base = held if form is Form.REPLICA else None
@@ -126,9 +139,9 @@ class Outgoing:
             if reads and which not in contents:
                 contents[which] = self.contents.of(content, form, sent.base)
             sent.message = addressed(contents[which], message.metadata) if reads else message
-            self._sent[node] = sent
+            self._sent.setdefault(node, sent)
+            packed.append(sent.message)
             self.traffic.forms[form] += 1
-        packed = [self._sent[message.metadata.dst_node_id].message for message in plain]
         self.traffic.count([message.content for message in packed], [message.content for message in plain])
         self.traffic.say_missed()
         return packed
@@ -140,20 +153,21 @@ class Outgoing:
         """
         if self.downlink is None:
             return replies
-        left, broken = _as_far_as_they_come(replies)
+        left, broken = as_far_as_they_come(lambda: replies)
         answered: list[Message] = []
         while left:
             asked = {sent.message.metadata.message_id: node for node, sent in self._sent.items()}
-            again: list[Sent] = []
+            asking: dict[int, tuple[Sent, str]] = {}  # a node that asks twice at once asks once
             for reply in left:
                 sent = self._request(reply, asked)
                 if sent is None or (why := self._unread(reply, sent)) is None:
                     answered.append(reply)
-                elif self._may_resend(sent):
-                    self._say(sent, why)
-                    again.append(sent)
-            left = self._resend(again)
-        return answered if broken is None else _breaking_off(answered, broken)
+                else:
+                    asking[sent.node] = sent, why
+            left = self._resend(self._now(asking.values()))
+        self._grid = None  # a strategy that is copied does not copy it
+        self.contents.lose_snapshot()
+        return answered if broken is None else breaking_off(answered, broken)
 
     def account(self, report: RoundReport, **fields: Any) -> RoundReport:
         """Return the report of a training round with what it sent, and other fields."""
@@ -195,9 +209,7 @@ class Outgoing:
         node, kind = sent.node, sent.kind
         try:
             if reply.has_error():
-                answered = reply.error.code not in UNAVAILABLE  # a node that is gone says nothing of its app
-                first = answered and sent.packed and not self._nodes.reads(node, kind)
-                return _PERHAPS_BLIND if first else None
+                return self._erred(sent, reply.error.code)
             content = reply.content
             if RESEND in content:
                 asks = Resend.read(content[RESEND])
@@ -212,27 +224,42 @@ class Outgoing:
             LOG.debug("a reply of node %d says nothing of the model that can be read", node)
         return None
 
+    def _erred(self, sent: Sent, code: int) -> str | None:
+        if code in UNAVAILABLE:  # a node that is gone says nothing of its app
+            return None
+        if sent.packed and not self._nodes.reads(sent.node, sent.kind):
+            self._nodes.blind(sent.node, sent.kind)
+            return _PERHAPS_BLIND
+        if sent.again and self._nodes.is_blind(sent.node, sent.kind):
+            self._nodes.errs_anyway(sent.node, sent.kind)
+        return None
+
     def _known(self, said: Held) -> int:
         return 0 if self.contents.ring is None else self.contents.ring.known(said)
 
     # -- what is sent again -----------------------------------------------------------------------------------------------
 
-    def _may_resend(self, sent: Sent) -> bool:
-        most = 0 if self.downlink is None else self.downlink.resends
-        return sent.packed and sent.again < most
-
-    def _say(self, sent: Sent, why: str) -> None:
-        self.traffic.again[sent.node] = why
-        LOG.warning("\t> node %d gets the model again (%s): %s", sent.node, sent.kind, why)
+    def _now(self, asking: Iterable[tuple[Sent, str]]) -> list[Sent]:
+        """Return the messages that are sent again now, and say so; the others wait until their nodes are next asked."""
+        in_time = self._deadline is None or time.monotonic() < self._deadline
+        most = self.downlink.resends if self.downlink is not None and in_time else 0
+        now: list[Sent] = []
+        for sent, why in asking:
+            at_once = sent.packed and sent.again < most
+            self.traffic.say_again(sent.node, sent.kind, why, at_once=at_once)
+            now += [sent] if at_once else []
+        return now
 
     def _resend(self, again: Sequence[Sent]) -> list[Message]:
         """Send to nodes what they can read; return their replies, as those to the first message."""
-        left = None if self._deadline is None else self._deadline - time.monotonic()
-        if not again or self._grid is None or (left is not None and left <= 0):
+        if not again or (grid := self._grid) is None:
             return []
+        left = None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
         messages = [sent_again(sent.message, self._second(sent)) for sent in again]
-        self.traffic.count([message.content for message in messages], [])
-        replies = list(self._grid.send_and_receive(messages, timeout=left))
+        self.traffic.count([message.content for message in messages], ())
+        replies, broken = as_far_as_they_come(lambda: grid.send_and_receive(messages, timeout=left))
+        if broken is not None:  # the nodes that answered the first time are not lost for it
+            LOG.warning("\t> the model was not sent again to the end: %s", printable(str(broken), 200))
         first: dict[str, Metadata] = {}
         for sent, message in zip(again, messages, strict=True):
             first[message.metadata.message_id] = sent.message.metadata
@@ -242,8 +269,7 @@ class Outgoing:
 
     def _second(self, sent: Sent) -> RecordDict:
         """Return the content that a node gets that could not read the first one."""
-        if not self._nodes.reads(sent.node, sent.kind):
-            self._nodes.blind(sent.node, sent.kind)
+        if self._nodes.is_blind(sent.node, sent.kind):
             return sent.plain
         base = self._held(sent.node)
         sizes = self.contents.sizes(base)
@@ -268,19 +294,4 @@ class Outgoing:
         nodes = Nodes.restored(state)
         if self.contents.ring is not None:
             self.contents.ring.restore(state)
-        self._nodes = nodes
-
-
-def _as_far_as_they_come(replies: Iterable[Message]) -> tuple[list[Message], Exception | None]:
-    """Return the replies that came, and what a Grid raised in the middle of them."""
-    came: list[Message] = []
-    try:
-        came.extend(replies)
-    except Exception as error:  # noqa: BLE001 (screening counts it, after the replies that came)
-        return came, error
-    return came, None
-
-
-def _breaking_off(replies: Sequence[Message], error: Exception) -> Iterator[Message]:
-    yield from replies
-    raise error
+        self._nodes, self._restored = nodes, True

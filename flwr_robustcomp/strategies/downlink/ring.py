@@ -85,8 +85,10 @@ class Ring:
         return Held(version=version, digest=self._digests[version]) if version in self._digests else NOTHING
 
     def chain(self, base: Held) -> ArrayRecord | None:
-        """Return the changes from a version to the current one; None where one of them is no longer kept."""
+        """Return the changes from a version to the current one; None where one is no longer kept, or there is none yet."""
         chain = ArrayRecord()
+        if not self.replica.version:
+            return None
         for version in range(base.version + 1, self.replica.version + 1):
             if version not in self._changes:
                 return None
@@ -99,18 +101,12 @@ class Ring:
         Parameters
         ----------
         model : mapping of str to Tensor
-            w.
+            w; one that `fits`.
         step : float or None
             The length of w's longest step of late, if it is known: what the lag is measured in.
         whole : int
             Bytes of the whole model in the cheapest form: of more changes than that no use is made.
-
-        Raises
-        ------
-        ConfigurationError
-            If the model has other arrays than it had.
         """
-        self._check_form(model)
         change, replica = self._change(model, step)
         if not change:
             return
@@ -120,14 +116,13 @@ class Ring:
         self._digests[version] = replica.digest
         self._forget(whole)
 
-    def _check_form(self, model: Mapping[str, Tensor]) -> None:
+    def fits(self, model: Mapping[str, Tensor]) -> bool:
+        """Whether a model has the arrays of the replica; version 0 fits any."""
         known = self.replica
         same = [*model] == [*known.arrays] and all(
             (tensor.shape, tensor.dtype) == (known.arrays[name].shape, known.dtypes[name]) for name, tensor in model.items()
         )
-        require(
-            same or not known.version, "the model's arrays", [*model][:8], "those of the first round: the replica is of these"
-        )
+        return same or not known.version
 
     def _change(self, model: Mapping[str, Tensor], step: float | None) -> tuple[Change, Replica]:
         """Return the change that is sent, and the replica after it: the coarsest that does not lag too far behind."""

@@ -48,6 +48,13 @@ class Traffic:
         self.sent += sum(sizes[id(content)] for content in sent)
         self.dense += sum(sizes[id(content)] for content in dense)
 
+    def say_again(self, node: int, kind: str, why: str, *, at_once: bool) -> None:
+        """Count and write a line for a node that could not read a model."""
+        if at_once:
+            self.again[node] = why
+        when = "" if at_once else "when it is next asked "
+        LOG.warning("\t> node %d gets the model again %s(%s): %s", node, when, kind, why)
+
     def say_missed(self) -> None:
         """Write one line on the nodes that missed changes, those that missed the most first; nothing where there are none."""
         if not self.missed:
