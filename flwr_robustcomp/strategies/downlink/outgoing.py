@@ -11,16 +11,11 @@ from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from flwr_robustcomp.downlink import Downlink, Form, cheapest
-from flwr_robustcomp.downlink.records import (
-    HELD,
-    NOTHING,
-    RESEND,
-    Held,
-    Resend,
-)
+from flwr_robustcomp.downlink.records import HELD, NOTHING, RESEND, Held, Resend
 from flwr_robustcomp.errors import printable, require
 from flwr_robustcomp.flower import LOG, Metadata, addressed, answering, sent_again
 from flwr_robustcomp.strategies.downlink.contents import Contents
+from flwr_robustcomp.strategies.downlink.debts import Debts
 from flwr_robustcomp.strategies.downlink.nodes import Nodes
 from flwr_robustcomp.strategies.downlink.sent import Sent, carries
 from flwr_robustcomp.strategies.downlink.traffic import Traffic
@@ -71,8 +66,8 @@ class Outgoing:
     at most, within the timeout: first what leads on from the version that it names, else a dense replica. It counts as a node
     that has not replied until it does, and never as a faulty one.
 
-    *A node that lies* about its version gets changes that it cannot use, and nothing else changes: the server keeps one integer
-    a node, and sends it at most ``1 + resends`` models in a round.
+    *A node that lies* about its version gets changes that it cannot use, and nothing else changes: the server keeps a few
+    integers a node, and sends it at most ``1 + resends`` models in a round.
     """
 
     def __init__(self, downlink: Downlink | None, key: str, history: RunHistory) -> None:
@@ -83,7 +78,7 @@ class Outgoing:
         self.timeout: float | None = None
         self.traffic = Traffic()
         self.contents = Contents(downlink, key)
-        self._nodes = Nodes()
+        self._nodes, self._debts = Nodes(), Debts()
         self._grid: Grid | None = None
         self._sent: dict[int, Sent] = {}
         self._behind: dict[int, int] = {}
@@ -114,17 +109,18 @@ class Outgoing:
             self.traffic.count([message.content for message in plain], [message.content for message in plain])
             return plain
         self.contents.take(arrays, moved=self._nodes.moves(arrays), step=self.history.longest_step)
-        contents: dict[tuple[int, Held | None], RecordDict] = {}  # nodes that get the same share it
+        contents: dict[tuple[int, Form, Held | None], RecordDict] = {}  # nodes that get the same share it
         for message in plain:
             node, content = message.metadata.dst_node_id, message.content
             held = self._held(node)
             kind = message.metadata.message_type.partition(".")[0]
-            form = self._form(node, kind, held) if carries(content, self.key, arrays) else Form.DENSE
+            form, keeps = self._form(node, kind, held) if carries(content, self.key, arrays) else (Form.DENSE, False)
             self._tell_missed(node, form)
             base = held if form is Form.REPLICA else None
-            if form is not Form.DENSE and (id(content), base) not in contents:
-                contents[id(content), base] = self.contents.packed(content, base)
-            sent = message if form is Form.DENSE else addressed(contents[id(content), base], message.metadata)
+            same, plainly = (id(content), form, base), form is Form.DENSE and not keeps
+            if not plainly and same not in contents:
+                contents[same] = self.contents.dense(content) if keeps else self.contents.packed(content, base)
+            sent = message if plainly else addressed(contents[same], message.metadata)
             self._sent[node] = Sent(sent, content, base)
             self.traffic.forms[form] += 1
         packed = [self._sent[message.metadata.dst_node_id].message for message in plain]
@@ -166,10 +162,22 @@ class Outgoing:
 
     # -- what a node gets -------------------------------------------------------------------------------------------------
 
-    def _form(self, node: int, kind: str, base: Held) -> Form:
+    def _form(self, node: int, kind: str, base: Held) -> tuple[Form, bool]:
+        """Return the form that a node gets, and whether the dense model is a replica to be kept (`Debts`)."""
         if self._nodes.is_blind(node, kind):
-            return Form.DENSE
-        return cheapest(self.contents.sizes(base))
+            return Form.DENSE, False
+        sizes = self.contents.sizes(base)
+        form, ring = cheapest(sizes), self.contents.ring
+        if ring is None:
+            return form, False
+        before = ring.at(self._debts.asked(node, ring.replica.version))
+        if form is Form.REPLICA:
+            self._debts.holds(node)
+            return form, False
+        paid = sizes[form] or 0
+        changes = None if before == NOTHING else self.contents.sizes(before)[Form.REPLICA]
+        keeps = self._debts.owe(node, 0 if changes is None else paid - changes, ring.replica.size - paid)
+        return (Form.DENSE if keeps else form), keeps
 
     def _held(self, node: int) -> Held:
         """Return the version that a node holds, as far as that is known and of use."""
@@ -263,16 +271,16 @@ class Outgoing:
         if self.downlink is None:
             return RecordDict()
         ring = RecordDict() if self.contents.ring is None else self.contents.ring.state()
-        return RecordDict({**ring, **self._nodes.state()})
+        return RecordDict({**ring, **self._nodes.state(), **self._debts.state()})
 
     def restore(self, state: RecordDict) -> None:
         """Go on from what `state` returned; `ConfigurationError` for what it cannot have left behind."""
         if self.downlink is None:
             return
-        nodes = Nodes.restored(state)
+        nodes, debts = Nodes.restored(state), Debts.restored(state)
         if self.contents.ring is not None:
             self.contents.ring.restore(state)
-        self._nodes = nodes
+        self._nodes, self._debts = nodes, debts
 
 
 def _as_far_as_they_come(replies: Iterable[Message]) -> tuple[list[Message], Exception | None]:
