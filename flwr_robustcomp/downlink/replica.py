@@ -110,6 +110,11 @@ class Replica:
         arrays = {name: tensor.to(kept_dtype(tensor.dtype)) for name, tensor in model.items()}
         return cls(version, arrays, {name: tensor.dtype for name, tensor in model.items()})
 
+    @property
+    def size(self) -> int:
+        """Bytes of its arrays, as they are kept."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.arrays.values())
+
     def after(self, change: Change) -> Replica:
         """Return the next version.
 

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
 
-from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from flwr_robustcomp.downlink import Downlink, Form, cheapest
-from flwr_robustcomp.downlink.records import (
-    HELD,
-    NOTHING,
-    RESEND,
-    Held,
-    Resend,
-)
+from flwr_robustcomp.downlink.records import HELD, NOTHING, RESEND, Held, Resend
 from flwr_robustcomp.errors import printable, require
 from flwr_robustcomp.flower import LOG, Metadata, addressed, answering, sent_again
 from flwr_robustcomp.strategies.downlink.broken import as_far_as_they_come, breaking_off
 from flwr_robustcomp.strategies.downlink.contents import Contents
+from flwr_robustcomp.strategies.downlink.debts import Debts
 from flwr_robustcomp.strategies.downlink.nodes import Nodes
 from flwr_robustcomp.strategies.downlink.sent import Sent, carries
 from flwr_robustcomp.strategies.downlink.traffic import Traffic
 from flwr_robustcomp.strategies.nodes.history import RunHistory
 from flwr_robustcomp.strategies.replies.common import sender
-from flwr_robustcomp.strategies.report import UNAVAILABLE, RoundReport
+from flwr_robustcomp.strategies.report import UNAVAILABLE
 
 __all__ = ["Outgoing"]
 
@@ -72,8 +65,8 @@ class Outgoing:
     at most, within the timeout: first what leads on from the version that it names, else a dense replica. It counts as a node
     that has not replied until it does, and never as a faulty one.
 
-    *A node that lies* about its version gets changes that it cannot use, and nothing else changes: the server keeps one integer
-    a node, and sends it at most ``1 + resends`` models in a round.
+    *A node that lies* about its version gets changes that it cannot use, and nothing else changes: the server keeps a few
+    integers a node, and sends it at most ``1 + resends`` models in a round.
     """
 
     def __init__(self, downlink: Downlink | None, key: str, history: RunHistory) -> None:
@@ -85,7 +78,7 @@ class Outgoing:
         self.traffic = Traffic()
         self.contents = Contents(downlink, key)
         self._restored = False
-        self._nodes = Nodes()
+        self._nodes, self._debts = Nodes(), Debts()
         self._grid: Grid | None = None
         self._sent: dict[int, Sent] = {}
         self._behind: dict[int, int] = {}
@@ -96,7 +89,7 @@ class Outgoing:
         self.timeout = timeout
         if not self._restored:
             self.contents.forget()
-            self._nodes = Nodes()
+            self._nodes, self._debts = Nodes(), Debts()
         self._restored = False
 
     def pack(self, arrays: ArrayRecord, messages: Iterable[Message], grid: object) -> list[Message]:
@@ -132,7 +125,7 @@ class Outgoing:
             held, sent = self._held(node), Sent(message, content, None)
             once = node not in self._sent  # of more messages to a node, only the first is packed
             reads = once and carries(content, self.key, arrays) and not self._nodes.is_blind(node, sent.kind)
-            form = cheapest(self.contents.sizes(held)) if reads else Form.DENSE
+            form = self._form(node, held) if reads else Form.DENSE
             self._tell_missed(node, form)
             sent.base = held if form is Form.REPLICA else None
             which = (id(content), form, sent.base)
@@ -169,17 +162,22 @@ class Outgoing:
         self.contents.lose_snapshot()
         return answered if broken is None else breaking_off(answered, broken)
 
-    def account(self, report: RoundReport, **fields: Any) -> RoundReport:
-        """Return the report of a training round with what it sent, and other fields."""
-        told = self.traffic
-        forms = {str(form): count for form, count in sorted(told.forms.items())}
-        return replace(report, bytes_sent=told.sent, bytes_dense=told.dense, forms=forms, resent=dict(told.again), **fields)
-
-    def evaluation_metrics(self) -> MetricRecord:
-        """Return what a round of evaluation sent, as metrics."""
-        return MetricRecord({"robustcomp.evaluation-bytes-sent": self.traffic.sent})
-
     # -- what a node gets -------------------------------------------------------------------------------------------------
+
+    def _form(self, node: int, base: Held) -> Form:
+        """Return the cheapest form; the dense replica, though, once a node has paid for it by whole models (`Debts`)."""
+        sizes = self.contents.sizes(base)
+        form, ring = cheapest(sizes), self.contents.ring
+        if ring is None:
+            return form
+        before = ring.at(self._debts.asked(node, ring.replica.version))
+        if form is Form.REPLICA:
+            self._debts.holds(node)
+            return form
+        paid = sizes[form] or 0
+        changes = None if before == NOTHING else self.contents.sizes(before)[Form.REPLICA]
+        keeps = self._debts.owe(node, 0 if changes is None else paid - changes, ring.replica.size - paid)
+        return Form.DENSE if keeps else form
 
     def _held(self, node: int) -> Held:
         """Return the version that a node holds, as far as that is known and of use."""
@@ -285,13 +283,13 @@ class Outgoing:
         if self.downlink is None:
             return RecordDict()
         ring = RecordDict() if self.contents.ring is None else self.contents.ring.state()
-        return RecordDict({**ring, **self._nodes.state()})
+        return RecordDict({**ring, **self._nodes.state(), **self._debts.state()})
 
     def restore(self, state: RecordDict) -> None:
         """Go on from what `state` returned; `ConfigurationError` for what it cannot have left behind."""
         if self.downlink is None:
             return
-        nodes = Nodes.restored(state)
+        nodes, debts = Nodes.restored(state), Debts.restored(state)
         if self.contents.ring is not None:
             self.contents.ring.restore(state)
-        self._nodes, self._restored = nodes, True
+        self._nodes, self._debts, self._restored = nodes, debts, True

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from flwr.app import RecordDict
+from flwr.app import MetricRecord, RecordDict
 
 from flwr_robustcomp.downlink import Form
 from flwr_robustcomp.downlink.records import array_bytes
 from flwr_robustcomp.flower import LOG
+from flwr_robustcomp.strategies.report import RoundReport
 
 __all__ = ["Traffic"]
 
@@ -47,6 +49,15 @@ class Traffic:
         sizes = {id(content): array_bytes(content) for content in {id(one): one for one in (*sent, *dense)}.values()}
         self.sent += sum(sizes[id(content)] for content in sent)
         self.dense += sum(sizes[id(content)] for content in dense)
+
+    def account(self, report: RoundReport, **fields: Any) -> RoundReport:
+        """Return the report of a training round with what it sent, and other fields."""
+        forms = {str(form): count for form, count in sorted(self.forms.items())}
+        return replace(report, bytes_sent=self.sent, bytes_dense=self.dense, forms=forms, resent=dict(self.again), **fields)
+
+    def evaluation_metrics(self) -> MetricRecord:
+        """Return what a round of evaluation sent, as metrics."""
+        return MetricRecord({"robustcomp.evaluation-bytes-sent": self.sent})
 
     def say_again(self, node: int, kind: str, why: str, *, at_once: bool) -> None:
         """Count and write a line for a node that could not read a model."""
