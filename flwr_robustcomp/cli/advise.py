@@ -38,7 +38,7 @@ def advise_command(
     downlink: Annotated[str, typer.Option(help="What packs the changes of a replica of the model, as --compressor.")] = "drive",
     downlink_model: Annotated[
         str, typer.Option(help="What packs the model for nodes without a replica, as --compressor.")
-    ] = "{name = 'eden', bits = 8}",
+    ] = "{name = 'eden', bits = 4}",
     filters: Annotated[
         str | None, typer.Option(help="Of robust-compressed, joined by +; by default Algorithms 1 and 2.")
     ] = None,

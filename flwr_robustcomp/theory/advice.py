@@ -157,7 +157,7 @@ def advise(
         _down(
             compressor,
             Drive() if replica is None else replica,
-            Eden(bits=8) if model is None else model,
+            Eden(bits=4) if model is None else model,
             nodes,
             dimension,
         ),
