@@ -207,7 +207,7 @@ def test_help_names_the_commands(main: Main) -> None:
                 "guaranteed: 0.001",
                 "is not covered for every gradient: delta must exceed 0.399, and L1Sign() guarantees 0.001; it is where",
                 "guaranteed delta 0.001: no Byzantine nodes",
-                "covered by their guarantee: CrossPolytope(repetitions=1000), Drive(), Eden(), Identity(), ",
+                "covered by their guarantee: CrossPolytope(repetitions=1000), Drive(), Eden(), ",
                 "A round sends up 26,600 bytes, 1.06 bits a coordinate; dense float32 is 800,000, 30.1 times as much.",
                 "the model, dense 800,000 32 826,600 1.94 times",
                 "change of a replica, Drive() ",
