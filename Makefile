@@ -51,7 +51,7 @@ test: $(READY) ## Run all tests but those of a deployment
 test-fast: $(READY) ## Run the tests that start no other processes
 	@$(BIN)/python -m pytest $(SPREAD) -m "not processes and not deployment"
 
-test-deployment: $(READY) ## Run a deployment on loopback: SuperLink, SuperNodes, some of them Byzantine (two to three minutes)
+test-deployment: $(READY) ## Run a deployment on loopback: SuperLink, SuperNodes, some of them Byzantine, and one with a compressed downlink (four to five minutes)
 	@$(BIN)/python -m pytest -m deployment
 
 test-flower: $(READY) ## Try another Flower, VERSION=1.38 or nightly (default: the oldest): fast tests and flwr run; TOUCHES=1 for CI's part

@@ -240,13 +240,12 @@ def quick_reply(
     message: Message,
     arrays: Mapping[str, ArrayFields],
     metrics: MetricRecord,
-    norms: ConfigRecord | None,
+    records: Mapping[str, ConfigRecord],
     created_at: float,
     *,
-    norm_record: str,
     more: Mapping[str, float] | None = None,
 ) -> Message:
-    """Return the reply to a message: ``arrays`` and ``metrics`` under their usual names, and reported norms if there are any.
+    """Return the reply to a message: ``arrays`` and ``metrics`` under their usual names, and further records behind them.
 
     Parameters
     ----------
@@ -256,12 +255,10 @@ def quick_reply(
         The packed Arrays.
     metrics : MetricRecord
         Copied.
-    norms : ConfigRecord, optional
-        Taken as it is.
+    records : mapping of str to ConfigRecord
+        Such as reported norms; taken as they are.
     created_at : float
         Unix time of the batch.
-    norm_record : str
-        The name of the record of norms.
     more : mapping of str to float, optional
         Metrics of this reply alone.
     """
@@ -271,9 +268,7 @@ def quick_reply(
     if more:
         own.__dict__["_data"].update(more)
     content = RecordDict()
-    content.__dict__["_data"].update(arrays=record, metrics=own)
-    if norms is not None:
-        content.__dict__["_data"][norm_record] = norms
+    content.__dict__["_data"].update(arrays=record, metrics=own, **records)
     request = message.metadata.__dict__
     metadata = Metadata.__new__(Metadata)
     metadata.__dict__.update(request)

@@ -29,6 +29,7 @@ __all__ = [
     "integer_gaussians",
     "random_signs",
     "secret_seed",
+    "seeded_python",
     "seeded_torch",
     "set_global_random_state",
 ]
@@ -88,6 +89,33 @@ def seeded_torch(seed: int, purpose: str, *, round_: int = 0, partition: int = 0
         yield
     finally:
         torch.default_generator.set_state(before)
+
+
+@contextmanager
+def seeded_python(seed: int, purpose: str, *, round_: int = 0) -> Iterator[None]:
+    """Let Python's global generator, with which Flower samples nodes, follow from the arguments; put it back as it was.
+
+    Parameters
+    ----------
+    seed, purpose, round_
+        As for `generator`.
+
+    Examples
+    --------
+    >>> import random
+    >>> from flwr_robustcomp.randomness import seeded_python
+    >>> def sampled(round_):
+    ...     with seeded_python(0, "sample", round_=round_):
+    ...         return random.sample(range(100), 3)
+    >>> sampled(1) == sampled(1), sampled(1) == sampled(2)
+    (True, False)
+    """
+    before = random.getstate()
+    random.seed(int(generator(seed, purpose, round_=round_).integers(2**63)))
+    try:
+        yield
+    finally:
+        random.setstate(before)
 
 
 @functools.lru_cache(maxsize=4096)

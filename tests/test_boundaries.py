@@ -53,6 +53,7 @@ TOUCHES_ARRAY_DATA = {
     *(
         "wire/packed.py",
         "wire/dense.py",
+        "wire/shared.py",
         "downlink/records.py",
         "strategies/replies/reply_size.py",
         "simulations/engines/parcel.py",

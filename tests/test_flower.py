@@ -191,14 +191,15 @@ def test_a_quick_reply_is_the_reply_that_the_constructors_make() -> None:
     asked = Message(content, dst_node_id=7, message_type="train", group_id="3", ttl=60.0)
     request = flower.addressed(content, flower.envelope(asked, "m1"))
     fields = ("float32", (9,), "robustcomp/sign/1", b"\x01\x02")
-    metrics, norms = MetricRecord({"num-examples": 3}), ConfigRecord({"norm-2": 1.5})
+    metrics = MetricRecord({"num-examples": 3})
+    records = {"norms": ConfigRecord({"norm-2": 1.5}), "held": ConfigRecord({"version": 2})}
     all_metrics = MetricRecord({"num-examples": 3, "robustcomp.delta": 0.5})
     slow = Message(
-        RecordDict({"arrays": ArrayRecord({"w": Array(*fields)}), "metrics": all_metrics, "norms": norms}), reply_to=request
+        RecordDict({"arrays": ArrayRecord({"w": Array(*fields)}), "metrics": all_metrics, **records}), reply_to=request
     )
     created_at = slow.metadata.created_at
     more = {"robustcomp.delta": 0.5}
-    quick = flower.quick_reply(request, {"w": fields}, metrics, norms, created_at, norm_record="norms", more=more)
+    quick = flower.quick_reply(request, {"w": fields}, metrics, records, created_at, more=more)
     assert quick.content == slow.content
     assert quick.metadata.__dict__.keys() == slow.metadata.__dict__.keys()
     timing = {"_ttl"}

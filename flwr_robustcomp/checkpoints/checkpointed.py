@@ -20,6 +20,7 @@ from flwr_robustcomp.checkpoints.strategy_state import name_of
 from flwr_robustcomp.errors import ConfigurationError, require
 from flwr_robustcomp.flower import LOG, start_options
 from flwr_robustcomp.randomness import global_random_state
+from flwr_robustcomp.strategies.downlink.outgoing import Outgoing
 from flwr_robustcomp.strategies.flower.stateful import stateful
 
 __all__ = ["Checkpointed", "KeepsNodeStates"]
@@ -122,6 +123,8 @@ class Checkpointed(Strategy):
             self._begin(initial_arrays)
             if found is not None:
                 self._go_on(found)
+            if isinstance(outgoing := getattr(self.strategy, "outgoing", None), Outgoing):
+                outgoing.begin(timeout)  # the strategy's own `start` does not run
             left = num_rounds - self._done
             hook = self._hook(grid, num_rounds, evaluate_fn, evaluated=found is not None)
             super().start(grid, self._result.arrays, left, timeout, train_config, evaluate_config, evaluate_fn=hook, **more)

@@ -19,6 +19,7 @@ from flwr_robustcomp.simulations.records.curves import ROUNDS_FILE, read_curves
 from flwr_robustcomp.simulations.records.provenance import note_start
 from flwr_robustcomp.simulations.records.record import Recorder, RoundRecord
 from flwr_robustcomp.simulations.records.tensorboard import tensorboard
+from flwr_robustcomp.simulations.records.traffic import Volume, volume
 from flwr_robustcomp.simulations.runs.run import Engine, run_scenario
 from flwr_robustcomp.simulations.scenario import Scenario
 from flwr_robustcomp.simulations.scenario.coverage import outside_theory
@@ -100,6 +101,7 @@ def run(
         first = f"ALARM in round {rounds}: {alarms[0]['alarm']} (docs/policy.md)"
         console.out.print(first, highlight=False, soft_wrap=True)
     console.out.print(_rounds_table(metric, records))
+    console.out.print(_traffic(volume(records)), highlight=False, soft_wrap=True)
     console.out.print(
         f"{scenario.stem}: {metric} {format_metric(metric, number(last.get(metric)))} after {config.rounds} rounds "
         f"with {config.byzantine} of {config.nodes} nodes Byzantine; record in {out / ROUNDS_FILE}",
@@ -108,9 +110,17 @@ def run(
     )
 
 
+def _traffic(told: Volume) -> str:
+    """Return one line on the bytes of a run."""
+    if told.down is None or told.dense is None:  # rounds of an older checkpoint
+        return f"traffic: {told.up:,} bytes up; the record does not say how many down"
+    ratio = f"; {told.dense / told.total:,.3g} times less than dense both ways" if told.total else ""
+    return f"traffic: {told.up:,} bytes up, {told.down:,} down, {told.total:,} in all{ratio} ({told.dense:,})"
+
+
 def _rounds_table(metric: str, records: list[RoundRecord]) -> Table:
     """Return about ten rounds of a run as a table."""
-    table = Table("round", metric, "kept", "trimmed", "rejected", "threshold", "delta", "bytes received")
+    table = Table("round", metric, "kept", "trimmed", "rejected", "threshold", "delta", "bytes up", "bytes down")
     step = max(1, (len(records) - 1) // 10)
     for record in records[::step]:
         threshold, delta = record.get("threshold"), record.get("delta")
@@ -123,5 +133,6 @@ def _rounds_table(metric: str, records: list[RoundRecord]) -> Table:
             "" if threshold is None else f"{threshold:.3g}",
             "" if delta is None else f"{delta:.3g}",
             f"{record.get('bytes', 0):,}" if record["round"] else "",
+            "" if record.get("bytes_sent") is None else f"{record['bytes_sent']:,}",
         )
     return table

@@ -92,9 +92,9 @@ def with_model(message: Message, context: Context, handle: Callable[[Message], M
         return handle(message)
     message.content[received.key] = private_copy(RecordDict({received.key: received.model}))[received.key]
     del message.content[HEADER]
-    context.state.update(received.kept)
     answer = handle(message)
-    if not answer.has_error():
+    if not answer.has_error():  # an error does not say what the node holds, so that it then holds what it held
+        context.state.update(received.kept)
         answer.content[HELD] = received.held.record()
     return answer
 
@@ -126,12 +126,13 @@ def _read_quantised(header: Header, arrays: ArrayRecord, held: Held, state: Reco
 
 
 def _read_replica(header: Header, arrays: ArrayRecord, held: Held, state: RecordDict) -> Received:
-    if header.source != held:
+    there = held == header.target  # its last reply was lost, or came too late
+    if header.base and header.source != held and not there:  # from version 0 on anybody can build
         raise WireError(f"the message builds on {header.source}, this node holds {held}")
-    changes = read_changes(arrays, header)
+    changes = [] if there else read_changes(arrays, header)
 
     def make() -> _Version:
-        replica = _replica_in(state, held) if held.version else Replica.empty()
+        replica = _replica_in(state, held) if header.base or there else Replica.empty()
         for change in changes:
             replica = _after(replica, change)
         return _checked(replica, header.target)

@@ -40,8 +40,7 @@ def cheapest(sizes: Mapping[Form, int | None]) -> Form:
     Returns
     -------
     Form
-        Of equal sizes the replica comes first, then the quantised model: what is sent later builds on the first, and the
-        second costs nothing to keep. The dense form is taken where no other is smaller.
+        Of equal sizes the replica comes first, for what is sent later builds on it; then the dense form, which is exact.
 
     Examples
     --------
@@ -53,10 +52,6 @@ def cheapest(sizes: Mapping[Form, int | None]) -> Form:
     >>> cheapest({Form.REPLICA: 5000, Form.QUANTISED: 4000, Form.DENSE: 4000})
     <Form.DENSE: 'dense'>
     """
-    dense = sizes.get(Form.DENSE)
-    best, least = Form.DENSE, dense
-    for form in (Form.REPLICA, Form.QUANTISED):
-        size = sizes.get(form)
-        if size is not None and (least is None or size < least):
-            best, least = form, size
-    return best
+    preferred = (Form.REPLICA, Form.DENSE, Form.QUANTISED)
+    known = {form: size for form in preferred if (size := sizes.get(form)) is not None}
+    return min(known, key=known.__getitem__, default=Form.DENSE)

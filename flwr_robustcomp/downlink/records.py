@@ -63,6 +63,10 @@ Names = Annotated[tuple[str, ...], Field(strict=False)]
 """Flower has lists in the place of tuples."""
 
 
+_MOST_SIDES = 32
+"""As many as an array has in every numpy."""
+
+
 class Held(TypedRecord):
     """Which version of the replica somebody holds; version 0 is none.
 
@@ -186,10 +190,10 @@ def shares_data(one: ArrayRecord, other: ArrayRecord) -> bool:
 
 
 def arrays_digest(arrays: ArrayRecord) -> str:
-    """Return a hash of the names and bytes of a dense model, 16 hexadecimal digits."""
+    """Return a hash of the arrays of a model, packed or dense, 16 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=8)
     for name, array in arrays.items():
-        digest.update(f"\0{name}\0".encode())
+        digest.update(f"\0{name}\0{array.stype}\0{array.dtype}\0{tuple(array.shape)}\0{len(array.data)}\0".encode())
         digest.update(array.data)
     return digest.hexdigest()
 
@@ -252,11 +256,15 @@ def part_of(array: Array, name: str, replica: Replica) -> Part:
         return Added(compressor, wire.read_packed(array, compressor, tuple(old.shape), dtype))
     if not compressor.exact_size or compressor.sparse:
         raise WireError(f"a whole model is not sent by {compressor.codec!r}")
-    if array.dtype not in DTYPES or not all(type(side) is int and side > 0 for side in array.shape):
+    if array.dtype not in DTYPES or not _is_shape(array.shape):
         raise WireError(f"a packed array must have a shape and one of {', '.join(DTYPES)}, got {array.dtype[:32]!r}")
     if math.prod(array.shape) > (most := 8 * len(array.data)):
         raise WireError(f"a packed array of {len(array.data)} bytes has at most {most} coordinates, got {array.shape[:8]}")
     return Added(compressor, wire.read_packed(array, compressor, tuple(array.shape), DTYPES[array.dtype]))
+
+
+def _is_shape(shape: Sequence[object]) -> bool:
+    return len(shape) <= _MOST_SIDES and all(type(side) is int and side > 0 for side in shape)
 
 
 def read_snapshot(arrays: Mapping[str, Array], version: int, narrow: Sequence[str]) -> Replica:

@@ -110,6 +110,11 @@ class Replica:
         arrays = {name: tensor.to(kept_dtype(tensor.dtype)) for name, tensor in model.items()}
         return cls(version, arrays, {name: tensor.dtype for name, tensor in model.items()})
 
+    @property
+    def size(self) -> int:
+        """Bytes of its arrays, as they are kept."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.arrays.values())
+
     def after(self, change: Change) -> Replica:
         """Return the next version.
 
@@ -178,10 +183,12 @@ def change_to(
 def packed_size(tensor: Tensor, name: str, compressor: Compressor, uncompressed: Sequence[str]) -> int | None:
     """Return how many bytes an array takes through a compressor; None where it goes as it is.
 
-    That is: where it must not be rounded, or the array itself is as small.
+    That is: where it must not be rounded or is not finite, or the array itself is as small.
     """
     named = any(fnmatchcase(name, pattern) for pattern in uncompressed)
     if named or tensor.dtype not in _COMPRESSIBLE or not tensor.numel():
+        return None
+    if not is_finite(tensor.detach().reshape(-1)):  # such as the mask of a transformer
         return None
     size = compressor.encoded_size(tensor.numel(), tensor.dtype)
     return size if size < tensor.numel() * tensor.element_size() else None
@@ -195,7 +202,7 @@ def _packed(tensor: Tensor, old: Tensor | None, compressor: Compressor) -> Added
     if not is_finite(x.reshape(-1)):
         return None
     added = Added(compressor, compressor.compress(x))
-    return added if is_finite(added.onto(old).reshape(-1)) else None
+    return added if is_finite(added.onto(old).to(dtype).reshape(-1)) else None
 
 
 def _bytes(tensor: Tensor) -> memoryview:

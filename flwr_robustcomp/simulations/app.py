@@ -121,7 +121,7 @@ def serve(
     partition_of: dict[int, int] = getattr(grid, "partition_of", {})
     liars = byzantine_partitions(setup.scenario)
     if setup.collusion is not None:
-        trim, norm_order = strategy.trimmed_by_norm(setup.scenario.nodes) or (None, 2)
+        trim, norm_order = strategy.trimmed_by_norm(setup.scenario.asked) or (None, 2)
         grid = ColludingGrid(
             grid,
             setup.collusion,
@@ -130,6 +130,7 @@ def serve(
             norm_order=norm_order,
             reply=setup.problem.reply,
             seed=setup.scenario.seed,
+            model_of=strategy.outgoing.contents.model_of,
         )
 
     def evaluate(server_round: int, arrays: ArrayRecord) -> MetricRecord:
@@ -148,6 +149,9 @@ def serve(
                 "threshold": report.threshold,
                 "bytes": report.bytes_received,
                 "bytes_sent": report.bytes_sent,
+                "bytes_dense": report.bytes_dense,
+                "forms": dict(report.forms),
+                "resent": sorted(partition_of.get(node, node) for node in report.resent),
                 "skipped": report.skipped,
                 "delta": report.delta,
             }

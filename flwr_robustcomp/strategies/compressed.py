@@ -158,7 +158,7 @@ class CompressedStrategy(Asked, Resumable, FedAvg, ABC):
             The new model, None where the round leaves it as it is; the metrics of all accepted replies and of the report.
         """
         receiver, screened = self.receiver, self.receiver.screen(self.outgoing.collect(replies))
-        report, accepted = self.outgoing.account(RoundReport(server_round)), screened.accepted
+        report, accepted = self.outgoing.traffic.account(RoundReport(server_round)), screened.accepted
         if (why := self.policy.shortfall(len(accepted), len(screened.asked))) is not None:
             return self._skip(report, screened, why, quorum=False)
         expected, policy, rejected = receiver.expected, self.policy, screened.rejected
@@ -227,7 +227,7 @@ class CompressedStrategy(Asked, Resumable, FedAvg, ABC):
         **later_options: Any,
     ) -> Result:
         """Run as Flower's `start` does, with later versions' options; the initial model stays where no round moves it."""
-        self.outgoing.timeout = timeout
+        self.outgoing.begin(timeout)
         result = super().start(
             grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn, **later_options
         )
@@ -294,5 +294,5 @@ class CompressedStrategy(Asked, Resumable, FedAvg, ABC):
         weights = [float(str(one.get(key, 0))) for one in metrics]  # a median uses none
         result = summed_up(self.evaluate_metrics_aggr_fn, metrics, weights, key)
         result.update(self._evaluation.counts(len(told)))
-        result.update(self.outgoing.evaluation_metrics())
+        result.update(self.outgoing.traffic.evaluation_metrics())
         return result

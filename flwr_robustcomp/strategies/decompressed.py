@@ -166,7 +166,7 @@ class Decompressed(ResumableWrapper, Asked):
         Result
             What it returns; with the initial model where no round gave one.
         """
-        self.outgoing.timeout = timeout_of(args, kwargs)
+        self.outgoing.begin(timeout_of(args, kwargs))
         if not starts_itself(self.strategy):
             return with_final_model(super().start(grid, initial_arrays, *args, **kwargs), initial_arrays)
         # Its `self.configure_train` must be ours, and a `super()` in it must find its own class: so ours are set on the object.
@@ -211,7 +211,7 @@ class Decompressed(ResumableWrapper, Asked):
         if skipped is not None:  # a step that was not made leaves nothing behind
             self._take_back(before)
         kept = tuple(u.node_id for u in screened.accepted) if called else ()
-        report = self.outgoing.account(
+        report = self.outgoing.traffic.account(
             RoundReport(server_round, kept=kept, skipped=skipped, quorum=model is not None),
             delta=median_delta(screened.accepted),
             step=step_length(self.receiver.model, model, self.receiver.expected.layout) if model and not skipped else None,
@@ -236,7 +236,7 @@ class Decompressed(ResumableWrapper, Asked):
             told = [with_content(one.message, private_copy(one.message.content)) for one in accepted]
             result = self._inner_metrics(server_round, told, lambda: self._medians([one.metrics for one in accepted]))
         result.update(self._evaluation.counts(len(accepted)))
-        result.update(self.outgoing.evaluation_metrics())
+        result.update(self.outgoing.traffic.evaluation_metrics())
         return result
 
     def _inner(self, name: str) -> Callable[..., Any]:

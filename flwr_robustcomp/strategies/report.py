@@ -54,6 +54,10 @@ NO_GARBAGE = frozenset({Reason.ERROR_REPLY, Reason.NOT_ASKED})
 """Reasons that say nothing of the sender: honest nodes fail too, and a stranger can name any node."""
 
 
+UNAVAILABLE = frozenset({3, 4, 5})
+"""Flower's codes of errors that say nothing of the app: the message, its reply, or the node is not there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rejection:
     r"""One reply that was dropped before anything else looked at it.

@@ -1,8 +1,8 @@
 """Payloads and tensors as Flower Arrays: the one package that reads foreign bytes.
 
-`packed` writes and reads what compressors make, `dense` everything else. Reading checks everything a sender could have
-chosen (stype, dtype, shape, the exact length) against what the receiver expects before it looks at, or allocates for, the
-content.
+`packed` writes and reads what compressors make, `dense` everything else; `shared` has what many nodes of a process keep.
+Reading checks everything a sender could have chosen (stype, dtype, shape, the exact length) against what the receiver expects
+before it looks at, or allocates for, the content.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from flwr_robustcomp.wire.packed import (
     stype_of,
     unpack_trusted,
 )
+from flwr_robustcomp.wire.shared import shared_arrays
 
 __all__ = [
     "MODEL_ARRAY",
@@ -33,6 +34,7 @@ __all__ = [
     "packed_fields",
     "read_dense",
     "read_packed",
+    "shared_arrays",
     "shared_tensors",
     "stype_of",
     "to_array",

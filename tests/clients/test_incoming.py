@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from flwr_robustcomp import from_arrays, to_arrays
 from flwr_robustcomp.clients import CompressionMod
-from flwr_robustcomp.clients.incoming import ARRAYS, Unreadable, receive
+from flwr_robustcomp.clients.incoming import ARRAYS, Unreadable, receive, with_model
 from flwr_robustcomp.compressors import Drive, Eden
 from flwr_robustcomp.downlink import Form
 from flwr_robustcomp.downlink.records import HEADER, HELD, RESEND, Header, Held, Resend, change_record, snapshot_record
@@ -206,6 +206,44 @@ def test_a_lying_header_is_one_line(field: str, value: int | str, said: str) -> 
         receive(told, context.state)
     assert error.value.held == first.held
     assert "\n" not in str(error.value)
+
+
+def test_an_array_of_too_many_sides_is_one_line() -> None:
+    told = Server().next({"w": MODEL["weight"]})
+    (array,) = told.array_records["arrays"].values()
+    array.shape = (1,) * 70 + (30, 30)
+    with pytest.raises(Unreadable, match="must have a shape"):
+        receive(told, RecordDict())
+
+
+def test_whoever_holds_a_version_can_build_the_first_one_anew() -> None:
+    app, seen = _app()
+    server, context = Server(), node()
+    told = server.next(MODEL)
+    for _ in range(2):
+        assert HELD in app(message(RecordDict(dict(told))), context).content
+    assert torch.equal(_model(seen[1])["weight"], server.replica.arrays["weight"])
+
+
+def test_an_answer_that_is_an_error_leaves_the_replica_as_it_was() -> None:
+    server, context = Server(), node()
+    with_model(message(server.next(MODEL)), context, lambda dense: Message(RecordDict(), reply_to=dense))
+    told = server.next(other(2.0))
+    with_model(message(RecordDict(dict(told))), context, lambda dense: Message(Error(6, "a mod refuses"), reply_to=dense))
+    received = receive(told, context.state)
+    assert received is not None
+    assert received.held == server.held
+
+
+def test_an_app_that_clears_its_state_keeps_the_replica() -> None:
+    server, context = Server(), node()
+
+    def forgetful(dense: Message) -> Message:
+        context.state.clear()
+        return Message(RecordDict(), reply_to=dense)
+
+    for scale in (1.0, 2.0):
+        assert HELD in with_model(message(server.next(other(scale))), context, forgetful).content
 
 
 def test_dense_messages_pass() -> None:

@@ -13,7 +13,7 @@ def table(traffic: Traffic) -> str:
     """Return what the first SuperNode sent, as Markdown."""
     rows: list[tuple[str, ...]] = [("part", "requests", "heads", "bodies", "bytes")]
     for path, tally in sorted(traffic.requests.items(), key=lambda item: -(item[1].head + item[1].body)):
-        numbers = (tally.requests, tally.head, tally.body, tally.head + tally.body)
+        numbers = (tally.messages, tally.head, tally.body, tally.head + tally.body)
         rows.append((f"`{path}`", *(f"{number:,}" for number in numbers)))
     records = RECORD_OVERHEAD * traffic.records
     rest = traffic.up - traffic.plain - records
@@ -23,7 +23,7 @@ def table(traffic: Traffic) -> str:
     rows.insert(1, ("---", "---:", "---:", "---:", "---:"))
     lines = [f"| {' | '.join(row)} |" for row in rows]
     reply = [traffic.requests["push-messages"], traffic.requests["push-object"]]
-    requests = sum(tally.requests for tally in reply)
+    requests = sum(tally.messages for tally in reply)
     sent = sum(tally.head + tally.body for tally in reply) + 2 * RECORD_OVERHEAD * requests  # a head and a body: two records
     frame, fields = sent / ROUNDS - PACKED, traffic.requests["push-object"].body - ROUNDS * PACKED
     lines += [

@@ -24,6 +24,7 @@ from benchmarks.processes import Family
 from benchmarks.run_config import ConfigValue, run_config_toml, toml_value
 from tests.deployment.credentials import make_certificates, make_node_key
 from tests.deployment.relay import Relay, relay
+from tests.deployment.warm import READY, Forked, fork, write_commands
 
 __all__ = ["Deployment", "Node", "Run", "wait_for"]
 
@@ -43,7 +44,7 @@ def wait_for(condition: Callable[[], object], what: str, patience: float = 180.0
 class _Logged:
     """A process whose output goes to a file."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | Forked, log: Path) -> None:
         self.process = process
         self._log = log
 
@@ -60,6 +61,19 @@ class Node(_Logged):
     def connected(self) -> bool:
         """Whether the SuperLink has let it in."""
         return "SuperNode ID:" in self.log
+
+    def stop(self) -> None:
+        """Ask it to end, and wait: it says goodbye to the SuperLink."""
+        os.kill(self.process.pid, signal.SIGTERM)
+        self.process.wait(timeout=60)
+
+    def sleep(self) -> None:
+        """Let it stand still, as a machine that sleeps."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """Let it go on."""
+        os.kill(self.process.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """End it as a power cut would: it cannot say goodbye."""
@@ -86,9 +100,11 @@ class Deployment:
     ----------
     folder : Path
         Holds Flower's home, credentials and logs.
+    warm : bool
+        Whether Flower's processes are forked from a warm one, and look for messages more often (`tests.deployment.warm`).
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, warm: bool = False) -> None:
         self.folder = folder
         self.home = folder / "home"
         self.home.mkdir(parents=True)
@@ -109,6 +125,11 @@ class Deployment:
             "NO_PROXY": "*",
             "no_proxy": "*",
         }
+        self._warm = f"flwr-{token}" if warm else ""
+        if warm:
+            commands = write_commands(folder / "bin", self._warm)
+            self._environ["PATH"] = os.pathsep.join([str(commands), self._environ["PATH"]])
+            self._environ["FLWR_SUPEREXEC_TASK_POLL_INTERVAL"] = "0.3"
         (self.home / "config.toml").write_text(
             '[superlink]\ndefault = "deployment"\n\n[superlink.deployment]\n'
             f'address = "127.0.0.1:{self.port}"\nroot-certificates = "{self.certificates.authority}"\n',
@@ -120,8 +141,11 @@ class Deployment:
         own = self.certificates
         tls = ["--ssl-ca-certfile", str(own.authority), "--ssl-certfile", str(own.certificate), "--ssl-keyfile", str(own.key)]
         command = ["flower-superlink", *tls, "--enable-supernode-auth", "--host", "127.0.0.1", "--port", str(self.port)]
-        self.superlink = _Logged(*self._start("superlink", command))
         try:
+            if self._warm:
+                forks = _Logged(*self._start("warm", [sys.executable, "-m", "tests.deployment.warm", self._warm], cold=True))
+                wait_for(lambda: READY in self._living(forks).log, "the process that forks")
+            self.superlink = _Logged(*self._start("superlink", command))
             wait_for(lambda: "Uvicorn running on" in self._living(self.superlink).log, "the SuperLink")
         except BaseException:
             self._family.end(grace=3.0)
@@ -140,7 +164,7 @@ class Deployment:
             started[name] = _Logged(*self._start(f"register-{name}", command))
         ids = {}
         for name, one in started.items():
-            if one.process.wait(timeout=180) != 0:
+            if one.process.wait(timeout=180) != 0 or "node-id" not in one.log:
                 raise RuntimeError(f"registering {name} failed:\n{one.log}")
             ids[name] = int(json.loads(one.log[one.log.index("{") :])["node-id"])
         return ids
@@ -149,15 +173,18 @@ class Deployment:
         """Make the key of a SuperNode; return the path of its public half."""
         return make_node_key(self.folder / f"{name}.key")
 
-    def supernode(self, name: str, node_config: Mapping[str, ConfigValue], *, port: int | None = None) -> Node:
-        """Start a SuperNode with the key of a name; ``port`` may be a relay's."""
+    def supernode(
+        self, name: str, node_config: Mapping[str, ConfigValue], *, port: int | None = None, home: str | None = None
+    ) -> Node:
+        """Start a SuperNode with the key of a name; ``port`` may be a relay's, ``home`` names an empty home of its own."""
         config = " ".join(f"{key}={toml_value(value)}" for key, value in node_config.items())
         (runtime_port,) = free_ports(1)
         command = ["flower-supernode", "--root-certificates", str(self.certificates.authority)]
         command += ["--superlink", f"127.0.0.1:{port or self.port}", "--node-config", config]
         command += ["--auth-supernode-private-key", str(self.folder / f"{name}.key")]
         command += ["--host", "127.0.0.1", "--port", str(runtime_port)]
-        return Node(*self._start(f"supernode-{name}", command))
+        own = {} if home is None else {"FLWR_HOME": str(self.folder / home)}
+        return Node(*self._start(f"supernode-{home or name}", command, own))
 
     def run(self, app: Path, run_config: Mapping[str, ConfigValue]) -> Run:
         """Start a run of an app and stream its log."""
@@ -177,12 +204,17 @@ class Deployment:
         with relay(self.certificates, self.port) as one:
             yield one
 
-    def _start(self, name: str, command: list[str]) -> tuple[subprocess.Popen[bytes], Path]:
+    def _start(
+        self, name: str, command: list[str], further: Mapping[str, str] | None = None, *, cold: bool = False
+    ) -> tuple[subprocess.Popen[bytes] | Forked, Path]:
         log = self.folder / f"{name}.log"
+        environment = self._environ | dict(further or {})
         with log.open("wb") as output:
+            if self._warm and not cold:
+                return fork(self._warm, command, environment, self.folder, output.fileno()), log
             process = subprocess.Popen(
                 command,
-                env=self._environ,
+                env=environment,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -194,5 +226,5 @@ class Deployment:
     @staticmethod
     def _living(one: _Logged) -> _Logged:
         if one.process.poll() is not None:
-            raise RuntimeError(f"ended with status {one.process.returncode}:\n{one.log[-3000:]}")
+            raise RuntimeError(f"ended with status {one.process.poll()}:\n{one.log[-3000:]}")
         return one

@@ -86,7 +86,7 @@ def play(folder: Path) -> Outcome:
         run.process.wait(timeout=420)
         stranger.process.wait(timeout=60)
         status = deployment.status()
-    return Outcome(status, run.log, ids, relay.traffic, late.log, stranger.process.returncode)
+    return Outcome(status, run.log, ids, relay.traffic, late.log, stranger.process.poll() or 0)
 
 
 def _app(folder: Path) -> Path:

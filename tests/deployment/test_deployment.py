@@ -82,10 +82,10 @@ def test_what_the_strategy_counted_crossed_the_socket(outcome: Outcome) -> None:
         replies = account["robustcomp.kept"] + account["robustcomp.trimmed"] + (round_ <= PATIENCE)  # garbage has bytes
         assert account["robustcomp.bytes-received"] == replies * PACKED
     traffic = outcome.traffic
-    assert traffic.requests["push-messages"].requests == ROUNDS
+    assert traffic.requests["push-messages"].messages == ROUNDS
     pushed = traffic.requests["push-object"]
-    assert 0 <= pushed.body - ROUNDS * PACKED <= FRAME * pushed.requests
-    assert pushed.requests <= 8 * ROUNDS  # a reply is an object, and so is every record, array and chunk in it
+    assert 0 <= pushed.body - ROUNDS * PACKED <= FRAME * pushed.messages
+    assert pushed.messages <= 8 * ROUNDS  # a reply is an object, and so is every record, array and chunk in it
     assert traffic.versions == {"TLSv1.3"}
     handshakes = traffic.up - traffic.plain - RECORD_OVERHEAD * traffic.records
     assert 0 < handshakes <= HANDSHAKE * traffic.connections

@@ -65,11 +65,12 @@ def snapshot(replies: Iterable[Message]) -> list[Any]:
         if reply.has_error():
             found.append((*head, "error", reply.error.code, reply.error.reason))
         else:
-            found.append((*head, [(key, type(r).__name__, _record(r)) for key, r in reply.content.items()]))
+            found.append((*head, [(key, type(r).__name__, record_values(r)) for key, r in reply.content.items()]))
     return found
 
 
-def _record(record: Any) -> Any:
+def record_values(record: Any) -> Any:
+    """Return a record as plain comparable values."""
     if isinstance(record, ArrayRecord):
         return [(name, a.dtype, tuple(a.shape), a.stype, bytes(a.data)) for name, a in record.items()]
     return list(record.items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -15,12 +15,14 @@ from flwr_robustcomp.checkpoints.checkpointed import KeepsNodeStates
 from flwr_robustcomp.clients.node import is_training, round_of
 from flwr_robustcomp.clients.update import Reply, check_reply
 from flwr_robustcomp.compressors import NORM_ORDERS
+from flwr_robustcomp.downlink.records import HEADER, RESEND
 from flwr_robustcomp.errors import require
 from flwr_robustcomp.flower import LOG, Run, wanted_ids
 from flwr_robustcomp.layout import DEFAULT_UNCOMPRESSED, shared_layout
 from flwr_robustcomp.randomness import generator
 from flwr_robustcomp.simulations.attacks.accomplice import MARK
 from flwr_robustcomp.simulations.attacks.base import Collusion, Seen
+from flwr_robustcomp.simulations.attacks.known_round import KnownRound
 from flwr_robustcomp.simulations.attacks.sent import Form, Sent, read_sent
 
 __all__ = ["Adversary", "ColludingGrid"]
@@ -59,6 +61,9 @@ class ColludingGrid(Grid):
         As for `CompressionMod`.
     seed : int
         The run's.
+    model_of : callable, optional
+        A message to the dense model that its node trains from; None where nobody knows. By default the message's only
+        ArrayRecord, unless it is packed: its replies then stay as they are.
 
     Notes
     -----
@@ -68,7 +73,7 @@ class ColludingGrid(Grid):
 
     A reply is overwritten in place of the honest one; error replies stay, replies that never come are not made up, and the
     honest ones pass untouched. `push_messages` and `pull_messages` hold marked replies until every message of their push is
-    answered. The messages of a push carry one model.
+    answered. Nodes that get the model again in a round are overwritten as if they had replied with the others.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class ColludingGrid(Grid):
         reply: Reply = "weights",
         uncompressed: Sequence[str] = DEFAULT_UNCOMPRESSED,
         seed: int = 0,
+        model_of: Callable[[Message], ArrayRecord | None] | None = None,
     ) -> None:
         require(isinstance(attack, Collusion), "attack", attack, "a Collusion instance")
         require(adversary in get_args(Adversary), "adversary", adversary, f"one of {', '.join(get_args(Adversary))}")
@@ -95,6 +101,9 @@ class ColludingGrid(Grid):
         self._reply: Reply = reply
         self._uncompressed = tuple(uncompressed)
         self._seed = seed
+        self._model_of = model_of or self._plain_model
+        self._warned = False
+        self._round: KnownRound | None = None
         self._state: Any = attack.init()
         self._open: dict[str, _Push] = {}
         self._ready: dict[str, Message] = {}
@@ -173,28 +182,69 @@ class ColludingGrid(Grid):
 
     def _collude(self, messages: Sequence[Message], replies: Sequence[Message]) -> None:
         """Overwrite the marked replies among these, in place."""
-        liars = {id(reply): _take_mark(reply) for reply in replies if _is_marked(reply)}
-        models = [r for r in messages[0].content.values() if isinstance(r, ArrayRecord)] if messages else []
-        if not liars or len(models) != 1 or not is_training(messages[0]):
+        liars = {reply.metadata.src_node_id: _take_mark(reply) for reply in replies if _is_marked(reply)}
+        if not messages or not is_training(messages[0]):
             return
-        model = wire.shared_tensors(models[0])
-        layout = shared_layout(model, self._uncompressed)
-        form = Form(layout, model, self._reply, self._norm_order, self._adversary == "arbitrary")
-        honest: list[Sent] = []
-        byzantine: list[Sent] = []
-        for reply in sorted(replies, key=lambda r: r.metadata.src_node_id):
-            if reply.has_error():
+        known = self._known(round_of(messages[0]), frozenset(message.metadata.dst_node_id for message in messages))
+        known.liars |= liars
+        complete = all(not reply.has_error() and RESEND not in reply.content for reply in replies)
+        self._round = None if complete else known  # nobody gets the model again
+        if complete and not liars:
+            return
+        forms = self._forms(messages)
+        fresh = set()
+        for reply in replies:
+            node = reply.metadata.src_node_id
+            if reply.has_error() or RESEND in reply.content or node not in forms:
                 continue
             try:
-                (byzantine if id(reply) in liars else honest).append(read_sent(reply, form))
+                known.read[node] = read_sent(reply, forms[node]), forms[node]
+                fresh.add(node)
             except ValueError as error:  # the server's to reject
-                LOG.warning("The adversary cannot read the reply of node %d: %s", reply.metadata.src_node_id, error)
-        if honest and byzantine:
-            self._write(form, honest, byzantine, liars, round_of(messages[0]))
+                LOG.warning("The adversary cannot read the reply of node %d: %s", node, error)
+        if fresh & liars.keys() and known.of(lying=False):
+            self._write(known, fresh)
 
-    def _write(self, form: Form, honest: list[Sent], byzantine: list[Sent], liars: dict[int, int], round_: int) -> None:
+    def _known(self, round_: int, nodes: frozenset[int]) -> KnownRound:
+        """Return what is known of a round: of the last messages' where these are sent again to some that gave no update."""
+        last = self._round
+        if last is not None and last.number == round_ and nodes <= last.nodes - last.read.keys():
+            return last
+        return KnownRound(round_, nodes, self._state)
+
+    def _forms(self, messages: Sequence[Message]) -> dict[int, Form]:
+        """Return how each node's reply carries its update, for those whose model is known."""
+        made: dict[int, Form] = {}
+        forms: dict[int, Form] = {}
+        models = [(message.metadata.dst_node_id, self._model_of(message)) for message in messages]
+        for node, record in models:
+            if record is None:
+                continue
+            if id(record) not in made:
+                model = wire.shared_tensors(record)
+                layout = shared_layout(model, self._uncompressed)
+                made[id(record)] = Form(layout, model, self._reply, self._norm_order, self._adversary == "arbitrary")
+            forms[node] = made[id(record)]
+        return forms
+
+    def _plain_model(self, message: Message) -> ArrayRecord | None:
+        if HEADER in message.content:
+            if not self._warned:
+                LOG.warning("The adversary cannot read a packed model, and leaves the replies to it as they are: give model_of")
+            self._warned = True
+            return None
+        models = [record for record in message.content.values() if isinstance(record, ArrayRecord)]
+        return models[0] if len(models) == 1 else None
+
+    def _write(self, known: KnownRound, fresh: set[int]) -> None:
+        """Overwrite the replies of those that lie and have just replied."""
+        honest = [one for one, _ in known.of(lying=False)]
+        byzantine = [one for one, _ in known.of(lying=True)]
+        form = known.of(lying=True)[0][1]  # whose model is of no account for norms
+
         def rng(one: Sent) -> Any:  # the same numbers each time, so that what was measured is what is sent
-            return generator(self._seed, "collusion compress", round_=round_, partition=liars[id(one.message)])
+            partition = known.liars[one.message.metadata.src_node_id]
+            return generator(self._seed, "collusion compress", round_=known.number, partition=partition)
 
         # A compressor that draws nothing gives all of them the same norm.
         draws = byzantine if any(compressor.randomized for compressor, _ in byzantine[0].packed) else byzantine[:1]
@@ -212,16 +262,17 @@ class ColludingGrid(Grid):
             len(byzantine),
             norm,
             self._trim,
-            generator(self._seed, f"collusion {self._attack.name}", round_=round_),
+            generator(self._seed, f"collusion {self._attack.name}", round_=known.number),
             torch.stack([one.x for one in byzantine]),  # (b, d)
             sent,
         )
         try:
-            x, self._state = self._attack.craft(seen, self._state)
-            for one, row in zip(byzantine, x.expand(len(byzantine), -1), strict=True):
-                one.overwrite(row, form, rng(one))
+            x, self._state = self._attack.craft(seen, known.state)
+            for (one, its), row in zip(known.of(lying=True), x.expand(len(byzantine), -1), strict=True):
+                if one.message.metadata.src_node_id in fresh:
+                    one.overwrite(row, its, rng(one))
         except ValueError as error:  # it overflows the dtype: what honest training gave is sent
-            LOG.warning("Round %d: the crafted update cannot be sent: %s", round_, error)
+            LOG.warning("Round %d: the crafted update cannot be sent: %s", known.number, error)
 
 
 def _is_marked(reply: Message) -> bool:

@@ -62,7 +62,7 @@ def summarize(cells: Sequence[SuiteCell], curves: Curves) -> list[Row]:
         finals = [run[-1] for run in runs]
         replies = [(cell, record) for cell in members for record in curves[cell.scenario.key][1:]]
         found = [share for cell, record in replies if (share := _found(cell, record)) is not None]
-        sizes = [r.get("bytes", 0) / cell.scenario.nodes for cell, r in replies]
+        sizes = [r.get("bytes", 0) / cell.scenario.asked for cell, r in replies]
         rows.append(
             Row(
                 group,
@@ -123,8 +123,8 @@ def _value(value: float | None) -> float:
 
 
 def _found(cell: SuiteCell, record: RoundRecord) -> float | None:
-    """Return the share of the Byzantine nodes that one round trimmed, for rounds of the second half."""
+    """Return the share of the Byzantine nodes that one round trimmed, for rounds of the second half; None of a sample."""
     scenario = cell.scenario
-    if scenario.byzantine == 0 or not record.get("trimmed") or 2 * record["round"] <= scenario.rounds:
+    if scenario.byzantine == 0 or scenario.sampled or not record.get("trimmed") or 2 * record["round"] <= scenario.rounds:
         return None
     return len(byzantine_partitions(scenario) & set(record["trimmed"])) / scenario.byzantine

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
@@ -23,8 +23,10 @@ from flwr_robustcomp import wire
 from flwr_robustcomp.clients import ClientMomentum, CompressionMod, LabelAttack, Poison, UpdateAttack
 from flwr_robustcomp.clients.client_momentum import MOMENTUM
 from flwr_robustcomp.clients.error_feedback import RESIDUAL
+from flwr_robustcomp.clients.incoming import ARRAYS, Received, Unreadable, receive
 from flwr_robustcomp.clients.node import is_training, round_of
 from flwr_robustcomp.compressors import working_dtype
+from flwr_robustcomp.downlink.records import HEADER, HELD
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.flower import quick_reply
 from flwr_robustcomp.layout import Layout
@@ -63,11 +65,15 @@ def train_batch(messages: Sequence[Message], contexts: Sequence[Context]) -> lis
     """Return the training replies of many nodes; None where only the one-by-one path will do.
 
     That is: evaluation, replies of weights, an adversary behind the compressor, arrays that travel uncompressed, an update that
-    is not finite.
+    is not finite, a packed model that one of the nodes cannot read.
     """
     setup = setup_of(contexts[0].run_config)
     mods = _mods(setup)
-    record = messages[0].content.get("arrays")
+    content = messages[0].content
+    arrived = _received(content, contexts)
+    if arrived is None:
+        return None
+    record = content.get("arrays") if arrived[0] is None else arrived[0].model
     if mods is None or setup.problem.reply != "update" or not isinstance(record, ArrayRecord) or not is_training(messages[0]):
         return None
     model = wire.shared_tensors(record)
@@ -82,7 +88,7 @@ def train_batch(messages: Sequence[Message], contexts: Sequence[Context]) -> lis
         now = slice(start, start + size)
         rows = buffer[: len(messages[now])]
         try:
-            answered, kept_by_each = _answer(setup, mods, model, layout, messages[now], contexts[now], rows)
+            answered, kept_by_each = _answer(setup, mods, model, layout, messages[now], contexts[now], rows, arrived[now])
         except ConfigurationError:  # the compressor's, of an update that is not finite
             return None
         replies += answered
@@ -93,8 +99,31 @@ def train_batch(messages: Sequence[Message], contexts: Sequence[Context]) -> lis
     return replies
 
 
-_States = dict[str, ArrayRecord]
+_States = dict[str, ArrayRecord | ConfigRecord]
 """What a node keeps for the next round."""
+
+
+def _received(content: RecordDict, contexts: Sequence[Context]) -> list[Received | None] | None:
+    """Return what each node gets from a packed model, None each where it is not packed; None where one of them cannot read it.
+
+    What is received follows from the message and from what the node keeps of the replica. Nodes that keep the same records,
+    which they have had from here, receive the same.
+    """
+    if HEADER not in content:
+        return [None] * len(contexts)
+    known: dict[tuple[int, ...], Received | None] = {}
+    arrived: list[Received | None] = []
+    for context in contexts:
+        keeps = tuple(id(context.state.get(name)) for name in (ARRAYS, HELD))
+        if keeps not in known:
+            try:
+                known[keeps] = receive(content, context.state)
+            except Unreadable:  # the node has to say so, and is asked by itself
+                return None
+        arrived.append(known[keeps])
+    models = [one.model for one in arrived if one is not None and one.key == "arrays"]
+    alike = len(models) == len(contexts) and all(model is models[0] for model in models)
+    return arrived if alike else None
 
 
 @dataclass(frozen=True)
@@ -114,15 +143,16 @@ def _answer(
     messages: Sequence[Message],
     contexts: Sequence[Context],
     rows: Tensor,
+    arrived: Sequence[Received | None],
 ) -> tuple[list[Message], list[_States]]:
     """Return the replies of a chunk of k nodes and their new states; as every compressor, raise if an update is not finite.
 
-    ``rows``, shape (k, d), is where the updates are formed; nothing of it is kept.
+    ``rows``, shape (k, d), is where the updates are formed; nothing of it is kept. ``arrived`` says what each node received.
     """
     seed, server_round = setup.scenario.seed, round_of(messages[0])
     compression, attack = mods.compression, mods.attack
     partitions = [int(context.node_config["partition-id"]) for context in contexts]
-    states: list[_States] = [{} for _ in contexts]
+    states: list[_States] = [{} if one is None else dict(one.kept) for one in arrived]
     _gradients(setup, mods, model, layout, partitions, server_round, rows)
     if mods.momentum is not None:
         for kept, momentum in zip(states, mods.momentum.mix(rows, [context.state for context in contexts]), strict=True):
@@ -141,16 +171,18 @@ def _answer(
 
     now, replies = time.time(), []
     for i, (message, partition) in enumerate(zip(messages, partitions, strict=True)):
-        norms = (
-            ConfigRecord({wire.norm_key(order): packed.norms[i]}) if (order := compression.report_norm) is not None else None
-        )
+        records: dict[str, ConfigRecord] = {}
+        if (order := compression.report_norm) is not None:
+            records[wire.NORM_RECORD] = ConfigRecord({wire.norm_key(order): packed.norms[i]})
+        if (received := arrived[i]) is not None:
+            records[HELD] = received.held.record()
         arrays = {
             span.name or wire.MODEL_ARRAY: wire.packed_fields(payload, span.compressor)
             for span, payload in zip(spans, packed.payloads[i], strict=True)
         }
         metrics = _metrics(setup.problem.num_examples(partition))
         told = {DELTA_METRIC: packed.deltas[i]} if packed.deltas and math.isfinite(packed.deltas[i]) else None
-        reply = quick_reply(message, arrays, metrics, norms, now, norm_record=wire.NORM_RECORD, more=told)
+        reply = quick_reply(message, arrays, metrics, records, now, more=told)
         if isinstance(attack, Accomplice) and attack.lies(partition, server_round, seed):
             mark(reply, partition)
         replies.append(reply)

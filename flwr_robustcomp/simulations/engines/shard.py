@@ -84,13 +84,19 @@ class NodeShard:
     def handle_all(self, messages: Sequence[Message]) -> list[Message]:
         """Run the app on messages to different nodes; an app that raises becomes an error reply, as in a deployment.
 
-        A `BatchClientApp` is first asked for all replies at once, if the messages share one content.
+        A `BatchClientApp` is first asked for all replies at once to the messages that share one content. There are several
+        where nodes hold several versions of the replica.
         """
-        if isinstance(self._app, BatchClientApp) and all(m.content is messages[0].content for m in messages):
-            replies = self._batch(self._app.batch, messages)
-            if replies is not None:
-                return replies
-        return [self._handle(message) for message in messages]
+        if not isinstance(self._app, BatchClientApp):
+            return [self._handle(message) for message in messages]
+        groups: dict[int, list[Message]] = {}
+        for message in messages:
+            groups.setdefault(id(message.content), []).append(message)
+        replies: dict[int, Message] = {}
+        for group in groups.values():
+            answered = self._batch(self._app.batch, group) or [self._handle(message) for message in group]
+            replies.update(zip(map(id, group), answered, strict=True))
+        return [replies[id(message)] for message in messages]
 
     def _batch(self, batch: Batch, messages: Sequence[Message]) -> list[Message] | None:
         """Return all replies at once, or None if that is not possible."""

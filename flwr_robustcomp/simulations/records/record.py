@@ -18,9 +18,10 @@ __all__ = ["RecordError", "Recorder", "RoundRecord", "SkippedLine", "decoded", "
 
 RoundRecord = dict[str, Any]
 """``round``, the problem's metrics and, from round 1, ``kept``, ``trimmed``, ``rejected``, ``threshold``, ``bytes`` of the
-replies, ``bytes_sent``, ``skipped``, ``delta``, where norms were computed, ``norms``: smallest, median and largest of the
-``honest`` and of the ``byzantine``, ``spread`` where filters looked at inner products, and ``minority_warning`` and ``alarm``
-in the rounds that raised one.
+replies, ``bytes_sent`` to the nodes, ``bytes_dense``, what those would be with the dense model, ``forms``, how many nodes were
+sent which form of it, ``resent``, who was sent it again, ``skipped``, ``delta``, where norms were computed, ``norms``:
+smallest, median and largest of the ``honest`` and of the ``byzantine``, ``spread`` where filters looked at inner products, and
+``minority_warning`` and ``alarm`` in the rounds that raised one. Older records have nothing of what was sent to the nodes.
 
 All of it follows from the scenario; what depends on the machine stands in files of its own (`cost`, `provenance`)."""
 

@@ -53,7 +53,10 @@ class RoundLine(_Line):
     rejected: dict[_Node, str] = {}
     threshold: _Number | None = None
     bytes: _Count = 0
-    bytes_sent: _Count = 0
+    bytes_sent: _Count | None = None
+    bytes_dense: _Count | None = None
+    forms: dict[Annotated[str, Field(max_length=20)], _Count] = {}
+    resent: list[_Count] = []
     skipped: str | None = None
     delta: _Number | None = None
     alarm: str | None = None

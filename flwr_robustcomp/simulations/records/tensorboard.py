@@ -62,6 +62,8 @@ def _scalars(record: RoundRecord) -> Iterator[tuple[str, float]]:
             continue
         if name == "norms":
             yield from ((f"norm/{who}", median) for who, (_, median, _) in value.items())
+        elif name == "forms":
+            yield from ((f"form/{form}", count) for form, count in value.items())
         elif isinstance(value, list | dict):
             yield name, len(value)
         elif isinstance(value, int | float):

@@ -62,8 +62,8 @@ def _line(label: str, look: int, runs: Sequence[Run]) -> Series:
 
 def _asked(run: Run) -> float:
     """Return the delta that Theorem 2 needs, infinite where no delta will do, NaN where the theorem does not speak."""
-    nodes = run.cell.scenario.nodes
-    alpha, beta = run.cell.scenario.byzantine / nodes, len(filtered(run.records[-1])) / nodes
+    scenario = run.cell.scenario
+    alpha, beta = scenario.byzantine / scenario.nodes, len(filtered(run.records[-1])) / scenario.asked
     if not alpha <= beta < 0.5:  # the theorems trim at least the Byzantine share
         return math.nan
     needed = float(needed_delta(alpha, beta, theorem=2))

@@ -1,4 +1,4 @@
-"""The metric against rounds, with one block for each compressor, and against bytes sent, with one for each defence."""
+"""The metric against rounds, with one block for each compressor, and against traffic, with one for each defence."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from flwr_robustcomp.simulations.records.traffic import megabytes, volume
 from flwr_robustcomp.simulations.report.block import Block, thinned
 from flwr_robustcomp.simulations.report.chart import Chart, Series, axis_of
 from flwr_robustcomp.simulations.report.estimate import Estimate
@@ -16,6 +17,9 @@ __all__ = ["against_bytes", "against_rounds", "lone_compressors"]
 
 _CHECKPOINTS = (0.25, 0.5, 0.75, 1.0)
 """Shares of the rounds whose values stand in the tables."""
+
+_AXIS = {True: "megabytes, both ways", False: "megabytes sent by all nodes; the way down is not recorded"}
+"""The axis of traffic, by whether a record says what was sent to the nodes."""
 
 
 def lone_compressors(section: Section) -> set[str]:
@@ -52,15 +56,16 @@ def against_bytes(section: Section) -> list[Block]:
     compressor_looks = {name: look for look, name in enumerate(section.compressors)}
     strategy_looks = {name: look for look, name in enumerate(section.strategies)}
     wanted: list[str | None] = [*crossed] if crossed else [None]
+    both = _tells_both(section.runs, some=True)
     for strategy in wanted:
         lines: dict[Setting, list[Series]] = {}
         for compressor in section.compressors if strategy is None else section.compressors_of(strategy):
             for setting, name, own in _lines(section, _with(section, strategy, compressor)):
                 label, looks = (compressor, compressor_looks) if strategy else (name, strategy_looks)
-                sent = _megabytes(own)
-                lines.setdefault(setting, []).append(_series(section, label, looks[label], sent, own))
+                marked = label if _tells_both(own) or not both else f"{label} (up only)"
+                lines.setdefault(setting, []).append(_series(section, marked, looks[label], _megabytes(own), own))
         if lines:
-            charts = _panels(section, lines, "megabytes sent by all nodes", log_x=True, name=f"bytes-{strategy or 'all'}")
+            charts = _panels(section, lines, _AXIS[both], log_x=True, name=f"bytes-{strategy or 'all'}")
             blocks.append(Block(strategy or "all defences", charts, _traffic(section, strategy)))
     return blocks
 
@@ -89,16 +94,14 @@ def _series(section: Section, label: str, look: int, x: Sequence[float], runs: S
     return Series(label, look, [x[i] for i in at], mid, *edges[0])
 
 
+def _tells_both(runs: Sequence[Run], *, some: bool = False) -> bool:
+    """Whether all runs, or some of them, say what was sent to the nodes."""
+    return (any if some else all)(volume(run.records).down is not None for run in runs)
+
+
 def _megabytes(runs: Sequence[Run]) -> list[float]:
-    """Return the bytes received up to each round, in MB, mean over the seeds."""
-    totals = []
-    for run in runs:
-        total, sums = 0.0, []
-        for record in run.records:
-            total += record.get("bytes", 0) / 1e6
-            sums.append(total)
-        totals.append(sums)
-    return [statistics.fmean(column) for column in zip(*totals, strict=False)]
+    """Return the MB up to each round, mean over the seeds."""
+    return [statistics.fmean(column) for column in zip(*(megabytes(run.records) for run in runs), strict=False)]
 
 
 def _panels(section: Section, lines: dict[Setting, list[Series]], x_label: str, *, log_x: bool, name: str) -> list[Chart]:
@@ -131,11 +134,17 @@ def _traffic(section: Section, strategy: str | None) -> Table:
     rows = []
     for compressor in section.compressors if strategy is None else section.compressors_of(strategy):
         for setting, name, own in _lines(section, _with(section, strategy, compressor)):
-            total = _megabytes(own)[-1]
+            volumes = [volume(run.records) for run in own]
+            up = statistics.fmean(one.up for one in volumes)
+            downs = [one.down for one in volumes if one.down is not None]
+            down = f"{statistics.fmean(downs) / 1e6:,.3g}" if len(downs) == len(volumes) else MISSING
             final = Estimate(section.metric, tuple(section.value(run.records[-1]) for run in own))
-            update = total * 1e6 / (section.nodes * max(1, len(own[0].records) - 1))
+            update = up / (own[0].cell.scenario.asked * max(1, len(own[0].records) - 1))
             bits = MISSING if section.dimension is None else f"{8 * update / section.dimension:.3g}"
-            rows.append([section.name_of(setting), name, compressor, f"{update:,.0f}", bits, f"{total:,.3g}", str(final)])
+            rows.append(
+                [section.name_of(setting), name, compressor, f"{update:,.0f}", bits, f"{up / 1e6:,.3g}", down, str(final)]
+            )
     caption = f"{section.title}: bytes sent and where they led{'' if strategy is None else f', {strategy}'}"
-    header = ["attack", "defence", "compressor", "bytes an update", "bits a coordinate", "MB in all", f"final {section.metric}"]
+    header = ["attack", "defence", "compressor", "bytes an update", "bits a coordinate", "MB up", "MB down"]
+    header.append(f"final {section.metric}")
     return Table(f"bytes-{strategy or 'all'}", caption, header, rows, labels=3)

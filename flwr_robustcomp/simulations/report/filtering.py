@@ -26,14 +26,15 @@ def found(run: Run) -> list[tuple[float, float]]:
     """Return precision and recall of rounds 1 to T.
 
     Precision is the share of Byzantine nodes among those left out, NaN where nobody was; recall is the share of the Byzantine
-    nodes that were left out.
+    nodes that were left out, NaN for samples, of which the record does not say how many of them were asked.
     """
     liars = byzantine_partitions(run.cell.scenario)
     result = []
     for record in run.records[1:]:
         out = filtered(record)
         hits = len(out & liars)
-        result.append((hits / len(out) if out else math.nan, hits / len(liars) if liars else math.nan))
+        recall = hits / len(liars) if liars and not run.cell.scenario.sampled else math.nan
+        result.append((hits / len(out) if out else math.nan, recall))
     return result
 
 

@@ -196,12 +196,14 @@ def _loose(lines: Iterable[CellLine], known: set[str]) -> tuple[dict[str, list[S
             unreadable.add(line.cell)
             continue
         feedback = " with error feedback" if scenario.error_feedback else ""
+        down = "" if scenario.downlink.name == "dense" else f", downlink {described(scenario.downlink)}"
         group = Group(
             scenario.byzantine,
             described(scenario.attack) if scenario.byzantine else NO_ATTACK,
             described(scenario.compressor),
-            described(scenario.strategy) + feedback,
+            described(scenario.strategy) + feedback + down,
         )
-        title = f"{scenario.problem.name}, {scenario.nodes} nodes, {scenario.rounds} rounds"
+        sampled = f", {scenario.sampled} sampled" if scenario.sampled else ""
+        title = f"{scenario.problem.name}, {scenario.nodes} nodes{sampled}, {scenario.rounds} rounds"
         loose.setdefault(title, {})[group, scenario.seed] = SuiteCell(group, scenario)
     return {title: list(cells.values()) for title, cells in loose.items()}, len(unreadable)

@@ -133,7 +133,10 @@ def cost_in_words(section: Section) -> list[str]:
     texts = []
     for compressor in section.compressors:
         sizes = [
-            r["bytes"] / section.nodes for run in section.of(compressor=compressor) for r in run.records[1:] if r.get("bytes")
+            record["bytes"] / run.cell.scenario.asked
+            for run in section.of(compressor=compressor)
+            for record in run.records[1:]
+            if record.get("bytes")
         ]
         if sizes:
             size = math.fsum(sizes) / len(sizes)

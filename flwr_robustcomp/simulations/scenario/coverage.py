@@ -12,5 +12,5 @@ __all__ = ["outside_theory"]
 def outside_theory(scenario: Scenario) -> str | None:
     """Return the line that a server would log at its start if it knew the adversary; None where a theorem covers the run."""
     layout = Layout.of(make_problem(scenario).initial())
-    line = make_strategy(scenario).outside_theory(layout, scenario.nodes, scenario.adversary)
+    line = make_strategy(scenario).outside_theory(layout, scenario.asked, scenario.adversary)
     return None if line is None else line[1]

@@ -22,6 +22,10 @@ RunConfig = dict[str, str | int | float | bool]
 """Flower's run config: flat, with dots for nesting."""
 
 
+_YOUNGER = ("client_momentum", "root_samples", "root_epochs", "downlink", "sampled")
+"""Fields that are younger than the first records, which are to be found."""
+
+
 class Scenario(BaseModel):
     """One run, complete: two equal scenarios give the same curve on every engine.
 
@@ -57,8 +61,12 @@ class Scenario(BaseModel):
         Whole-model or per-array compression.
     downlink : Component
         How the model travels to the nodes, one of `DOWNLINKS`.
+    sampled : int
+        How many nodes a round asks, drawn anew in each; 0 for all. On our engines the seed says which. Under `flwr run` node
+        ids differ from run to run, and so do the nodes that are drawn.
     strategy : Component
-        One of `SCENARIO_STRATEGIES`; ``trim`` may also read ``"byzantine+2"``.
+        One of `SCENARIO_STRATEGIES`; ``trim`` may also read ``"byzantine+2"``. It is about the replies of a round: of a sample,
+        ``"byzantine"`` is the count that is expected in it, rounded up.
     rounds : int
         T.
     seed : int
@@ -79,6 +87,7 @@ class Scenario(BaseModel):
     root_epochs: int = Field(default=1, ge=1)
     granularity: Granularity = "model"
     downlink: Component = Component(name="dense")
+    sampled: int = Field(default=0, ge=0)
     strategy: Component = Component(name="norm-threshold")
     rounds: int = Field(default=200, ge=1)
     seed: int = Field(default=0, ge=0)
@@ -87,7 +96,14 @@ class Scenario(BaseModel):
     def _consistent(self) -> Self:
         if self.byzantine > self.nodes:
             raise ConfigurationError(f"byzantine must be in [0, nodes = {self.nodes}], got {self.byzantine}")
+        if self.sampled > self.nodes:
+            raise ConfigurationError(f"sampled must be in [0, nodes = {self.nodes}], got {self.sampled}")
         return self
+
+    @property
+    def asked(self) -> int:
+        """How many nodes a round asks."""
+        return self.sampled or self.nodes
 
     @classmethod
     def parse(cls, data: Any) -> Self:
@@ -127,12 +143,7 @@ class Scenario(BaseModel):
     def key(self) -> str:
         """Hash of the whole configuration, 16 hexadecimal digits; equal for equal scenarios in every process."""
         fields = self.model_dump()
-        for name in (
-            "client_momentum",
-            "root_samples",
-            "root_epochs",
-            "downlink",
-        ):  # younger than the first records, which are to be found
+        for name in _YOUNGER:
             if getattr(self, name) == type(self).model_fields[name].default:
                 del fields[name]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]

@@ -87,11 +87,13 @@ def make_strategy(scenario: Scenario) -> CompressedStrategy | Decompressed:
         **rooted,
         packing=make_packing(scenario),
         downlink=build("downlink", DOWNLINKS, scenario.downlink),
-        fraction_train=1.0,
+        fraction_train=scenario.asked / scenario.nodes,  # Flower rounds down, and then takes the larger of this and the next
         fraction_evaluate=0.0,
-        min_train_nodes=scenario.nodes,
+        min_train_nodes=scenario.asked,
         min_available_nodes=scenario.nodes,
     )
+    if scenario.sampled:
+        strategy.history.sampling_seed = scenario.seed
     if "seed" not in scenario.strategy.params:
         strategy.draw_from(scenario.seed)  # what a deployment draws in secret follows from the scenario's seed
     return strategy
@@ -107,20 +109,22 @@ def _root(scenario: Scenario) -> TrustedRoot:
 
 
 def _with_trim(scenario: Scenario) -> Component:
-    """Return the strategy with ``trim`` as a number: ``"byzantine+2"`` becomes the scenario's count plus two."""
+    """Return the strategy with ``trim`` as a number: ``"byzantine+2"`` becomes the count of a round, as expected, plus two."""
     params = scenario.strategy.params
     trim = params.get("trim")
     if isinstance(trim, str):
         match = re.fullmatch(r"byzantine\s*(?:\+\s*(\d+))?", trim.strip())
         if match is None:
             raise ConfigurationError(f'strategy.trim must be a count, a fraction in [0, 0.5) or "byzantine+K", got {trim!r}')
-        trim = params["trim"] = scenario.byzantine + int(match[1] or 0)
-    nodes = scenario.nodes
+        expected = -(-scenario.byzantine * scenario.asked // scenario.nodes)  # rounded up; a sample may hold more
+        trim = params["trim"] = expected + int(match[1] or 0)
+    nodes = scenario.asked
     below = isinstance(trim, int | float) and 0 <= trim < math.inf and trim_of(trim, nodes) < nodes
     if scenario.root_samples and below:
         return Component(name=scenario.strategy.name, **params)  # a root outweighs any majority; filters ask for what they need
     if isinstance(trim, int | float) and 0 <= trim and (trim == math.inf or 2 * trim_of(trim, nodes) >= nodes):
-        raise ConfigurationError(f"strategy.trim must be below half of the {nodes} nodes, got {trim!r}")
+        drawn = "sampled " if scenario.sampled else ""
+        raise ConfigurationError(f"strategy.trim must be below half of the {nodes} {drawn}nodes, got {trim!r}")
     return Component(name=scenario.strategy.name, **params)
 
 
@@ -191,7 +195,7 @@ def check_components(scenario: Scenario) -> None:
         packing.check(packing.layout(model))
     except ConfigurationError as error:
         raise ConfigurationError(f"compressor {packing.compressor.name!r}: {error}") from error
-    make_strategy(scenario).check_nodes(scenario.nodes)
+    make_strategy(scenario).check_nodes(scenario.asked)
     client_mods(scenario)
     make_collusion(scenario)
     _check_data(scenario)

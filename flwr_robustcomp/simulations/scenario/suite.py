@@ -58,6 +58,8 @@ class SuiteStrategy(Component):
         By default the base scenario's.
     root_samples : int, optional
         By default the base scenario's.
+    downlink : Component, optional
+        By default the base scenario's.
     """
 
     label: str | None = None
@@ -65,6 +67,7 @@ class SuiteStrategy(Component):
     error_feedback: bool | None = None
     client_momentum: float | None = None
     root_samples: int | None = None
+    downlink: Component | None = None
 
 
 class Suite(BaseModel):
@@ -157,7 +160,7 @@ class Suite(BaseModel):
             "attack": attack.model_dump(),
             "seed": seed,
         }
-        for field in ("error_feedback", "client_momentum", "root_samples"):
+        for field in ("error_feedback", "client_momentum", "root_samples", "downlink"):
             if (own := getattr(strategy, field)) is not None:
                 fields[field] = own
         strategies, compressors, attacks = names

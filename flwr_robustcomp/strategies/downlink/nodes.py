@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Annotated, Self
 
@@ -16,6 +17,10 @@ __all__ = ["Nodes"]
 
 _NODES = "robustcomp.downlink.nodes"
 """Name of the record in a checkpoint."""
+
+
+_TRIALS = 2
+"""How often a node is sent a packed model again that has answered one with an error, and the dense one, too."""
 
 
 class Nodes:
@@ -33,6 +38,7 @@ class Nodes:
         self._versions: dict[int, int] = {}
         self._read: dict[str, set[int]] = {}
         self._blind: dict[str, set[int]] = {}
+        self._taken: Counter[tuple[str, int]] = Counter()
 
     def moves(self, arrays: ArrayRecord) -> bool:
         """Whether this is another model than the last one; it is the last one from now on."""
@@ -58,9 +64,19 @@ class Nodes:
         self._versions[node] = version
         self._read.setdefault(kind, set()).add(node)
 
+    def lose_versions(self) -> None:
+        """Forget which version each node holds: they are of another replica."""
+        self._versions.clear()
+
     def blind(self, node: int, kind: str) -> None:
         """Take down that a node's app does not unpack messages of a kind."""
         self._blind.setdefault(kind, set()).add(node)
+        self._taken[kind, node] += 1
+
+    def errs_anyway(self, node: int, kind: str) -> None:
+        """Take down that a node fails with a dense model, too: its first error said nothing of its app. Believed twice."""
+        if self._taken[kind, node] <= _TRIALS:
+            self._blind[kind].discard(node)
 
     def state(self) -> dict[str, ConfigRecord]:
         """Return what a checkpoint keeps."""

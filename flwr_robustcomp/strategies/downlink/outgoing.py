@@ -3,39 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
-from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
-from flwr_robustcomp import wire
 from flwr_robustcomp.downlink import Downlink, Form, cheapest
-from flwr_robustcomp.downlink.records import (
-    HEADER,
-    HELD,
-    NOTHING,
-    RESEND,
-    Header,
-    Held,
-    Resend,
-    array_bytes,
-    narrow_dtypes,
-    snapshot_record,
-)
+from flwr_robustcomp.downlink.records import HELD, NOTHING, RESEND, Held, Resend
 from flwr_robustcomp.errors import printable, require
 from flwr_robustcomp.flower import LOG, Metadata, addressed, answering, sent_again
+from flwr_robustcomp.strategies.downlink.broken import as_far_as_they_come, breaking_off
+from flwr_robustcomp.strategies.downlink.contents import Contents
+from flwr_robustcomp.strategies.downlink.debts import Debts
 from flwr_robustcomp.strategies.downlink.nodes import Nodes
-from flwr_robustcomp.strategies.downlink.ring import Ring
 from flwr_robustcomp.strategies.downlink.sent import Sent, carries
-from flwr_robustcomp.strategies.downlink.shot import Shot
 from flwr_robustcomp.strategies.downlink.traffic import Traffic
 from flwr_robustcomp.strategies.nodes.history import RunHistory
 from flwr_robustcomp.strategies.replies.common import sender
-from flwr_robustcomp.strategies.report import RoundReport
+from flwr_robustcomp.strategies.report import UNAVAILABLE
 
 __all__ = ["Outgoing"]
+
+
+_PERHAPS_BLIND = (
+    "its first answer to a packed one is an error; if its app does not unpack, list the mod for these messages, too"
+)
 
 
 class Outgoing:
@@ -59,6 +51,8 @@ class Outgoing:
         Seconds that a round may take, as Flower's ``start`` was told: what is sent again has what is left of it.
     traffic : Traffic
         Of the last messages that were packed.
+    contents : Contents
+        The model of the last messages, in its forms.
 
     Notes
     -----
@@ -71,8 +65,8 @@ class Outgoing:
     at most, within the timeout: first what leads on from the version that it names, else a dense replica. It counts as a node
     that has not replied until it does, and never as a faulty one.
 
-    *A node that lies* about its version gets changes that it cannot use, and nothing else changes: the server keeps one integer
-    a node, and sends it at most ``1 + resends`` models in a round.
+    *A node that lies* about its version gets changes that it cannot use, and nothing else changes: the server keeps a few
+    integers a node, and sends it at most ``1 + resends`` models in a round.
     """
 
     def __init__(self, downlink: Downlink | None, key: str, history: RunHistory) -> None:
@@ -80,14 +74,23 @@ class Outgoing:
         self.downlink = downlink
         self.key = key
         self.history = history
-        self.timeout: float | None = None
+        self.timeout: float | None = 3600.0  # as Flower's
         self.traffic = Traffic()
-        self._ring = Ring(downlink) if downlink is not None and downlink.rungs else None
-        self._nodes = Nodes()
-        self._shot = Shot(downlink)
+        self.contents = Contents(downlink, key)
+        self._restored = False
+        self._nodes, self._debts = Nodes(), Debts()
         self._grid: Grid | None = None
         self._sent: dict[int, Sent] = {}
+        self._behind: dict[int, int] = {}
         self._deadline: float | None = None
+
+    def begin(self, timeout: float | None) -> None:
+        """Begin a run: forget what an earlier one left, unless it goes on from a checkpoint."""
+        self.timeout = timeout
+        if not self._restored:
+            self.contents.forget()
+            self._nodes, self._debts = Nodes(), Debts()
+        self._restored = False
 
     def pack(self, arrays: ArrayRecord, messages: Iterable[Message], grid: object) -> list[Message]:
         """Pack the model in messages that are about to be sent.
@@ -109,27 +112,31 @@ class Outgoing:
         plain = list(messages)
         self.traffic, self._sent = Traffic(), {}
         self._deadline = None if self.timeout is None else time.monotonic() + self.timeout
-        self._grid = grid if isinstance(grid, Grid) else None  # the old API's passes for one to type checkers only
-        if self.downlink is None or self._grid is None or not plain:
+        if self.downlink is None or not isinstance(grid, Grid) or not plain:  # the old API's is none
             self.traffic.count([message.content for message in plain], [message.content for message in plain])
             return plain
-        self._shot.aim(arrays)
-        if self._ring is not None and self._nodes.moves(arrays):
-            self._ring.advance(wire.shared_tensors(arrays), self.history.longest_step, self._shot.size or self._shot.dense)
-        contents: dict[tuple[int, Held | None], RecordDict] = {}  # nodes that get the same share it
+        self._grid = grid
+        if self.contents.take(arrays, moved=self._nodes.moves(arrays), step=self.history.longest_step):
+            self._nodes.lose_versions()
+        packed: list[Message] = []
+        contents: dict[tuple[int, Form, Held | None], RecordDict] = {}  # nodes that get the same share it
         for message in plain:
             node, content = message.metadata.dst_node_id, message.content
-            held = NOTHING if self._ring is None else self._ring.at(self._nodes.version(node))
-            kind = message.metadata.message_type.partition(".")[0]
-            form = self._form(node, kind, held) if carries(content, self.key, arrays) else Form.DENSE
-            base = held if form is Form.REPLICA else None
-            if form is not Form.DENSE and (id(content), base) not in contents:
-                contents[id(content), base] = self._content(content, base)
-            sent = message if form is Form.DENSE else addressed(contents[id(content), base], message.metadata)
-            self._sent[node] = Sent(sent, content, base)
+            held, sent = self._held(node), Sent(message, content, None)
+            once = node not in self._sent  # of more messages to a node, only the first is packed
+            reads = once and carries(content, self.key, arrays) and not self._nodes.is_blind(node, sent.kind)
+            form = self._form(node, held) if reads else Form.DENSE
+            self._tell_missed(node, form)
+            sent.base = held if form is Form.REPLICA else None
+            which = (id(content), form, sent.base)
+            if reads and which not in contents:
+                contents[which] = self.contents.of(content, form, sent.base)
+            sent.message = addressed(contents[which], message.metadata) if reads else message
+            self._sent.setdefault(node, sent)
+            packed.append(sent.message)
             self.traffic.forms[form] += 1
-        packed = [self._sent[message.metadata.dst_node_id].message for message in plain]
         self.traffic.count([message.content for message in packed], [message.content for message in plain])
+        self.traffic.say_missed()
         return packed
 
     def collect(self, replies: Iterable[Message]) -> Iterable[Message]:
@@ -139,64 +146,52 @@ class Outgoing:
         """
         if self.downlink is None:
             return replies
-        left, broken = _as_far_as_they_come(replies)
+        left, broken = as_far_as_they_come(lambda: replies)
         answered: list[Message] = []
         while left:
             asked = {sent.message.metadata.message_id: node for node, sent in self._sent.items()}
-            again: list[Sent] = []
+            asking: dict[int, tuple[Sent, str]] = {}  # a node that asks twice at once asks once
             for reply in left:
                 sent = self._request(reply, asked)
                 if sent is None or (why := self._unread(reply, sent)) is None:
                     answered.append(reply)
-                elif self._may_resend(sent):
-                    self._say(sent, why)
-                    again.append(sent)
-            left = self._resend(again)
-        return answered if broken is None else _breaking_off(answered, broken)
-
-    def account(self, report: RoundReport, **fields: Any) -> RoundReport:
-        """Return the report of a training round with what it sent, and other fields."""
-        told = self.traffic
-        forms = {str(form): count for form, count in sorted(told.forms.items())}
-        return replace(report, bytes_sent=told.sent, bytes_dense=told.dense, forms=forms, resent=dict(told.again), **fields)
-
-    def evaluation_metrics(self) -> MetricRecord:
-        """Return what a round of evaluation sent, as metrics."""
-        return MetricRecord({"robustcomp.evaluation-bytes-sent": self.traffic.sent})
+                else:
+                    asking[sent.node] = sent, why
+            left = self._resend(self._now(asking.values()))
+        self._grid = None  # a strategy that is copied does not copy it
+        self.contents.lose_snapshot()
+        return answered if broken is None else breaking_off(answered, broken)
 
     # -- what a node gets -------------------------------------------------------------------------------------------------
 
-    def _form(self, node: int, kind: str, base: Held) -> Form:
-        if self._nodes.is_blind(node, kind):
-            return Form.DENSE
-        chain = None if self._ring is None else self._ring.chain(base)
-        return cheapest(
-            {
-                Form.REPLICA: None if chain is None else array_bytes(chain),
-                Form.QUANTISED: self._shot.size,
-                Form.DENSE: self._shot.dense,
-            }
-        )
+    def _form(self, node: int, base: Held) -> Form:
+        """Return the cheapest form; the dense replica, though, once a node has paid for it by whole models (`Debts`)."""
+        sizes = self.contents.sizes(base)
+        form, ring = cheapest(sizes), self.contents.ring
+        if ring is None:
+            return form
+        before = ring.at(self._debts.asked(node, ring.replica.version))
+        if form is Form.REPLICA:
+            self._debts.holds(node)
+            return form
+        paid = sizes[form] or 0
+        changes = None if before == NOTHING else self.contents.sizes(before)[Form.REPLICA]
+        keeps = self._debts.owe(node, 0 if changes is None else paid - changes, ring.replica.size - paid)
+        return Form.DENSE if keeps else form
 
-    def _content(self, content: RecordDict, base: Held | None) -> RecordDict:
-        """Return a message's content with the changes since a version, or without one with the quantised model."""
-        chain = None if self._ring is None or base is None else self._ring.chain(base)
-        if self._ring is None or base is None or chain is None:
-            return self._with(content, Header(form=Form.QUANTISED, key=self.key), self._shot.record)
-        return self._with(content, Header.between(self.key, base, self._ring.held), chain)
+    def _held(self, node: int) -> Held:
+        """Return the version that a node holds, as far as that is known and of use."""
+        ring = self.contents.ring
+        return NOTHING if ring is None else ring.at(self._nodes.version(node))
 
-    def _dense(self, content: RecordDict) -> RecordDict:
-        """Return a message's content with the dense replica, to be kept; with the dense model where there is no replica."""
-        if self._ring is None:
-            return content
-        held, dtypes = self._ring.held, narrow_dtypes(self._ring.replica)
-        header = Header(form=Form.DENSE, key=self.key, version=held.version, digest=held.digest, dtypes=dtypes)
-        return self._with(content, header, snapshot_record(self._ring.replica))
-
-    def _with(self, content: RecordDict, header: Header, arrays: ArrayRecord) -> RecordDict:
-        other = RecordDict({name: arrays if name == self.key else record for name, record in content.items()})
-        other[HEADER] = header.record()
-        return other
+    def _tell_missed(self, node: int, form: Form) -> None:
+        """Take down how many changes a node missed that held the replica before the last one."""
+        known = self._nodes.version(node)
+        ring = self.contents.ring
+        missed = 0 if ring is None or not known else ring.replica.version - known
+        if missed > 1 and self._behind.get(node) != known:  # a node that holds on to an old version is named once
+            self.traffic.missed[node] = (missed, form)
+            self._behind[node] = known
 
     # -- what a node says -------------------------------------------------------------------------------------------------
 
@@ -212,40 +207,57 @@ class Outgoing:
         node, kind = sent.node, sent.kind
         try:
             if reply.has_error():
-                first = sent.packed and not self._nodes.reads(node, kind)
-                return "its app does not unpack the model: list the mod for this kind of message, too" if first else None
+                return self._erred(sent, reply.error.code)
             content = reply.content
             if RESEND in content:
                 asks = Resend.read(content[RESEND])
                 self._nodes.says(node, kind, self._known(asks))
                 return printable(asks.why, 200)
             if HELD in content:
-                self._nodes.says(node, kind, self._known(Held.read(content.pop(HELD))))
+                said = Held.read(content.pop(HELD))
+                self._nodes.says(node, kind, self._known(said))
+                if (ring := self.contents.ring) is not None and not ring.made(said):
+                    LOG.warning("\t> node %d says that it holds %s, which was never sent: it gets the whole model", node, said)
         except Exception:  # noqa: BLE001 (as above)
             LOG.debug("a reply of node %d says nothing of the model that can be read", node)
         return None
 
+    def _erred(self, sent: Sent, code: int) -> str | None:
+        if code in UNAVAILABLE:  # a node that is gone says nothing of its app
+            return None
+        if sent.packed and not self._nodes.reads(sent.node, sent.kind):
+            self._nodes.blind(sent.node, sent.kind)
+            return _PERHAPS_BLIND
+        if sent.again and self._nodes.is_blind(sent.node, sent.kind):
+            self._nodes.errs_anyway(sent.node, sent.kind)
+        return None
+
     def _known(self, said: Held) -> int:
-        return 0 if self._ring is None else self._ring.known(said)
+        return 0 if self.contents.ring is None else self.contents.ring.known(said)
 
     # -- what is sent again -----------------------------------------------------------------------------------------------
 
-    def _may_resend(self, sent: Sent) -> bool:
-        most = 0 if self.downlink is None else self.downlink.resends
-        return sent.packed and sent.again < most
-
-    def _say(self, sent: Sent, why: str) -> None:
-        self.traffic.again[sent.node] = why
-        LOG.warning("\t> node %d gets the model again (%s): %s", sent.node, sent.kind, why)
+    def _now(self, asking: Iterable[tuple[Sent, str]]) -> list[Sent]:
+        """Return the messages that are sent again now, and say so; the others wait until their nodes are next asked."""
+        in_time = self._deadline is None or time.monotonic() < self._deadline
+        most = self.downlink.resends if self.downlink is not None and in_time else 0
+        now: list[Sent] = []
+        for sent, why in asking:
+            at_once = sent.packed and sent.again < most
+            self.traffic.say_again(sent.node, sent.kind, why, at_once=at_once)
+            now += [sent] if at_once else []
+        return now
 
     def _resend(self, again: Sequence[Sent]) -> list[Message]:
         """Send to nodes what they can read; return their replies, as those to the first message."""
-        left = None if self._deadline is None else self._deadline - time.monotonic()
-        if not again or self._grid is None or (left is not None and left <= 0):
+        if not again or (grid := self._grid) is None:
             return []
+        left = None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
         messages = [sent_again(sent.message, self._second(sent)) for sent in again]
-        self.traffic.count([message.content for message in messages], [])
-        replies = list(self._grid.send_and_receive(messages, timeout=left))
+        self.traffic.count([message.content for message in messages], ())
+        replies, broken = as_far_as_they_come(lambda: grid.send_and_receive(messages, timeout=left))
+        if broken is not None:  # the nodes that answered the first time are not lost for it
+            LOG.warning("\t> the model was not sent again to the end: %s", printable(str(broken), 200))
         first: dict[str, Metadata] = {}
         for sent, message in zip(again, messages, strict=True):
             first[message.metadata.message_id] = sent.message.metadata
@@ -255,15 +267,14 @@ class Outgoing:
 
     def _second(self, sent: Sent) -> RecordDict:
         """Return the content that a node gets that could not read the first one."""
-        if not self._nodes.reads(sent.node, sent.kind):
-            self._nodes.blind(sent.node, sent.kind)
+        if self._nodes.is_blind(sent.node, sent.kind):
             return sent.plain
-        base = NOTHING if self._ring is None else self._ring.at(self._nodes.version(sent.node))
-        chain = None if self._ring is None or base == sent.base else self._ring.chain(base)
-        if chain is None or array_bytes(chain) >= self._shot.dense:
-            return self._dense(sent.plain)
+        base = self._held(sent.node)
+        sizes = self.contents.sizes(base)
+        if base == sent.base or cheapest({**sizes, Form.QUANTISED: None}) is Form.DENSE:
+            return self.contents.of(sent.plain, Form.DENSE, None)
         sent.base = base
-        return self._content(sent.plain, base)
+        return self.contents.of(sent.plain, Form.REPLICA, base)
 
     # -- checkpoints ------------------------------------------------------------------------------------------------------
 
@@ -271,29 +282,14 @@ class Outgoing:
         """Return the records that a checkpoint keeps; none without a downlink."""
         if self.downlink is None:
             return RecordDict()
-        ring = RecordDict() if self._ring is None else self._ring.state()
-        return RecordDict({**ring, **self._nodes.state()})
+        ring = RecordDict() if self.contents.ring is None else self.contents.ring.state()
+        return RecordDict({**ring, **self._nodes.state(), **self._debts.state()})
 
     def restore(self, state: RecordDict) -> None:
         """Go on from what `state` returned; `ConfigurationError` for what it cannot have left behind."""
         if self.downlink is None:
             return
-        nodes = Nodes.restored(state)
-        if self._ring is not None:
-            self._ring.restore(state)
-        self._nodes = nodes
-
-
-def _as_far_as_they_come(replies: Iterable[Message]) -> tuple[list[Message], Exception | None]:
-    """Return the replies that came, and what a Grid raised in the middle of them."""
-    came: list[Message] = []
-    try:
-        came.extend(replies)
-    except Exception as error:  # noqa: BLE001 (screening counts it, after the replies that came)
-        return came, error
-    return came, None
-
-
-def _breaking_off(replies: Sequence[Message], error: Exception) -> Iterator[Message]:
-    yield from replies
-    raise error
+        nodes, debts = Nodes.restored(state), Debts.restored(state)
+        if self.contents.ring is not None:
+            self.contents.ring.restore(state)
+        self._nodes, self._debts, self._restored = nodes, debts, True

@@ -11,6 +11,7 @@ from flwr.app import ArrayRecord, RecordDict
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from flwr_robustcomp import wire
 from flwr_robustcomp.downlink import Downlink
 from flwr_robustcomp.downlink.records import (
     NOTHING,
@@ -27,6 +28,7 @@ from flwr_robustcomp.downlink.records import (
 from flwr_robustcomp.downlink.replica import Change, Replica, change_to
 from flwr_robustcomp.downlink.typed_record import TypedRecord
 from flwr_robustcomp.errors import ConfigurationError, WireError, require
+from flwr_robustcomp.one_slot import OneSlot
 
 __all__ = ["Ring", "distance"]
 
@@ -58,6 +60,12 @@ class Ring:
         self.replica = Replica.empty()
         self._changes: dict[int, ArrayRecord] = {}
         self._digests: dict[int, str] = {0: ""}
+        self._model: OneSlot[ArrayRecord] = OneSlot()
+
+    @property
+    def model(self) -> ArrayRecord:
+        """The current version in the model's dtypes: what the nodes train from."""
+        return self._model.get([self.replica], None, lambda: wire.to_arrays(self.replica.model()))
 
     @property
     def held(self) -> Held:
@@ -68,13 +76,19 @@ class Ring:
         """Return the version that a node says it holds; 0 where no chain leads from it, or it is not of this replica."""
         return said.version if self._digests.get(said.version) == said.digest else 0
 
+    def made(self, said: Held) -> bool:
+        """Whether what a node says it holds may be a version of this replica: of those that are forgotten, any may be."""
+        return said.version <= self.replica.version and self._digests.get(said.version, said.digest) == said.digest
+
     def at(self, version: int) -> Held:
         """Return a version as nodes name it; `NOTHING` where no chain leads from it any more."""
         return Held(version=version, digest=self._digests[version]) if version in self._digests else NOTHING
 
     def chain(self, base: Held) -> ArrayRecord | None:
-        """Return the changes from a version to the current one; None where one of them is no longer kept."""
+        """Return the changes from a version to the current one; None where one is no longer kept, or there is none yet."""
         chain = ArrayRecord()
+        if not self.replica.version:
+            return None
         for version in range(base.version + 1, self.replica.version + 1):
             if version not in self._changes:
                 return None
@@ -87,18 +101,12 @@ class Ring:
         Parameters
         ----------
         model : mapping of str to Tensor
-            w.
+            w; one that `fits`.
         step : float or None
             The length of w's longest step of late, if it is known: what the lag is measured in.
         whole : int
             Bytes of the whole model in the cheapest form: of more changes than that no use is made.
-
-        Raises
-        ------
-        ConfigurationError
-            If the model has other arrays than it had.
         """
-        self._check_form(model)
         change, replica = self._change(model, step)
         if not change:
             return
@@ -108,14 +116,13 @@ class Ring:
         self._digests[version] = replica.digest
         self._forget(whole)
 
-    def _check_form(self, model: Mapping[str, Tensor]) -> None:
+    def fits(self, model: Mapping[str, Tensor]) -> bool:
+        """Whether a model has the arrays of the replica; version 0 fits any."""
         known = self.replica
         same = [*model] == [*known.arrays] and all(
             (tensor.shape, tensor.dtype) == (known.arrays[name].shape, known.dtypes[name]) for name, tensor in model.items()
         )
-        require(
-            same or not known.version, "the model's arrays", [*model][:8], "those of the first round: the replica is of these"
-        )
+        return same or not known.version
 
     def _change(self, model: Mapping[str, Tensor], step: float | None) -> tuple[Change, Replica]:
         """Return the change that is sent, and the replica after it: the coarsest that does not lag too far behind."""

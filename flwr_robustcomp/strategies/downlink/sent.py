@@ -8,9 +8,9 @@ from typing import Any
 
 from flwr.app import ArrayRecord, Message, RecordDict
 
-from flwr_robustcomp.downlink.records import HEADER, Held, shares_data
+from flwr_robustcomp.downlink.records import HEADER, Header, Held, shares_data
 
-__all__ = ["Sent", "carries", "timeout_of"]
+__all__ = ["Sent", "carries", "timeout_of", "with_model"]
 
 
 @dataclass
@@ -54,6 +54,13 @@ def carries(content: RecordDict, key: str, arrays: ArrayRecord) -> bool:
     """Whether a message carries this very model under the key."""
     found = content.get(key)
     return isinstance(found, ArrayRecord) and HEADER not in content and shares_data(found, arrays)
+
+
+def with_model(content: RecordDict, header: Header, arrays: ArrayRecord) -> RecordDict:
+    """Return a message's content with other Arrays in the place of the model, and what they are."""
+    other = RecordDict({name: arrays if name == header.key else record for name, record in content.items()})
+    other[HEADER] = header.record()
+    return other
 
 
 def timeout_of(args: Sequence[Any], options: Mapping[str, Any]) -> float | None:

@@ -6,7 +6,7 @@ from flwr.app import ArrayRecord
 
 from flwr_robustcomp import wire
 from flwr_robustcomp.downlink import Downlink
-from flwr_robustcomp.downlink.records import array_bytes, change_record
+from flwr_robustcomp.downlink.records import array_bytes, arrays_digest, change_record, part_of
 from flwr_robustcomp.downlink.replica import Replica, change_to, packed_size
 
 __all__ = ["Shot"]
@@ -35,10 +35,11 @@ class Shot:
         self.size: int | None = None
         self._arrays = ArrayRecord()
         self._record: ArrayRecord | None = None
+        self._unpacked: ArrayRecord | None = None
 
     def aim(self, arrays: ArrayRecord) -> None:
         """Take another model."""
-        self._arrays, self._record = arrays, None
+        self._arrays, self._record, self._unpacked = arrays, None, None
         self.dense = array_bytes(arrays)
         self.size = None
         if self.compressor is not None:
@@ -50,6 +51,18 @@ class Shot:
     def record(self) -> ArrayRecord:
         """The packed model."""
         if self._record is None:
+            # Another model gets another rotation, and one model the same, also after a resume.
+            number = int(arrays_digest(self._arrays), 16) % 2**32
+            compressor = None if self.compressor is None else self.compressor.for_round(number)
             model = wire.shared_tensors(self._arrays)
-            self._record = change_record(change_to(model, Replica.empty(), self.compressor, self.uncompressed))
+            self._record = change_record(change_to(model, Replica.empty(), compressor, self.uncompressed))
         return self._record
+
+    @property
+    def unpacked(self) -> ArrayRecord:
+        """The dense model that a node gets from `record`."""
+        if self._unpacked is None:
+            empty = Replica.empty()
+            change = {name: part_of(array, name, empty) for name, array in self.record.items()}
+            self._unpacked = wire.to_arrays(empty.after(change).model())
+        return self._unpacked

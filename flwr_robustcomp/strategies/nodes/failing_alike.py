@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from flwr_robustcomp.strategies.report import Reason, Rejection
+from flwr_robustcomp.strategies.report import UNAVAILABLE, Reason, Rejection
 
 __all__ = ["common_fault"]
 
 _OWN_FAULTS = {Reason.RECORDS, Reason.ARRAYS, Reason.WIRE, Reason.NORM, Reason.METRICS, Reason.SIZE, Reason.UNREADABLE}
 """Reasons that say what a reply holds. The others say who sent it, or how often."""
-
-_UNAVAILABLE = {3, 4, 5}
-"""Flower's codes of errors that say nothing of the app: the message, its reply, or the node is not there."""
 
 _MANY = 10
 """So many nodes are believed although most nodes were not asked: chance alone does not draw that many from a minority."""
@@ -61,7 +58,7 @@ def common_fault(rejected: Sequence[Rejection], asked: Collection[int], connecte
 
 def _tells_of_the_app(one: Rejection) -> bool:
     if one.reason is Reason.ERROR_REPLY:
-        return one.code is not None and one.code not in _UNAVAILABLE
+        return one.code is not None and one.code not in UNAVAILABLE
     return one.reason in _OWN_FAULTS
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from flwr.serverapp.strategy import FedAvg
 
 from flwr_robustcomp.errors import ConfigurationError, QuorumError, require
 from flwr_robustcomp.flower import LOG
+from flwr_robustcomp.randomness import seeded_python
 from flwr_robustcomp.strategies.nodes.drop_watch import DropWatch
 from flwr_robustcomp.strategies.nodes.enough_nodes import Need, ask_enough
 from flwr_robustcomp.strategies.nodes.failing_alike import common_fault
@@ -45,6 +47,8 @@ class RunHistory:
         The rejections so far.
     left_out : int
         How many nodes that had sent garbage are left out of the current round, where all others are asked.
+    sampling_seed : int or None
+        Which nodes Flower samples in a round follows from it; None to leave that to Python's global generator.
     """
 
     def __init__(self, on_round: Callable[[RoundReport], None] | None, policy: Policy | None) -> None:
@@ -54,6 +58,7 @@ class RunHistory:
         self.ledger = Ledger(self.policy)
         self.reports: list[RoundReport] = []
         self.left_out = 0
+        self.sampling_seed: int | None = None
         self._without_quorum = 0
         self._watch = StepWatch()
         self._drops = DropWatch()
@@ -97,14 +102,21 @@ class RunHistory:
             As `open` does.
         """
         view = self.open(server_round, grid, sampling)
+        draw = functools.partial(self._draw, server_round, sample, view)
         if self._proven or self.reports or server_round != 1:
-            messages = list(sample(view))
+            messages = draw()
         else:
             quorum = Need(f"policy.quorum = {self.policy.quorum}", self._check_quorum)
-            messages = ask_enough(lambda: sample(view), (need, quorum), view, sampling)
+            messages = ask_enough(draw, (need, quorum), view, sampling)
         if len({message.metadata.dst_node_id for message in messages}) < len(list(view.get_node_ids())):
             self.left_out = 0  # a trim is about the nodes that are asked: those left out count only where all others are
         return messages
+
+    def _draw(self, server_round: int, sample: Callable[[Grid], Iterable[Message]], view: Grid) -> list[Message]:
+        if self.sampling_seed is None:
+            return list(sample(view))
+        with seeded_python(self.sampling_seed, "sample", round_=server_round):
+            return list(sample(view))
 
     def _check_quorum(self, nodes: int) -> None:
         quorum = self.policy.quorum

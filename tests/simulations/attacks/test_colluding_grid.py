@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import pytest
 import torch
-from flwr.app import Message, RecordDict
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp.typing import ClientAppCallable, Mod
 from flwr.serverapp import Grid
 
 from benchmarks.parts.compressors import COMPONENTS
 from flwr_robustcomp import wire
 from flwr_robustcomp.clients import Schedule
+from flwr_robustcomp.clients.incoming import with_model
 from flwr_robustcomp.compressors import COMPRESSORS
+from flwr_robustcomp.downlink import DOWNLINKS
+from flwr_robustcomp.downlink.records import HEADER, HELD
 from flwr_robustcomp.errors import ConfigurationError
 from flwr_robustcomp.flower import server_context
 from flwr_robustcomp.simulations import InProcessGrid, Scenario, run_scenario
 from flwr_robustcomp.simulations.app import CLIENT_APP, serve
-from flwr_robustcomp.simulations.attacks import ATTACKS, InnerProduct
+from flwr_robustcomp.simulations.attacks import ATTACKS, InnerProduct, WarmUp
 from flwr_robustcomp.simulations.attacks.accomplice import MARK, Accomplice
 from flwr_robustcomp.simulations.attacks.colluding_grid import ColludingGrid
 from flwr_robustcomp.simulations.runs.run import quiet_flower
-from flwr_robustcomp.simulations.scenario.setup import byzantine_partitions, check_components
+from flwr_robustcomp.simulations.scenario.setup import byzantine_partitions, check_components, make_strategy
+from flwr_robustcomp.strategies.downlink.outgoing import Outgoing
+from flwr_robustcomp.strategies.nodes.history import RunHistory
 from tests.apps import app, replied
 from tests.simulations.kit import digits, small, snapshot, training_messages
 
@@ -311,3 +317,62 @@ def test_the_wrapper_is_a_grid_and_passes_the_rest_on() -> None:
         ColludingGrid(inner, InnerProduct(), adversary="polite")  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="norm_order must be one of 1, 2, inf, got 3"):
         ColludingGrid(inner, InnerProduct(), norm_order=3)
+
+
+@pytest.mark.parametrize("reply", ["weights", "update"])
+@pytest.mark.parametrize("downlink", ["replica", "quantised"])
+def test_a_packed_model_is_known_by_what_its_nodes_train_from(downlink: str, reply: Any) -> None:
+    step = torch.linspace(-1, 2, 300)
+    received: list[torch.Tensor] = []
+
+    def train(w: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        received.append(w["w"])
+        return {"w": w["w"] - step if reply == "weights" else step}
+
+    outgoing = Outgoing(DOWNLINKS[downlink](), "arrays", RunHistory(None, None))
+
+    def unpacking(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+        return with_model(message, context, lambda dense: call_next(dense, context))
+
+    mods: list[Mod] = [Accomplice(partitions={1}), unpacking]
+    with InProcessGrid(app(train, mods), 4) as inner:
+        for model_of in (outgoing.contents.model_of, None):
+            grid = ColludingGrid(inner, InnerProduct(epsilon=2.0), reply=reply, model_of=model_of)
+            model = wire.to_arrays({"w": torch.randn(300, generator=torch.Generator().manual_seed(1))})
+            content = RecordDict({"arrays": model})
+            messages = [grid.create_message(content, "train", node, "1") for node in inner.get_node_ids()]
+            packed = outgoing.pack(model, messages, grid)
+            known = outgoing.contents.model_of(packed[0])
+            assert known is not None and HEADER in packed[0].content
+            replies = outgoing.collect(grid.send_and_receive(packed))
+            found = {inner.partition_of[reply.metadata.src_node_id]: reply for reply in replies}
+            assert torch.equal(wire.from_arrays(known)["w"], received[-1])
+            assert not torch.equal(received[-1], wire.from_arrays(model)["w"])
+            crafted, honest = (wire.from_arrays(replied(found[partition]))["w"] for partition in (1, 2))
+            base = received[-1] if reply == "weights" else torch.zeros(300)
+            times = -2 if model_of else 1  # without it the reply stays as it is
+            torch.testing.assert_close(crafted - base, times * (honest - base), rtol=1e-5, atol=1e-5)
+            assert MARK not in found[1].content
+
+
+def test_liars_that_get_the_model_again_are_overwritten_too() -> None:
+    squares = {"name": "least-squares", "samples": 80, "dimension": 64}
+    scenario = small(problem=squares, attack="warm-up", downlink="replica", rounds=3)
+
+    def play(robbed: Collection[int]) -> list[Any]:
+        """Return the replies of three rounds, with nodes that lose what they keep before the second."""
+        outgoing, sent = make_strategy(scenario).outgoing, []
+        with InProcessGrid(CLIENT_APP, 10, run_config=scenario.to_run_config()) as inner:
+            grid = ColludingGrid(inner, WarmUp(rounds=3), reply="update", model_of=outgoing.contents.model_of)
+            for round_ in (1, 2, 3):
+                for partition in robbed if round_ == 2 else ():
+                    del inner.node_states()[1000 + partition][HELD]
+                asked = training_messages(scenario, inner, round_)
+                packed = outgoing.pack(asked[0].content.array_records["arrays"], asked, grid)
+                sent.append(snapshot(outgoing.collect(grid.send_and_receive(packed))))
+                assert len(outgoing.traffic.again) == (len(robbed) if round_ == 2 else 0)
+        return sent
+
+    whole, liars = play(()), byzantine_partitions(scenario)
+    assert play(liars) == whole
+    assert play(range(10)) == whole  # the attack's state moves once in a round

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from flwr.clientapp import ClientApp
 from benchmarks.parts.compressors import COMPONENTS
 from flwr_robustcomp import wire
 from flwr_robustcomp.clients.error_feedback import RESIDUAL
+from flwr_robustcomp.clients.incoming import ARRAYS
 from flwr_robustcomp.compressors import COMPRESSORS
+from flwr_robustcomp.downlink.records import HELD, RESEND
 from flwr_robustcomp.flower import quick_reply
 from flwr_robustcomp.simulations import InProcessGrid, Scenario
 from flwr_robustcomp.simulations.app import client_app
@@ -20,9 +23,13 @@ from flwr_robustcomp.simulations.attacks import ATTACKS
 from flwr_robustcomp.simulations.engines import batch
 from flwr_robustcomp.simulations.engines.batch import BatchClientApp, train_batch
 from flwr_robustcomp.simulations.problems import LeastSquares
-from tests.simulations.kit import DIGITS, SMALL, normless, snapshot, training_messages
+from flwr_robustcomp.simulations.scenario.setup import make_strategy
+from tests.simulations.kit import DIGITS, SMALL, normless, record_values, snapshot, training_messages
 
 ROUNDS = 3
+
+WIDE: dict[str, Any] = {**SMALL, "problem": {"name": "least-squares", "samples": 80, "dimension": 64}}
+"""Two changes of one bit are smaller than this model in eight."""
 
 
 class Counted(BatchClientApp):
@@ -188,14 +195,67 @@ def test_a_batch_that_raises_is_asked_one_by_one() -> None:
     assert replies == _play(scenario, batched=True)[0][0]
 
 
-def test_a_batch_is_asked_only_where_messages_share_a_content() -> None:
+def test_messages_that_share_a_content_are_a_batch() -> None:
     scenario = Scenario.parse(SMALL)
     app = Counted(batched=True)
     with InProcessGrid(app, 10, run_config=scenario.to_run_config()) as grid:
         messages = list(itertools.chain(training_messages(scenario, grid, 1)[:5], training_messages(scenario, grid, 1)[5:]))
         replies = snapshot(grid.send_and_receive(messages))
-    assert app.calls == []
+    assert app.calls == [True, True]
     assert replies == _play(scenario, batched=True)[0][0]
+
+
+@pytest.mark.parametrize("base", [WIDE, DIGITS], ids=["squares", "digits"])
+@pytest.mark.parametrize("downlink", ["replica", "quantised"])
+def test_a_packed_model(downlink: str, base: dict[str, Any]) -> None:
+    sent = {"name": "replica", "bits": 1} if downlink == "replica" else downlink
+    scenario = Scenario.parse({**base, "downlink": sent, "error_feedback": True, "strategy": normless(base)})
+    one_by_one, batched = (play_packed(scenario, batched) for batched in (False, True))
+    assert batched.replies == one_by_one.replies and batched.states == one_by_one.states
+    assert not any(one_by_one.calls)
+    assert batched.calls == [True] * (5 if downlink == "replica" else 4)  # in round 3 nodes are at two versions
+    assert all(HELD in [key for key, *_ in reply[-1]] for replies in batched.replies for reply in replies)
+    # Memory of one: who holds the same version holds the very same Arrays.
+    kept = [state.array_records.get(ARRAYS) for state in batched.contexts]
+    if downlink == "replica":
+        assert kept[0] is not None and all(record is kept[0] for record in kept)
+    else:
+        assert kept == [None] * 10
+
+
+def test_a_node_that_cannot_read_the_model_is_asked_by_itself() -> None:
+    scenario = Scenario.parse({**WIDE, "downlink": "replica"})
+    played = play_packed(scenario, batched=True, robbed={3})
+    assert played.calls[:2] == [True, False] and all(played.calls[2:])  # what is sent again is a batch of its own
+    assert [key for key, *_ in played.replies[1][3][-1]] == [RESEND]
+    assert all(HELD in [key for key, *_ in reply[-1]] for i, reply in enumerate(played.replies[1]) if i != 3)
+    assert played.replies == play_packed(scenario, batched=False, robbed={3}).replies
+
+
+@dataclass
+class Played:
+    replies: list[Any]
+    calls: list[bool]
+    contexts: list[Any]
+    states: list[Any]
+
+
+def play_packed(scenario: Scenario, batched: bool, robbed: Collection[int] = ()) -> Played:
+    """Play four rounds with a packed model; half of the nodes sleep in round 2, and some lose what they keep before it."""
+    strategy = make_strategy(scenario)
+    app, replies = Counted(batched), []
+    with InProcessGrid(app, scenario.nodes, run_config=scenario.to_run_config()) as grid:
+        contexts = [context for _, context in sorted(grid._shard._contexts.items())]
+        for round_ in range(1, 5):
+            asked = training_messages(scenario, grid, round_)[: 5 if round_ == 2 else None]
+            model = asked[0].content.array_records["arrays"]
+            answered = list(grid.send_and_receive(strategy.outgoing.pack(model, asked, grid)))
+            replies.append(snapshot(answered))
+            strategy.outgoing.collect(answered)
+            for partition in robbed if round_ == 1 else ():
+                del contexts[partition].state[HELD]
+    states = [[(key, record_values(record)) for key, record in context.state.items()] for context in contexts]
+    return Played(replies, app.calls, [context.state for context in contexts], states)
 
 
 def test_a_batch_app_is_a_client_app() -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from flwr_robustcomp.simulations.report.curves import against_bytes
 from flwr_robustcomp.simulations.report.study import Run, Section
+from flwr_robustcomp.simulations.report.tables import MISSING
 from flwr_robustcomp.simulations.report.verdicts import Defence, judge
 from flwr_robustcomp.simulations.report.words import beaten_in_words, join, summary
 from flwr_robustcomp.simulations.scenario.suite import Suite
@@ -154,3 +156,21 @@ def test_missing_runs_have_no_verdict() -> None:
 
 def test_lists_read_as_english() -> None:
     assert [join(items) for items in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
+
+
+def test_traffic_is_shown_both_ways_where_it_is_known() -> None:
+    section = _section(FINALS)
+    for chart in against_bytes(section)[0].charts:  # a record from before the way down was counted
+        assert chart.x.label == "megabytes sent by all nodes; the way down is not recorded"
+    for run in section.of(strategy="ours"):
+        run.records[1].update(bytes_sent=140, bytes_dense=960)
+    (block,) = against_bytes(section)
+    for chart in block.charts:
+        assert chart.x.label == "megabytes, both ways"
+        ends = {series.label: series.x[-1] for series in chart.series}
+        assert ends == {"ours": pytest.approx(200e-6), "theirs (up only)": pytest.approx(60e-6)}
+    up, down = (block.table.header.index(name) for name in ("MB up", "MB down"))
+    assert {(row[1], row[up], row[down]) for row in block.table.rows} == {
+        ("ours", "6e-05", "0.00014"),
+        ("theirs", "6e-05", MISSING),
+    }
