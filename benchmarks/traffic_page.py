@@ -45,8 +45,8 @@ def page(data: Data) -> str:
     for name in TABLES:
         if own := [one for one in found if one.name == name]:
             lines += _section(name, own)
-    if data.attacked:
-        lines += ["", "## A fifth of the nodes lies", "", *_LIARS, *attack_tables(data.attacked)]
+    if tables := attack_tables(data.attacked):
+        lines += ["", "## A fifth of the nodes lies", "", *_LIARS, *tables]
     return "\n".join(lines) + "\n"
 
 
