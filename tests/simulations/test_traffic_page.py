@@ -91,7 +91,9 @@ def test_rows_have_the_same_seeds_and_a_missing_one_is_empty() -> None:
     assert rows("digits", "IID", [one for one in runs if one.down != BASE]) is None
     assert "have not been run yet" in page(Data(tuple(runs)))
     whole = [_outcome(case) for case in cases([5])]
-    assert "have not been run yet" not in page(Data(tuple(whole)))
+    liars = tuple(Attacked(**asdict(case), accuracy=0.9) for case in traffic_attacks.cases([5, 6, 7]))
+    assert "have not been run yet" in page(Data(tuple(whole)))
+    assert "have not been run yet" not in page(Data(tuple(whole), liars))
 
 
 def test_an_attack_that_gains_more_than_its_spread_is_named() -> None:
