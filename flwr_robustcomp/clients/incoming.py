@@ -177,7 +177,7 @@ def _checked(replica: Replica, target: Held) -> _Version:
     found = Held(version=replica.version, digest=replica.digest)
     if found != target:
         raise WireError(f"the message makes {target}, this node got {found}")
-    arrays = wire.to_arrays(replica.arrays)
+    arrays = wire.shared_arrays(replica.arrays)
     dtypes = narrow_dtypes(replica)
     return _Version(arrays, dtypes, wire.to_arrays(replica.model()) if dtypes else arrays)
 

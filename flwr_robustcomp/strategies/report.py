@@ -220,14 +220,14 @@ class RoundReport:
         further = "" if self.delta is None else f"; delta {self.delta:.3g}"
         further += "" if self.spread is None else f"; {self.spread}"
         LOG.info(
-            "aggregate_train: kept %d, trimmed %d%s, rejected %d replies; %d bytes sent%s, %d received%s",
+            "aggregate_train: kept %d, trimmed %d%s, rejected %d replies; %d bytes received, %d sent%s%s",
             len(self.kept),
             len(self.trimmed),
             threshold,
             len(self.rejected),
+            self.bytes_received,
             self.bytes_sent,
             f" ({', '.join(f'{count} {form}' for form, count in self.forms.items())})" if self.forms else "",
-            self.bytes_received,
             further,
         )
         if self.trimmed:

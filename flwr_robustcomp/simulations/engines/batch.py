@@ -152,7 +152,7 @@ def _answer(
     seed, server_round = setup.scenario.seed, round_of(messages[0])
     compression, attack = mods.compression, mods.attack
     partitions = [int(context.node_config["partition-id"]) for context in contexts]
-    states: list[_States] = [{} if one is None else dict(one.kept) for one in arrived]
+    states: list[_States] = [{} for _ in contexts]
     _gradients(setup, mods, model, layout, partitions, server_round, rows)
     if mods.momentum is not None:
         for kept, momentum in zip(states, mods.momentum.mix(rows, [context.state for context in contexts]), strict=True):
@@ -176,6 +176,7 @@ def _answer(
             records[wire.NORM_RECORD] = ConfigRecord({wire.norm_key(order): packed.norms[i]})
         if (received := arrived[i]) is not None:
             records[HELD] = received.held.record()
+            states[i].update(received.kept)  # last, as the mod does
         arrays = {
             span.name or wire.MODEL_ARRAY: wire.packed_fields(payload, span.compressor)
             for span, payload in zip(spans, packed.payloads[i], strict=True)

@@ -63,7 +63,8 @@ def test_nodes_that_were_not_asked_are_not_heard(kind: str) -> None:
 def test_a_round_in_which_all_are_rejected_says_so(kind: str) -> None:
     strategy = _strategy(kind)
     metrics = strategy.aggregate_evaluate(1, [_reply(request, **{"\n": 1.0}) for request in _requests(strategy)])
-    assert dict(metrics) == {"robustcomp.evaluated": 0, "robustcomp.evaluations-rejected": 5}
+    sent = {"robustcomp.evaluation-bytes-sent": metrics["robustcomp.evaluation-bytes-sent"]}
+    assert dict(metrics) == {"robustcomp.evaluated": 0, "robustcomp.evaluations-rejected": 5, **sent}
 
 
 @pytest.mark.parametrize("kind", ["norm-threshold", "decompressed"])

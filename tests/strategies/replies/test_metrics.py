@@ -93,6 +93,7 @@ def test_an_unusual_evaluation_reply_counts(name: str, case: str) -> None:
         "robustcomp.told.loss": 4,
         "robustcomp.evaluated": 4,
         "robustcomp.evaluations-rejected": 0,
+        "robustcomp.evaluation-bytes-sent": metrics["robustcomp.evaluation-bytes-sent"],
     }
 
 
