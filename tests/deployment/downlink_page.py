@@ -51,8 +51,8 @@ _TOLD = """
 ## The stories, as the log tells them
 
 *restarted* was stopped and started again with an empty home; under the same key it has the same node id. *doomed* was killed
-while it read a packed Array. *sleeper* stood still for six rounds. *liar* names the version before the one that it holds, and
-later one that never was: it costs a second message to itself.
+while it read a packed Array. *sleeper* stood still for six rounds. *liar* throws away the replica that it says it holds, and
+later names a version that never was: it costs a second message to itself.
 """
 
 

@@ -1,7 +1,7 @@
 """The quickstart's ClientApp on a node that may lie about its replica; copied into the app's package, as `hostile`.
 
-What it trains is honest. On a node whose ``--node-config`` says ``role="liar"`` it names the version of the message before, and
-from the tenth version on one that never was.
+What it trains is honest. On a node whose ``--node-config`` says ``role="liar"`` it throws the replica away that it says it
+holds, and from the tenth version on names one that never was.
 """
 
 from flwr.app import Context, Message
@@ -9,9 +9,8 @@ from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
 from quickstart.client_app import app as honest
 
+from flwr_robustcomp.clients.incoming import ARRAYS
 from flwr_robustcomp.downlink.records import HELD, Held
-
-_BEFORE = "liar.before"
 
 
 def lie(msg: Message, context: Context, call_next: ClientAppCallable) -> Message:
@@ -20,10 +19,11 @@ def lie(msg: Message, context: Context, call_next: ClientAppCallable) -> Message
     if context.node_config["role"] != "liar" or HELD not in reply.content:
         return reply
     truth = Held.read(reply.content[HELD])
-    before = Held.read(context.state[_BEFORE]) if _BEFORE in context.state else truth
-    context.state[_BEFORE] = truth.record()
-    told = Held(version=999, digest=truth.digest) if truth.version >= 10 else before
-    reply.content[HELD] = told.record()
+    if truth.version >= 10:
+        reply.content[HELD] = Held(version=999, digest=truth.digest).record()
+    else:
+        for name in (HELD, ARRAYS):
+            context.state.pop(name, None)
     return reply
 
 
