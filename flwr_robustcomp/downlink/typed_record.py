@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Self
 
-from flwr.app import ConfigRecord
+from flwr.app import ConfigRecord, RecordDict
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flwr_robustcomp.component import one_line
-from flwr_robustcomp.errors import WireError, printable
+from flwr_robustcomp.errors import ConfigurationError, WireError, printable
 
 __all__ = ["TypedRecord"]
 
@@ -46,3 +46,19 @@ class TypedRecord(BaseModel):
             return cls.model_validate(dict(record))
         except ValidationError as error:
             raise WireError(printable(one_line(error), 300)) from error
+
+    @classmethod
+    def in_checkpoint(cls, state: RecordDict, name: str) -> Self | None:
+        """Read a record of a checkpoint; None where there is none of that name.
+
+        Raises
+        ------
+        ConfigurationError
+            For a record that `record` did not return.
+        """
+        if name not in state:
+            return None
+        try:
+            return cls.read(state[name])
+        except WireError as error:
+            raise ConfigurationError(f"{name!r} must be what a checkpoint leaves: {error}") from error

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from flwr_robustcomp.downlink.records import Version
 from flwr_robustcomp.downlink.typed_record import TypedRecord
-from flwr_robustcomp.errors import ConfigurationError, WireError, require
+from flwr_robustcomp.errors import require
 
 __all__ = ["Debts"]
 
@@ -68,12 +68,8 @@ class Debts:
             For a record that it did not leave.
         """
         found = cls()
-        if _DEBTS not in state:
+        if (kept := _Kept.in_checkpoint(state, _DEBTS)) is None:
             return found
-        try:
-            kept = _Kept.read(state[_DEBTS])
-        except WireError as error:
-            raise ConfigurationError(f"{_DEBTS!r} must be what a checkpoint leaves: {error}") from error
         found._asked = dict(zip(kept.nodes, kept.versions, strict=True))
         found._owed = {node: owed for node, owed in zip(kept.nodes, kept.owed, strict=True) if owed}
         return found

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from flwr_robustcomp.downlink.records import Version, arrays_digest
 from flwr_robustcomp.downlink.typed_record import TypedRecord
-from flwr_robustcomp.errors import ConfigurationError, WireError, require
+from flwr_robustcomp.errors import require
 
 __all__ = ["Nodes"]
 
@@ -99,12 +99,8 @@ class Nodes:
             For a record that it did not leave.
         """
         found = cls()
-        if _NODES not in state:
+        if (said := _Said.in_checkpoint(state, _NODES)) is None:
             return found
-        try:
-            said = _Said.read(state[_NODES])
-        except WireError as error:
-            raise ConfigurationError(f"{_NODES!r} must be what a checkpoint leaves: {error}") from error
         found.model = said.model
         found._versions = dict(zip(said.nodes, said.versions, strict=True))
         for pairs, kinds in ((said.seen, found._read), (said.blind, found._blind)):

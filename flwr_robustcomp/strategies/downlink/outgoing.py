@@ -58,8 +58,8 @@ class Outgoing:
     -----
     *Which form a node gets* is `cheapest` of what it can read: the changes since the version that it last said it holds, the
     quantised model, the dense one. At first contact a node holds version 0, and the server does not know whether the node's
-    app has a mod that unpacks. Where such a node answers with an error, it gets the dense model in the same round, and always
-    from then on; one line of the log says so.
+    app has a mod that unpacks. Where such a node answers with an error, it gets the dense model in the same round, and from
+    then on; a line of the log says so. Where it fails with that, too, its fault was another, and the next model is packed.
 
     *A node that cannot read* what it got says what it holds. It is sent the model again in the same round, ``resends`` times
     at most, within the timeout: first what leads on from the version that it names, else a dense replica. It counts as a node
