@@ -28,7 +28,8 @@ class Debts:
     The cheapest form of one message is not the cheapest of all: a node that missed too many changes gets the quantised model,
     keeps nothing of it, and would get it for ever. A dense replica costs more once, and changes from then on. Whether the node
     will be asked often enough is not known, so it rents until the rents are the price, and then buys: at most twice what the
-    best choice in hindsight costs (ski rental). The debt of a node does not grow that is asked so rarely that the changes in
+    best choice in hindsight costs, and one whole model more (ski rental). The debt of a node does not grow that is asked so
+    rarely that the changes in
     between are as large as the model: it never gets a replica. A node that buys one and then does not hold it, a liar, waits
     four times as long for the next.
     """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flwr_robustcomp import to_arrays
 from flwr_robustcomp.compressors import Compressor, Drive, Eden
@@ -79,3 +81,15 @@ def test_a_liar_waits_longer_for_the_next() -> None:
     assert [i for i, buys in enumerate(bought) if buys] == [2, 14, 26, 38]
     debts.holds(7)
     assert [debts.owe(7, 10, 30) for _ in range(3)] == [False, False, True], "who holds it owes nothing, and is owed nothing"
+
+
+@given(st.integers(1, 1000), st.lists(st.integers(0, 400), min_size=1, max_size=40))
+def test_it_costs_at_most_twice_the_best_in_hindsight_and_one_model(price: int, extras: list[int]) -> None:
+    debts, cost = Debts(), 0
+    for extra in extras:
+        cost += extra
+        if debts.owe(7, extra, price):
+            cost += price
+            break
+    best = min([sum(extras), *(sum(extras[: k + 1]) + price for k in range(len(extras)))])
+    assert cost <= 2 * best + max(extras)
